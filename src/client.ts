@@ -1,0 +1,171 @@
+import { zstdCompress } from 'node:zlib'
+import { promisify } from 'node:util'
+import { ofetch, type FetchError } from 'ofetch'
+import * as v from 'valibot'
+import { Complaint } from './errors.ts'
+import {
+  hasBody,
+  isSpecial,
+  type BodyOf,
+  type Endpoint,
+  type ParamsOf,
+  type QueryOf,
+  type ReplyOf,
+} from './wire/endpoint.ts'
+import { checked, encodeJson } from './wire/schema.ts'
+
+const zstd = promisify(zstdCompress)
+
+export type Credentials = {
+  cookie?: string | undefined
+  workerKey?: string | undefined
+  signupSecret?: string | undefined
+}
+
+export type ClientOptions = Credentials & {
+  /** Where the server is: `https://rebuilder.example/amd64`. A path is kept, a slash at its end dropped. */
+  base: string
+  /** Milliseconds a request may take. */
+  timeout?: number
+  signal?: AbortSignal | undefined
+}
+
+/** What a call takes; members that the endpoint does not know are left out. */
+export type Given<E> = {
+  params?: ParamsOf<E>
+  query?: Partial<QueryOf<E>>
+  body?: BodyOf<E>
+  signal?: AbortSignal
+}
+
+/** Calls endpoints of one server. */
+export type Client = {
+  readonly base: string
+  call: <E extends Endpoint>(row: E, given?: Given<E>) => Promise<ReplyOf<E>>
+}
+
+/** The server answered with a status that is no success; what it said is in `detail`. */
+export class ServerSaid extends Complaint {
+  readonly status: number
+
+  constructor(status: number, message: string, hint: string | undefined) {
+    super(message, { hint })
+    this.name = 'ServerSaid'
+    this.status = status
+  }
+}
+
+/**
+ * A client for one server, ours or upstream's.
+ * @throws Complaint where the address is none
+ */
+export function openClient(options: ClientOptions): Client {
+  const base = baseOf(options.base)
+  return {
+    base,
+    async call(row, given = {}) {
+      const address = base + pathOf(row.path, given.params ?? {})
+      const what = `${row.method} ${address}`
+      const sent = hasBody(row) ? await zstd(encodeJson(given.body)) : undefined
+      const signals = [AbortSignal.timeout(options.timeout ?? 120_000), options.signal, given.signal]
+      const reply = await ofetch
+        .raw(address, {
+          method: row.method,
+          query: textsOf(given.query ?? {}),
+          headers: headersOf(options, row, sent !== undefined),
+          ...(sent === undefined ? {} : { body: sent }),
+          responseType: 'arrayBuffer',
+          retry: false,
+          signal: AbortSignal.any(signals.filter((signal) => signal !== undefined)),
+        })
+        .catch((error: unknown) => {
+          throw troubleOf(error, base, row)
+        })
+      return readReply(row, new Uint8Array(reply._data ?? new ArrayBuffer(0)), what)
+    },
+  }
+}
+
+/** The address of a server without the slash at its end. */
+function baseOf(given: string): string {
+  if (!URL.canParse(given) || !/^https?:$/.test(new URL(given).protocol)) {
+    throw new Complaint(`${given} is not an address of a server`, {
+      hint: 'write it like http://127.0.0.1:8484',
+      exitCode: 2,
+    })
+  }
+  return given.replace(/\/+$/, '')
+}
+
+function pathOf(path: string, params: Readonly<Record<string, unknown>>): string {
+  return path.replace(/\{(\w+)\}/g, (_, name: string) => encodeURIComponent(String(params[name])))
+}
+
+/** Query members as text; what is not given is left out. */
+function textsOf(query: Readonly<Record<string, unknown>>): Record<string, string> {
+  const given = Object.entries(query).filter(([, value]) => value !== undefined && value !== null)
+  return Object.fromEntries(
+    given.map(([name, value]) => [name, Array.isArray(value) ? value.join(',') : String(value)]),
+  )
+}
+
+/** Secrets go only where the endpoint asks for them. */
+function headersOf(options: ClientOptions, row: Endpoint, hasContent: boolean): Record<string, string> {
+  const headers: Record<string, string> = { 'accept-encoding': 'zstd, gzip', 'user-agent': 'rebuilderd' }
+  const asWorker = row.caller === 'worker' || row.caller === 'signup'
+  if (hasContent) Object.assign(headers, { 'content-type': 'application/json', 'content-encoding': 'zstd' })
+  if (options.cookie !== undefined && row.caller === 'admin') headers['x-auth-cookie'] = options.cookie
+  if (options.workerKey !== undefined && asWorker) headers['x-worker-key'] = options.workerKey
+  if (options.signupSecret !== undefined && row.caller === 'signup')
+    headers['x-signup-secret'] = options.signupSecret
+  return headers
+}
+
+function readReply<E extends Endpoint>(row: E, bytes: Uint8Array, what: string): ReplyOf<E> {
+  const { reply } = row
+  if (isSpecial(reply)) return (reply.special === 'none' ? undefined : bytes) as ReplyOf<E> // the two cases of ReplyOf
+  let document: unknown
+  try {
+    document = bytes.length === 0 ? { affected: 0 } : JSON.parse(new TextDecoder().decode(bytes))
+  } catch (error) {
+    throw new Complaint(`${what}: the reply is not JSON`, {
+      hint: 'is this address a rebuilderd server?',
+      cause: error,
+    })
+  }
+  return checked(reply as v.GenericSchema, document, `the reply of ${what}`) as ReplyOf<E> // checked against the very schema
+}
+
+/** What a failed request means for the person. */
+function troubleOf(error: unknown, base: string, row: Endpoint): Complaint {
+  const { response, cause } = error as FetchError<ArrayBuffer> // ofetch throws nothing else
+  if (response === undefined) {
+    const detail = cause instanceof Error ? innermost(cause) : String(error)
+    return new Complaint(`cannot reach the server at ${base} (${detail})`, {
+      hint: 'is it running there? `rebuilderd serve` starts one; -H names another address',
+    })
+  }
+  const said = new TextDecoder()
+    .decode(response._data ?? new ArrayBuffer(0))
+    .trim()
+    .slice(0, 2000)
+  const message = `${row.method} ${row.path} at ${base}: ${response.status}${said === '' ? '' : ` ${said}`}`
+  return new ServerSaid(response.status, message, response.status === 403 ? forbidden(row) : undefined)
+}
+
+function innermost(error: Error): string {
+  return error.cause instanceof Error ? innermost(error.cause) : error.message
+}
+
+function forbidden(row: Endpoint): string {
+  switch (row.caller) {
+    case 'admin':
+      return 'the server refused our cookie: set REBUILDERD_COOKIE_PATH to its auth-cookie file, or give the cookie in the configuration'
+    case 'signup':
+      return 'the server refused to register us: --secret must be its --signup-secret, or its configuration must list our key'
+    case 'worker':
+      return 'the server does not know this worker (any more): it has to register first'
+    case 'anyone':
+      return 'something between us and the server refuses the request'
+  }
+}

@@ -1,0 +1,58 @@
+import * as v from 'valibot'
+import { TextOrNull, freshnessQuery, originQuery } from './common.ts'
+import { endpoint } from './endpoint.ts'
+import { Count, text, type Shape } from './schema.ts'
+
+const seen = v.object(freshnessQuery)
+const DistributionPath = v.object({ distribution: text() })
+const ReleasePath = v.object({ distribution: text(), release: text() })
+
+export const listDistributions = endpoint('GET', '/api/v1/meta/distributions', {
+  doc: 'The distributions known.',
+  query: seen,
+  reply: v.array(v.string()),
+})
+
+export const listReleases = endpoint('GET', '/api/v1/meta/distributions/{distribution}/releases', {
+  doc: 'The releases of a distribution; null stands for packages without one.',
+  params: DistributionPath,
+  query: seen,
+  reply: v.array(TextOrNull),
+})
+
+export const listArchitectures = endpoint('GET', '/api/v1/meta/distributions/{distribution}/architectures', {
+  doc: 'The architectures that a distribution is built for.',
+  params: DistributionPath,
+  query: seen,
+  reply: v.array(v.string()),
+})
+
+export const listReleaseArchitectures = endpoint(
+  'GET',
+  '/api/v1/meta/distributions/{distribution}/releases/{release}/architectures',
+  {
+    doc: 'The architectures of a release; `-` stands for packages without one.',
+    params: ReleasePath,
+    query: seen,
+    reply: v.array(v.string()),
+  },
+)
+
+export const PublicKeys = v.object({ current: v.array(v.string()) })
+
+export const getPublicKeys = endpoint('GET', '/api/v1/meta/public-keys', {
+  doc: 'The public key that countersigns attestations, as PEM with CRLF and a NULL parameter, as in-toto clients need it.',
+  reply: PublicKeys,
+})
+
+export const Dashboard = v.object({
+  rebuilds: v.object({ good: Count, bad: Count, fail: Count, unknown: Count }),
+  jobs: v.object({ running: Count, available: Count, pending: Count }),
+})
+export type Dashboard = Shape<typeof Dashboard>
+
+export const getDashboard = endpoint('GET', '/api/v1/dashboard', {
+  doc: 'Numbers of rebuilds by verdict and of jobs by state.',
+  query: v.object(originQuery),
+  reply: Dashboard,
+})

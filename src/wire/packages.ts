@@ -1,0 +1,126 @@
+import * as v from 'valibot'
+import {
+  ArtifactStatus,
+  BuildStatus,
+  IdOrNull,
+  IdPath,
+  TextOrNull,
+  binaryIdentityQuery,
+  freshnessQuery,
+  originQuery,
+  ourFilters,
+  pageOf,
+  pageQuery,
+  sourceIdentityQuery,
+} from './common.ts'
+import { endpoint, megabytes } from './endpoint.ts'
+import { Reason } from './reasons.ts'
+import { Count, DateTime, Id, orNull, text, type Shape } from './schema.ts'
+
+/** Lower-case hex of a SHA-256. */
+export const Sha256 = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, 'is not a SHA-256 in lower-case hex'))
+
+export const SourcePackage = v.object({
+  id: Id,
+  name: v.string(),
+  version: v.string(),
+  distribution: v.string(),
+  release: TextOrNull,
+  status: v.nullable(BuildStatus),
+  build_id: IdOrNull,
+  last_seen: DateTime,
+  seen_in_last_sync: v.boolean(),
+  reason: orNull(Reason),
+  first_seen: orNull(DateTime),
+  decided_at: orNull(DateTime),
+})
+export type SourcePackage = Shape<typeof SourcePackage>
+
+export const BinaryPackage = v.object({
+  id: Id,
+  name: v.string(),
+  version: v.string(),
+  distribution: v.string(),
+  release: TextOrNull,
+  component: TextOrNull,
+  architecture: v.string(),
+  url: v.string(),
+  status: v.nullable(ArtifactStatus),
+  build_id: IdOrNull,
+  artifact_id: IdOrNull,
+  diffoscope_log_id: IdOrNull,
+  attestation_log_id: IdOrNull,
+  last_seen: DateTime,
+  seen_in_last_sync: v.boolean(),
+  source_name: orNull(v.string()),
+  reason: orNull(Reason),
+  sha256: orNull(v.string()),
+  size: orNull(Count),
+  first_seen: orNull(DateTime),
+  decided_at: orNull(DateTime),
+  worker: orNull(v.string()),
+})
+export type BinaryPackage = Shape<typeof BinaryPackage>
+
+export const ReportedArtifact = v.object({
+  name: text(),
+  version: text(),
+  component: orNull(text()),
+  architecture: text(),
+  url: text(4096),
+  /** What the distribution's index says of the file; our workers refuse any other bytes. */
+  sha256: orNull(Sha256),
+  size: orNull(Count),
+})
+export type ReportedArtifact = Shape<typeof ReportedArtifact>
+
+export const ReportedPackage = v.object({
+  name: text(),
+  version: text(),
+  url: text(4096),
+  artifacts: v.array(ReportedArtifact),
+  maintainer: orNull(text()),
+})
+export type ReportedPackage = Shape<typeof ReportedPackage>
+
+export const PackageReport = v.object({
+  distribution: text(),
+  release: orNull(text()),
+  architecture: text(),
+  packages: v.array(ReportedPackage),
+  /** `signed`: proven by the distribution's signature; `unsigned`: taken on trust. Absent: not told. */
+  index: orNull(v.picklist(['signed', 'unsigned'])),
+})
+export type PackageReport = Shape<typeof PackageReport>
+
+export const listSourcePackages = endpoint('GET', '/api/v1/packages/source', {
+  doc: 'Source packages with the status of their latest rebuild, one record per build input.',
+  query: v.object({ ...pageQuery, ...originQuery, ...sourceIdentityQuery, ...freshnessQuery, ...ourFilters }),
+  reply: pageOf(SourcePackage),
+})
+
+export const getSourcePackage = endpoint('GET', '/api/v1/packages/source/{id}', {
+  doc: 'One source package.',
+  params: IdPath,
+  reply: SourcePackage,
+})
+
+export const listBinaryPackages = endpoint('GET', '/api/v1/packages/binary', {
+  doc: 'Binary packages with their verdict and the ids of the evidence.',
+  query: v.object({ ...pageQuery, ...originQuery, ...binaryIdentityQuery, ...freshnessQuery, ...ourFilters }),
+  reply: pageOf(BinaryPackage),
+})
+
+export const getBinaryPackage = endpoint('GET', '/api/v1/packages/binary/{id}', {
+  doc: 'One binary package.',
+  params: IdPath,
+  reply: BinaryPackage,
+})
+
+export const submitPackages = endpoint('POST', '/api/v1/packages', {
+  doc: 'Import what the index of one release and architecture lists. With force=true a sharply shrunken report is taken too.',
+  caller: 'admin',
+  query: v.object({ force: v.optional(v.picklist(['true', 'false'])) }),
+  body: PackageReport,
+  bodyLimit: 1024 * megabytes,
+})

@@ -1,0 +1,134 @@
+import * as v from 'valibot'
+import {
+  BuildStatus,
+  IdPath,
+  TextOrNull,
+  originQuery,
+  pageOf,
+  pageQuery,
+  sourceIdentityQuery,
+} from './common.ts'
+import { endpoint, megabytes } from './endpoint.ts'
+import { Sha256 } from './packages.ts'
+import { Reason } from './reasons.ts'
+import { Count, DateTime, Id, Int32, orNull, text, type Shape } from './schema.ts'
+
+export const QueuedJob = v.object({
+  id: Id,
+  name: v.string(),
+  version: v.string(),
+  distribution: v.string(),
+  release: TextOrNull,
+  architecture: v.string(),
+  backend: v.string(),
+  url: v.string(),
+  /** null: due at once */
+  next_retry: v.nullable(DateTime),
+  priority: Int32,
+  queued_at: DateTime,
+  /** null: not running */
+  started_at: v.nullable(DateTime),
+  /** Name of the worker that holds it. */
+  worker: orNull(v.string()),
+  /** Why the last attempt was not GOOD. */
+  reason: orNull(Reason),
+})
+export type QueuedJob = Shape<typeof QueuedJob>
+
+export const JobArtifact = v.object({
+  name: v.string(),
+  version: v.string(),
+  architecture: v.string(),
+  url: v.string(),
+  sha256: orNull(Sha256),
+  size: orNull(Count),
+})
+export type JobArtifact = Shape<typeof JobArtifact>
+
+export const Assignment = v.object({
+  job: QueuedJob,
+  artifacts: v.array(JobArtifact),
+  /** Ours only: names this handing-out; goes back with pings and the report. */
+  lease: orNull(v.string()),
+})
+export type Assignment = Shape<typeof Assignment>
+
+/** The JSON string `"Nothing"`, or an object with the single member `Rebuild`. */
+export const JobAssignment = v.union([v.literal('Nothing'), v.object({ Rebuild: Assignment })])
+export type JobAssignment = Shape<typeof JobAssignment>
+
+export const PopRequest = v.object({
+  supported_backends: v.array(text(256)),
+  architecture: text(256),
+  supported_architectures: v.array(text(256)),
+})
+export type PopRequest = Shape<typeof PopRequest>
+
+export const RebuildRequest = v.object({
+  distribution: orNull(text()),
+  release: orNull(text()),
+  component: orNull(text()),
+  name: orNull(text()),
+  version: orNull(text()),
+  architecture: orNull(text()),
+  status: orNull(BuildStatus),
+  priority: orNull(Int32),
+  /** Ours only: those whose latest attempt ended with this reason. */
+  reason: orNull(Reason),
+})
+export type RebuildRequest = Shape<typeof RebuildRequest>
+
+export const Affected = v.object({ affected: Count })
+
+export const listQueue = endpoint('GET', '/api/v1/queue', {
+  doc: 'Jobs, running and waiting, due or not.',
+  query: v.object({ ...pageQuery, ...originQuery, ...sourceIdentityQuery }),
+  reply: pageOf(QueuedJob),
+})
+
+export const getJob = endpoint('GET', '/api/v1/queue/{id}', {
+  doc: 'One job.',
+  params: IdPath,
+  reply: QueuedJob,
+})
+
+export const requestRebuild = endpoint('POST', '/api/v1/queue', {
+  doc: 'Rebuild what matches now, ahead of what waits. Counts the build inputs that matched.',
+  caller: 'admin',
+  body: RebuildRequest,
+  reply: Affected,
+})
+
+export const dropJobs = endpoint('DELETE', '/api/v1/queue', {
+  doc: 'Drop the jobs that match; without a filter the whole queue. Running jobs are told to stop.',
+  caller: 'admin',
+  query: v.object({ ...originQuery, ...sourceIdentityQuery }),
+})
+
+export const dropJob = endpoint('DELETE', '/api/v1/queue/{id}', {
+  doc: 'Drop one job.',
+  caller: 'admin',
+  params: IdPath,
+})
+
+export const popQueue = endpoint('POST', '/api/v1/queue/pop', {
+  doc: 'Hand this worker the job that should be rebuilt next.',
+  caller: 'worker',
+  body: PopRequest,
+  reply: JobAssignment,
+})
+
+export const pingJob = endpoint('POST', '/api/v1/queue/{id}/ping', {
+  doc: 'The worker still works on this job. 404: it is no longer its job, and it should stop.',
+  caller: 'worker',
+  params: IdPath,
+})
+
+export const appendLog = endpoint('POST', '/api/v1/queue/{id}/log', {
+  doc: 'The next piece of the log of a running job, at a byte offset, so that it can be watched.',
+  caller: 'worker',
+  params: IdPath,
+  query: v.object({ offset: v.pipe(v.string(), v.regex(/^\d{1,15}$/), v.transform(Number)) }),
+  bodyLimit: 2 * megabytes,
+  upstream: false,
+})

@@ -1,0 +1,40 @@
+import * as v from 'valibot'
+import { IdPath, TextOrNull, pageOf, pageQuery } from './common.ts'
+import { endpoint } from './endpoint.ts'
+import { DateTime, Id, text, type Shape } from './schema.ts'
+
+export const Worker = v.object({
+  id: Id,
+  name: v.string(),
+  address: v.string(),
+  status: TextOrNull,
+  last_ping: DateTime,
+  is_online: v.boolean(),
+})
+export type Worker = Shape<typeof Worker>
+
+export const RegisterRequest = v.object({ name: text(256) })
+
+export const listWorkers = endpoint('GET', '/api/v1/workers', {
+  doc: 'The workers and what they do.',
+  query: v.object(pageQuery),
+  reply: pageOf(Worker),
+})
+
+export const getWorker = endpoint('GET', '/api/v1/workers/{id}', {
+  doc: 'One worker.',
+  params: IdPath,
+  reply: Worker,
+})
+
+export const registerWorker = endpoint('POST', '/api/v1/workers', {
+  doc: 'Make the key of the X-Worker-Key header known under a name; again: give it a new name.',
+  caller: 'signup',
+  body: RegisterRequest,
+})
+
+export const removeWorker = endpoint('DELETE', '/api/v1/workers/{id}', {
+  doc: 'Forget a worker: the admin any of them, a worker itself.',
+  caller: 'worker',
+  params: IdPath,
+})
