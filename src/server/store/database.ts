@@ -1,0 +1,69 @@
+/** What a column holds. Booleans are 0 and 1, moments text as on the wire. */
+export type Value = string | number | null
+export type Row = Readonly<Record<string, Value>>
+
+/** A statement and its values, in order. Made by the sql`…` tag only, so that no value ever becomes SQL. */
+export type Sql = { readonly text: string; readonly values: readonly Value[] }
+
+type Part = Value | boolean | Sql | readonly (string | number)[] | undefined
+
+/**
+ * SQL with values. A value becomes a parameter; another sql`…` is spliced in; a list becomes a
+ * subquery, so that `name IN ${names}` is one statement for any number of names; undefined is NULL.
+ */
+export function sql(texts: TemplateStringsArray, ...parts: readonly Part[]): Sql {
+  const values: Value[] = []
+  let text = texts[0] ?? ''
+  for (const [index, part] of parts.entries()) {
+    text += placeOf(part, values) + (texts[index + 1] ?? '')
+  }
+  return { text, values }
+}
+
+function placeOf(part: Part, values: Value[]): string {
+  if (typeof part === 'object' && part !== null) {
+    if ('text' in part) {
+      values.push(...part.values)
+      return part.text
+    }
+    values.push(JSON.stringify(part))
+    return '(SELECT value FROM json_each(?))'
+  }
+  values.push(part === true ? 1 : part === false ? 0 : (part ?? null))
+  return '?'
+}
+
+/** Joins fragments: `joined(conditions, ' AND ')`. */
+export function joined(parts: readonly Sql[], separator: string): Sql {
+  return { text: parts.map((part) => part.text).join(separator), values: parts.flatMap((part) => part.values) }
+}
+
+/** SQL from our own tables of names, never from outside. */
+export function trusted(text: string): Sql {
+  return { text, values: [] }
+}
+
+/** Statements inside one transaction. */
+export type Transaction = {
+  all: <T extends Row>(query: Sql) => Promise<T[]>
+  /** Runs several statements in one go; the rows of each. */
+  batch: <T extends Row>(queries: readonly Sql[]) => Promise<T[][]>
+}
+
+/** An engine. Queries see only what is committed; what a transaction resolved with is on disk. */
+export type Database = {
+  all: <T extends Row>(query: Sql) => Promise<T[]>
+  /** Several questions about the same moment; the rows of each. */
+  batch: <T extends Row>(queries: readonly Sql[]) => Promise<T[][]>
+  /** Runs `work` alone, commits what it did, or nothing of it if it throws. Keep it short: nothing else runs meanwhile. */
+  transaction: <T>(work: (tx: Transaction) => Promise<T>) => Promise<T>
+  /** Texts of the statements run so far, for the test of their query plans. */
+  statements: () => Promise<string[]>
+  close: () => Promise<void>
+}
+
+/** The first row, or null. */
+export async function first<T extends Row>(rows: Promise<T[]>): Promise<T | null> {
+  const [row] = await rows
+  return row ?? null
+}

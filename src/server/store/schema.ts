@@ -1,0 +1,338 @@
+import { copyFileSync, existsSync } from 'node:fs'
+import { Complaint } from '../../errors.ts'
+import { sql, trusted, type Database } from './database.ts'
+
+/**
+ * The database, as steps from one version to the next. Append, never edit: databases out there have taken them.
+ *
+ * Conventions: moments are text as on the wire (text order is time order); no release and no component is the
+ * empty text, so that unique keys hold; booleans are 0 and 1; a `file` is the last segment of an artifact's URL.
+ */
+export const migrations: readonly string[] = [
+  `
+  CREATE TABLE releases (
+    id INTEGER PRIMARY KEY,
+    distribution TEXT NOT NULL,
+    name TEXT NOT NULL,
+    UNIQUE (distribution, name)
+  );
+
+  -- One row per package report that is kept up to date: the packages of a release for one architecture.
+  CREATE TABLE scopes (
+    id INTEGER PRIMARY KEY,
+    release_id INTEGER NOT NULL REFERENCES releases(id),
+    architecture TEXT NOT NULL,
+    imported_at TEXT NOT NULL,
+    listed INTEGER NOT NULL,
+    index_trust TEXT,
+    UNIQUE (release_id, architecture)
+  );
+
+  CREATE TABLE source_packages (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    release_id INTEGER NOT NULL REFERENCES releases(id),
+    name TEXT NOT NULL,
+    version TEXT NOT NULL,
+    maintainer TEXT,
+    seen INTEGER NOT NULL,
+    first_seen TEXT NOT NULL,
+    last_seen TEXT NOT NULL,
+    status TEXT,
+    reason TEXT,
+    build_id INTEGER,
+    decided_at TEXT,
+    UNIQUE (release_id, name, version)
+  );
+  CREATE INDEX source_packages_by_name ON source_packages (name, id);
+  CREATE INDEX source_packages_by_status ON source_packages (release_id, seen, status, id);
+
+  -- Friends: inputs of any release with the same URL, backend and architecture share attempts and jobs.
+  CREATE TABLE friend_groups (
+    id INTEGER PRIMARY KEY,
+    url TEXT NOT NULL,
+    backend TEXT NOT NULL,
+    architecture TEXT NOT NULL,
+    retries INTEGER NOT NULL,
+    infrastructure_retries INTEGER NOT NULL,
+    next_retry TEXT,
+    last_reason TEXT,
+    UNIQUE (url, backend, architecture)
+  );
+
+  CREATE TABLE build_inputs (
+    id INTEGER PRIMARY KEY,
+    source_package_id INTEGER NOT NULL REFERENCES source_packages(id),
+    group_id INTEGER NOT NULL REFERENCES friend_groups(id),
+    scope_id INTEGER NOT NULL REFERENCES scopes(id),
+    seen INTEGER NOT NULL,
+    needs_work INTEGER NOT NULL,
+    status TEXT,
+    reason TEXT,
+    build_id INTEGER,
+    decided_at TEXT,
+    UNIQUE (source_package_id, group_id)
+  );
+  CREATE INDEX build_inputs_by_group ON build_inputs (group_id);
+  CREATE INDEX build_inputs_by_scope ON build_inputs (scope_id, seen, id);
+  CREATE INDEX build_inputs_by_need ON build_inputs (scope_id, id) WHERE needs_work = 1 AND seen = 1;
+
+  CREATE TABLE binary_packages (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    build_input_id INTEGER NOT NULL REFERENCES build_inputs(id),
+    source_package_id INTEGER NOT NULL REFERENCES source_packages(id),
+    release_id INTEGER NOT NULL REFERENCES releases(id),
+    scope_id INTEGER NOT NULL REFERENCES scopes(id),
+    name TEXT NOT NULL,
+    version TEXT NOT NULL,
+    component TEXT NOT NULL,
+    architecture TEXT NOT NULL,
+    url TEXT NOT NULL,
+    file TEXT NOT NULL,
+    sha256 TEXT,
+    size INTEGER,
+    seen INTEGER NOT NULL,
+    first_seen TEXT NOT NULL,
+    last_seen TEXT NOT NULL,
+    status TEXT,
+    reason TEXT,
+    build_id INTEGER,
+    artifact_id INTEGER,
+    diffoscope_id INTEGER,
+    attestation_id INTEGER,
+    decided_at TEXT,
+    UNIQUE (build_input_id, name, version, component, architecture)
+  );
+  CREATE INDEX binary_packages_by_name ON binary_packages (name, id);
+  CREATE INDEX binary_packages_by_source ON binary_packages (source_package_id, id);
+  CREATE INDEX binary_packages_by_release ON binary_packages (release_id, id);
+  CREATE INDEX binary_packages_by_release_name ON binary_packages (release_id, name, id);
+  CREATE INDEX binary_packages_by_scope ON binary_packages (scope_id, component, id);
+  CREATE INDEX binary_packages_by_status ON binary_packages (status, release_id, id);
+
+  CREATE TABLE workers (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    key TEXT NOT NULL UNIQUE,
+    name TEXT NOT NULL,
+    address TEXT NOT NULL,
+    status TEXT,
+    last_ping TEXT NOT NULL,
+    online INTEGER NOT NULL,
+    registered_at TEXT NOT NULL
+  );
+  CREATE INDEX workers_by_ping ON workers (online, last_ping);
+
+  -- What waits or runs: one row per friend group. state: ready, waiting (until next_retry), running.
+  CREATE TABLE jobs (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    group_id INTEGER NOT NULL UNIQUE REFERENCES friend_groups(id),
+    build_input_id INTEGER NOT NULL REFERENCES build_inputs(id),
+    backend TEXT NOT NULL,
+    architecture TEXT NOT NULL,
+    state TEXT NOT NULL,
+    priority INTEGER NOT NULL,
+    queued_at TEXT NOT NULL,
+    next_retry TEXT,
+    worker_id INTEGER REFERENCES workers(id) ON DELETE SET NULL,
+    lease_id INTEGER,
+    started_at TEXT,
+    lease_until TEXT,
+    avoid_worker_id INTEGER
+  );
+  CREATE INDEX jobs_by_turn ON jobs (state, backend, architecture, priority, queued_at, id);
+  CREATE INDEX jobs_by_retry ON jobs (next_retry) WHERE state = 'waiting';
+  CREATE INDEX jobs_by_lease ON jobs (lease_until) WHERE state = 'running';
+  CREATE INDEX jobs_by_input ON jobs (build_input_id);
+  CREATE INDEX jobs_by_worker ON jobs (worker_id) WHERE worker_id IS NOT NULL;
+
+  -- Every handing-out of a job, so that a report is taken once, from its worker, whenever it comes.
+  -- outcome: NULL while it lasts, then reported, lost, dropped or late.
+  CREATE TABLE leases (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    token TEXT NOT NULL UNIQUE,
+    job_id INTEGER NOT NULL,
+    group_id INTEGER NOT NULL REFERENCES friend_groups(id),
+    build_input_id INTEGER NOT NULL REFERENCES build_inputs(id),
+    worker_id INTEGER REFERENCES workers(id) ON DELETE SET NULL,
+    started_at TEXT NOT NULL,
+    ended_at TEXT,
+    outcome TEXT
+  );
+  CREATE INDEX leases_by_job ON leases (job_id, worker_id);
+  CREATE INDEX leases_by_worker ON leases (worker_id) WHERE worker_id IS NOT NULL;
+
+  CREATE TABLE blobs (
+    id INTEGER PRIMARY KEY,
+    sha256 TEXT NOT NULL UNIQUE,
+    size INTEGER NOT NULL,
+    kept_at TEXT NOT NULL
+  );
+
+  CREATE TABLE builds (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    build_input_id INTEGER NOT NULL REFERENCES build_inputs(id),
+    lease_id INTEGER REFERENCES leases(id),
+    is_latest INTEGER NOT NULL,
+    started_at TEXT,
+    built_at TEXT,
+    decided_at TEXT NOT NULL,
+    status TEXT NOT NULL,
+    reason TEXT,
+    retries INTEGER NOT NULL,
+    worker TEXT,
+    worker_key TEXT,
+    log_id INTEGER REFERENCES blobs(id),
+    evidence TEXT,
+    environment_id INTEGER REFERENCES blobs(id)
+  );
+  CREATE INDEX builds_by_input ON builds (build_input_id, id);
+  CREATE INDEX builds_by_lease ON builds (lease_id) WHERE lease_id IS NOT NULL;
+  CREATE INDEX builds_by_log ON builds (log_id) WHERE log_id IS NOT NULL;
+  CREATE INDEX builds_by_environment ON builds (environment_id) WHERE environment_id IS NOT NULL;
+  CREATE INDEX builds_by_decision ON builds (decided_at);
+
+  CREATE TABLE artifacts (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    build_id INTEGER NOT NULL REFERENCES builds(id),
+    name TEXT NOT NULL,
+    url TEXT,
+    file TEXT NOT NULL,
+    status TEXT NOT NULL,
+    reason TEXT,
+    sha256 TEXT,
+    size INTEGER,
+    rebuilt_sha256 TEXT,
+    rebuilt_size INTEGER,
+    first_difference INTEGER,
+    diffoscope_id INTEGER REFERENCES blobs(id),
+    attestation_id INTEGER REFERENCES blobs(id)
+  );
+  CREATE INDEX artifacts_by_build ON artifacts (build_id, id);
+  CREATE INDEX artifacts_by_diffoscope ON artifacts (diffoscope_id) WHERE diffoscope_id IS NOT NULL;
+  CREATE INDEX artifacts_by_attestation ON artifacts (attestation_id) WHERE attestation_id IS NOT NULL;
+
+  -- How often each part of the data changed, and when: ETag and Last-Modified come from here.
+  CREATE TABLE generations (
+    name TEXT PRIMARY KEY,
+    value INTEGER NOT NULL,
+    changed_at TEXT NOT NULL
+  );
+
+  -- Counters, kept by the triggers below in the transaction that changes what they count.
+  CREATE TABLE binary_counts (
+    scope_id INTEGER NOT NULL,
+    component TEXT NOT NULL,
+    architecture TEXT NOT NULL,
+    seen INTEGER NOT NULL,
+    status TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    n INTEGER NOT NULL,
+    PRIMARY KEY (scope_id, component, architecture, seen, status, reason)
+  ) WITHOUT ROWID;
+  CREATE TRIGGER binary_added AFTER INSERT ON binary_packages BEGIN
+    INSERT INTO binary_counts VALUES (NEW.scope_id, NEW.component, NEW.architecture, NEW.seen, coalesce(NEW.status, ''), coalesce(NEW.reason, ''), 1)
+      ON CONFLICT DO UPDATE SET n = n + 1;
+  END;
+  CREATE TRIGGER binary_changed AFTER UPDATE OF scope_id, component, architecture, seen, status, reason ON binary_packages BEGIN
+    UPDATE binary_counts SET n = n - 1
+     WHERE scope_id = OLD.scope_id AND component = OLD.component AND architecture = OLD.architecture AND seen = OLD.seen
+       AND status = coalesce(OLD.status, '') AND reason = coalesce(OLD.reason, '');
+    INSERT INTO binary_counts VALUES (NEW.scope_id, NEW.component, NEW.architecture, NEW.seen, coalesce(NEW.status, ''), coalesce(NEW.reason, ''), 1)
+      ON CONFLICT DO UPDATE SET n = n + 1;
+  END;
+  CREATE TRIGGER binary_gone AFTER DELETE ON binary_packages BEGIN
+    UPDATE binary_counts SET n = n - 1
+     WHERE scope_id = OLD.scope_id AND component = OLD.component AND architecture = OLD.architecture AND seen = OLD.seen
+       AND status = coalesce(OLD.status, '') AND reason = coalesce(OLD.reason, '');
+  END;
+
+  CREATE TABLE input_counts (
+    scope_id INTEGER NOT NULL,
+    seen INTEGER NOT NULL,
+    status TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    n INTEGER NOT NULL,
+    PRIMARY KEY (scope_id, seen, status, reason)
+  ) WITHOUT ROWID;
+  CREATE TRIGGER input_added AFTER INSERT ON build_inputs BEGIN
+    INSERT INTO input_counts VALUES (NEW.scope_id, NEW.seen, coalesce(NEW.status, ''), coalesce(NEW.reason, ''), 1)
+      ON CONFLICT DO UPDATE SET n = n + 1;
+  END;
+  CREATE TRIGGER input_changed AFTER UPDATE OF scope_id, seen, status, reason ON build_inputs BEGIN
+    UPDATE input_counts SET n = n - 1
+     WHERE scope_id = OLD.scope_id AND seen = OLD.seen AND status = coalesce(OLD.status, '') AND reason = coalesce(OLD.reason, '');
+    INSERT INTO input_counts VALUES (NEW.scope_id, NEW.seen, coalesce(NEW.status, ''), coalesce(NEW.reason, ''), 1)
+      ON CONFLICT DO UPDATE SET n = n + 1;
+  END;
+
+  CREATE TABLE source_counts (
+    release_id INTEGER NOT NULL,
+    seen INTEGER NOT NULL,
+    status TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    n INTEGER NOT NULL,
+    PRIMARY KEY (release_id, seen, status, reason)
+  ) WITHOUT ROWID;
+  CREATE TRIGGER source_added AFTER INSERT ON source_packages BEGIN
+    INSERT INTO source_counts VALUES (NEW.release_id, NEW.seen, coalesce(NEW.status, ''), coalesce(NEW.reason, ''), 1)
+      ON CONFLICT DO UPDATE SET n = n + 1;
+  END;
+  CREATE TRIGGER source_changed AFTER UPDATE OF release_id, seen, status, reason ON source_packages BEGIN
+    UPDATE source_counts SET n = n - 1
+     WHERE release_id = OLD.release_id AND seen = OLD.seen AND status = coalesce(OLD.status, '') AND reason = coalesce(OLD.reason, '');
+    INSERT INTO source_counts VALUES (NEW.release_id, NEW.seen, coalesce(NEW.status, ''), coalesce(NEW.reason, ''), 1)
+      ON CONFLICT DO UPDATE SET n = n + 1;
+  END;
+  `,
+]
+
+/**
+ * Brings a database to the newest version, one transaction per step. Before the first step of a database that
+ * has data a copy is kept beside it.
+ * @param file the database's file, for the copy
+ * @param steps all migrations; tests give fewer to make databases of earlier versions
+ * @throws Complaint where the database is newer than this program
+ */
+export async function migrate(db: Database, file: string, steps: readonly string[] = migrations): Promise<void> {
+  const version = await versionOf(db)
+  if (version > steps.length) {
+    throw new Complaint(`the database ${file} was written by a newer rebuilderd (version ${version}, this one knows ${steps.length})`, {
+      hint: 'start the newer program again, or put the copy from before the update in its place',
+    })
+  }
+  if (version > 0 && version < steps.length) keepCopy(file, version)
+  for (const [index, step] of steps.entries()) {
+    if (index < version) continue
+    await db.transaction(async (tx) => {
+      for (const statement of statementsOf(step)) await tx.all(trusted(statement))
+      await tx.all(trusted(`PRAGMA user_version = ${index + 1}`))
+    })
+  }
+}
+
+async function versionOf(db: Database): Promise<number> {
+  const [row] = await db.all<{ user_version: number }>(sql`PRAGMA user_version`)
+  return row?.user_version ?? 0
+}
+
+/** The write-ahead log goes along: together they are the database as it was. */
+function keepCopy(file: string, version: number): void {
+  for (const suffix of ['', '-wal']) {
+    if (existsSync(file + suffix)) copyFileSync(file + suffix, `${file}.version-${version}${suffix}`)
+  }
+}
+
+/** Statements of a step: they end with a semicolon at a line's end, triggers with END; */
+function statementsOf(step: string): string[] {
+  const statements: string[] = []
+  let current = ''
+  for (const line of step.split('\n')) {
+    if (/^\s*(--.*)?$/.test(line)) continue
+    current += `${line}\n`
+    const isTrigger = /^\s*CREATE TRIGGER/.test(current)
+    if (isTrigger ? /^\s*END;$/.test(line) : line.endsWith(';')) {
+      statements.push(current)
+      current = ''
+    }
+  }
+  return statements
+}

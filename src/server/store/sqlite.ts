@@ -1,0 +1,199 @@
+import type { Worker } from 'node:worker_threads'
+import { asset, startThread } from '../../assets.ts'
+import { Complaint } from '../../errors.ts'
+import type { Database, Row, Sql, Transaction } from './database.ts'
+import type { Reply, Request, Rows } from './thread.ts'
+
+/** Tasks that share one commit at the most: more would keep the first of them waiting. */
+const groupLimit = 128
+
+/** Something that waits for its turn: reads pass between transactions, never into one. */
+type Task = { run: () => Promise<void>; isRead: boolean }
+
+const begin: Sql = { text: 'BEGIN IMMEDIATE', values: [] }
+const commit: Sql = { text: 'COMMIT', values: [] }
+const rollback: Sql = { text: 'ROLLBACK', values: [] }
+const savepoint: Sql = { text: 'SAVEPOINT step', values: [] }
+const release: Sql = { text: 'RELEASE step', values: [] }
+const undoStep: Sql = { text: 'ROLLBACK TO step', values: [] }
+
+/**
+ * Opens a database file in a thread of its own. Transactions that wait at the same moment share one commit (one
+ * fsync); what any of them resolved with, and what a read saw of them, is told only after it.
+ * @param path absolute path of the database file
+ * @throws Complaint where the file is no database or cannot be opened
+ */
+export async function openSqlite(path: string): Promise<Database> {
+  const thread = startThread('database', { path, wasm: asset('sql-wasm.wasm') })
+  const post = await connectTo(thread, path)
+  const tasks: Task[] = []
+  let isDraining = false
+  let isClosed = false
+  /** What is told when the open group is on disk, or when it is not. */
+  let group: { done: () => void; failed: (error: Error) => void }[] = []
+  let isGroupOpen = false
+
+  const enqueue = (task: Task): void => {
+    tasks.push(task)
+    if (!isDraining) void drain()
+  }
+
+  /** Runs what waits, in order. Reads are posted without waiting for their rows: the thread answers in order. */
+  const drain = async (): Promise<void> => {
+    isDraining = true
+    while (tasks.length > 0) {
+      for (let taken = 0; tasks.length > 0 && taken < groupLimit; taken++) {
+        const task = tasks.shift()
+        const running = task?.run()
+        if (task?.isRead === false) await running
+      }
+      await closeGroup()
+    }
+    isDraining = false
+  }
+
+  const openGroup = async (): Promise<void> => {
+    if (isGroupOpen) return
+    await post([begin])
+    isGroupOpen = true
+  }
+
+  const closeGroup = async (): Promise<void> => {
+    if (!isGroupOpen) return
+    const told = group
+    group = []
+    isGroupOpen = false
+    try {
+      await post([commit])
+    } catch (error) {
+      await post([rollback]).catch(() => undefined) // SQLite has done it itself where the disk is full
+      for (const { failed } of told) failed(troubleOf(error))
+      return
+    }
+    for (const { done } of told) done()
+  }
+
+  /** Settles when the group that saw this is on disk; at once when nothing is pending. */
+  const settle = <T>(value: T, resolve: (value: T) => void, reject: (error: Error) => void): void => {
+    if (isGroupOpen) group.push({ done: () => resolve(value), failed: reject })
+    else resolve(value)
+  }
+
+  const read = (queries: readonly Sql[]): Promise<Rows[]> =>
+    new Promise((resolve, reject) => {
+      if (isClosed) return reject(new Error('the database is closed'))
+      return enqueue({
+        isRead: true,
+        run: () => post(queries).then((results) => settle(results, resolve, reject), reject),
+      })
+    })
+
+  const runStep = async <T>(work: (tx: Transaction) => Promise<T>): Promise<T> => {
+    await openGroup()
+    await post([savepoint])
+    const tx: Transaction = {
+      all: async (query) => toRows(await post([query])),
+      batch: async (queries) => (await post(queries)).map(objectsOf) as never, // rows as the caller named them
+    }
+    try {
+      const result = await work(tx)
+      await post([release])
+      return result
+    } catch (error) {
+      await post([undoStep, release]).catch(async (lost: unknown) => {
+        // A full disk takes back the whole group: all that waited for it must hear so.
+        isGroupOpen = false
+        await post([rollback]).catch(() => undefined)
+        for (const { failed } of group) failed(troubleOf(lost))
+        group = []
+      })
+      throw troubleOf(error)
+    }
+  }
+
+  const transaction = <T>(work: (tx: Transaction) => Promise<T>): Promise<T> =>
+    new Promise((resolve, reject) => {
+      if (isClosed) return reject(new Error('the database is closed'))
+      return enqueue({ isRead: false, run: () => runStep(work).then((value) => settle(value, resolve, reject), reject) })
+    })
+
+  return {
+    all: async (query) => toRows(await read([query])),
+    batch: async (queries) => (await read(queries)).map(objectsOf) as never, // rows as the caller named them
+    transaction,
+    statements: () => post.statements(),
+    async close() {
+      if (isClosed) return
+      await new Promise<void>((resolve) => enqueue({ isRead: false, run: async () => resolve() }))
+      isClosed = true
+      while (isDraining) await new Promise((resolve) => setImmediate(resolve))
+      await post.close()
+    },
+  }
+}
+
+type Post = ((queries: readonly Sql[]) => Promise<Rows[]>) & { statements: () => Promise<string[]>; close: () => Promise<void> }
+
+/** Requests to the thread and their answers. */
+async function connectTo(thread: Worker, path: string): Promise<Post> {
+  const waiting = new Map<number, { resolve: (reply: Reply) => void; reject: (error: Error) => void }>()
+  let last = 0
+  const failAll = (error: Error): void => {
+    for (const { reject } of waiting.values()) reject(error)
+    waiting.clear()
+  }
+  const expect = (id: number): Promise<Reply> => new Promise((resolve, reject) => waiting.set(id, { resolve, reject }))
+  thread.on('message', (reply: Reply) => {
+    waiting.get(reply.id)?.resolve(reply)
+    waiting.delete(reply.id)
+  })
+  thread.on('error', (error) => failAll(error instanceof Error ? error : new Error(String(error))))
+  thread.on('exit', () => failAll(new Error('the database is closed')))
+  const started = await expect(0)
+  if ('error' in started) throw unusable(path, started.error)
+
+  const ask = async (request: Request): Promise<Reply> => {
+    const answered = expect(request.id)
+    thread.postMessage(request)
+    const reply = await answered
+    if ('error' in reply) throw new Error(reply.error)
+    return reply
+  }
+  const post = async (queries: readonly Sql[]): Promise<Rows[]> => {
+    const reply = await ask({ id: ++last, queries })
+    return 'results' in reply ? reply.results : []
+  }
+  return Object.assign(post, {
+    async statements() {
+      const reply = await ask({ id: ++last, ask: 'statements' })
+      return 'statements' in reply ? reply.statements : []
+    },
+    async close() {
+      const gone = new Promise((resolve) => thread.once('exit', resolve))
+      await ask({ id: ++last, ask: 'close' })
+      await gone
+    },
+  })
+}
+
+function toRows<T extends Row>(results: readonly Rows[]): T[] {
+  return results[0] === undefined ? [] : objectsOf(results[0])
+}
+
+function objectsOf<T extends Row>({ columns, rows }: Rows): T[] {
+  return rows.map((values) => Object.fromEntries(columns.map((name, index) => [name, values[index]])) as unknown as T)
+}
+
+function unusable(path: string, message: string): Complaint {
+  const isDamaged = /not a database|malformed|corrupt/.test(message)
+  return new Complaint(`cannot open the database ${path}: ${message}`, {
+    hint: isDamaged ? 'the file is damaged; nothing was changed. Put a backup in its place, or move it away to start anew' : undefined,
+  })
+}
+
+/** A full disk is the operator's to mend, not a bug. */
+function troubleOf(error: unknown): Error {
+  const known = error instanceof Error ? error : new Error(String(error))
+  if (!/disk is full|disk I\/O error/.test(known.message)) return known
+  return new Complaint(`cannot write the database: ${known.message}`, { hint: 'make space on its disk; nothing of this request was kept' })
+}
