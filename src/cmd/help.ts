@@ -1,0 +1,121 @@
+import { longName, type Command, type Option, type OptionsTable } from './command.ts'
+import { globalOptions } from './parse.ts'
+
+const intro = `rebuilderd verifies the packages of Linux distributions: it rebuilds them from source
+and compares the result with what the distribution ships, byte for byte.`
+
+/** What each word before the last one stands for. */
+const groups: Readonly<Record<string, string>> = {
+  ctl: 'Ask a server and tell it what to do; also reached under the name rebuildctl',
+  'ctl pkgs': 'Packages: list them, see their logs and diffs, import what a distribution lists',
+  'ctl queue': 'What is being rebuilt, and what will be',
+  'ctl workers': 'Those who rebuild',
+  worker: 'Take jobs from a server and rebuild; also reached under the name rebuilderd-worker',
+}
+
+/** The help of the program, of a group of commands (`ctl pkgs`) or of one command. */
+export function helpOf(words: readonly string[], commands: readonly Command[], program: string): string {
+  const below = commands.filter((command) => words.every((word, i) => command.words[i] === word))
+  const exact = below.find((command) => command.words.length === words.length)
+  const others = below.filter((command) => command !== exact)
+  const parts: string[] = exact === undefined ? groupIntro(words, program) : commandIntro(exact, program)
+  if (others.length > 0)
+    parts.push(
+      section(
+        'Commands',
+        others.map((other) => listed(other, program)),
+      ),
+    )
+  const own = exact === undefined ? [] : rowsOf(exact.options)
+  if (own.length > 0) parts.push(section('Options', own))
+  const hidden = new Set(Object.keys(exact?.options ?? {}))
+  const rest = Object.entries(globalOptions).filter(([name]) => !hidden.has(name))
+  parts.push(
+    section(own.length > 0 ? 'Options of every command' : 'Options', rowsOf(Object.fromEntries(rest))),
+  )
+  parts.push(section('Exit codes', exitRows(exact)))
+  if (exact === undefined)
+    parts.push(`\`${shownCommand(['<command>'], program)} --help\` tells more of one command.`)
+  return parts.join('\n\n')
+}
+
+function groupIntro(words: readonly string[], program: string): string[] {
+  const usage = `Usage: ${shownCommand([...words, '<command>', '[options]'], program)}`
+  return [words.length === 0 ? intro : (groups[words.join(' ')] ?? intro), usage]
+}
+
+function commandIntro(command: Command, program: string): string[] {
+  const usage = `Usage: ${shownCommand([...command.usage.split(' '), '[options]'], program)}`
+  return [command.doc, usage, ...(command.details === undefined ? [] : [command.details])]
+}
+
+/** As it is typed: called as rebuildctl, the word `ctl` is in the name already. */
+export function shownCommand(words: readonly string[], program: string): string {
+  const implied = { rebuildctl: 'ctl', 'rebuilderd-worker': 'worker' }[program]
+  return [program, ...(words[0] === implied ? words.slice(1) : words)].join(' ')
+}
+
+type Row = readonly [string, string]
+
+function listed(command: Command, program: string): Row {
+  const typed = shownCommand(command.usage.split(' '), program)
+  return [typed.slice(program.length + 1), command.doc]
+}
+
+function rowsOf(options: OptionsTable): Row[] {
+  return Object.entries(options)
+    .filter(([, option]) => !option.hidden)
+    .map(([name, option]) => [flags(name, option), docOf(option)])
+}
+
+function flags(name: string, option: Option): string {
+  const short = option.short === undefined ? '    ' : `-${option.short}, `
+  return `${short}--${longName(name)}${placeholderOf(name, option)}`
+}
+
+/** ` <URL>`, or nothing for flags. */
+function placeholderOf(name: string, option: Option): string {
+  if (option.kind === 'flag' || option.kind === 'count') return ''
+  return ` <${option.placeholder ?? longName(name).toUpperCase()}>`
+}
+
+function docOf(option: Option): string {
+  const notes = [
+    option.choices === undefined ? '' : `one of ${option.choices.join(', ')}`,
+    option.kind === 'texts' ? 'repeatable' : '',
+    option.environment === undefined ? '' : `else $${option.environment}`,
+  ].filter((note) => note !== '')
+  return notes.length === 0 ? option.doc : `${option.doc} (${notes.join('; ')})`
+}
+
+function exitRows(command: Command | undefined): Row[] {
+  const known: Record<number, string> = {
+    0: 'it was done',
+    1: 'it could not be done',
+    2: 'it was asked for in a wrong way: an unknown command, option or setting',
+    ...command?.exits,
+  }
+  return Object.entries(known).map(([code, meaning]) => [code, meaning])
+}
+
+/** A title and two columns; long second columns go on below their beginning. */
+function section(title: string, rows: readonly Row[]): string {
+  const width = Math.min(52, Math.max(0, ...rows.map(([left]) => left.length)))
+  const lines = rows.map(([left, right]) => {
+    const [first = '', ...more] = folded(right, 108 - width)
+    const begin = left.length > width ? `  ${left}\n  ${' '.repeat(width)}` : `  ${left.padEnd(width)}`
+    return [`${begin}  ${first}`, ...more.map((line) => `  ${' '.repeat(width)}  ${line}`)].join('\n')
+  })
+  return [`${title}:`, ...lines].join('\n')
+}
+
+/** Text in lines of at most `width` characters. */
+function folded(text: string, width: number): string[] {
+  const lines = ['']
+  for (const word of text.split(' ')) {
+    const line = lines.at(-1) ?? ''
+    if (line !== '' && line.length + 1 + word.length > width) lines.push(word)
+    else lines[lines.length - 1] = line === '' ? word : `${line} ${word}`
+  }
+  return lines
+}

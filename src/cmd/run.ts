@@ -1,0 +1,168 @@
+import { complaintOf, explain } from '../errors.ts'
+import { openLog, printable } from '../log.ts'
+import manifest from '../../package.json' with { type: 'json' }
+import type { Command, Context } from './command.ts'
+import { helpOf } from './help.ts'
+import { parse, type Request } from './parse.ts'
+
+/** Why a command was stopped from outside; nothing is printed for it. */
+class Stopped extends Error {
+  readonly exitCode: number
+  constructor(exitCode: number) {
+    super('stopped')
+    this.name = 'Stopped'
+    this.exitCode = exitCode
+  }
+}
+
+const signals = { SIGINT: 130, SIGTERM: 143 } as const
+
+/** Runs what an argv asks for, prints what went wrong, and ends the process with its exit code. */
+export async function run(
+  program: string,
+  argv: readonly string[],
+  commands: readonly Command[],
+): Promise<void> {
+  const stopping = new AbortController()
+  stopQuietlyWithoutReader(stopping)
+  const code = await outcomeOf(program, argv, commands, stopping).catch((error: unknown) =>
+    failed(program, error, stopping.signal),
+  )
+  await written()
+  process.exit(code)
+}
+
+async function outcomeOf(
+  program: string,
+  argv: readonly string[],
+  commands: readonly Command[],
+  stopping: AbortController,
+): Promise<number> {
+  const request = parse(impliedWords(program, argv, commands), commands, process.env)
+  if (request.wants === 'version') return say(`rebuilderd ${manifest.version}`)
+  if (request.wants === 'help') return help(request, program, commands)
+  const hurry = watchSignals(stopping)
+  const context = contextOf(program, commands, request.options, stopping.signal, hurry)
+  return (await request.command.run(request.positionals, request.options, context)) ?? 0
+}
+
+function say(text: string): number {
+  process.stdout.write(`${text}\n`)
+  return 0
+}
+
+/** Help that nobody asked for is an error: a script would go on. */
+function help(request: Request & { wants: 'help' }, program: string, commands: readonly Command[]): number {
+  const text = helpOf(request.words, commands, program)
+  if (request.asked) return say(text)
+  process.stderr.write(`${text}\n`)
+  return 2
+}
+
+/** `rebuildctl …` is `ctl …`; upstream's daemon has no subcommand: `rebuilderd -c FILE` is `serve -c FILE`. */
+function impliedWords(
+  program: string,
+  argv: readonly string[],
+  commands: readonly Command[],
+): readonly string[] {
+  if (program === 'rebuildctl') return ['ctl', ...argv]
+  if (program === 'rebuilderd-worker') return ['worker', ...argv]
+  const [first = ''] = argv
+  const asksForUs = argv.every((arg) => ['-h', '--help', '-V', '--version', '-C', '--color'].includes(arg))
+  if (!first.startsWith('-') || asksForUs) return argv
+  const request = probe(argv, commands)
+  return request === 'help' ? ['serve', ...argv] : argv
+}
+
+/** Whether an argv names a command; one that cannot be read names some. */
+function probe(argv: readonly string[], commands: readonly Command[]): Request['wants'] | 'unclear' {
+  try {
+    const request = parse(argv, commands, {})
+    return request.wants === 'help' && request.words.length > 0 ? 'unclear' : request.wants
+  } catch {
+    return 'unclear'
+  }
+}
+
+/** The first signal asks to end, the second one to hurry; who does not listen to that is ended. */
+function watchSignals(stopping: AbortController): () => AbortSignal {
+  const hurrying = new AbortController()
+  let listens = false
+  for (const [name, code] of Object.entries(signals)) {
+    process.on(name, () => {
+      if (!stopping.signal.aborted) stopping.abort(new Stopped(code))
+      else if (listens && !hurrying.signal.aborted) hurrying.abort(new Stopped(code))
+      else process.exit(code)
+    })
+  }
+  return () => {
+    listens = true
+    return hurrying.signal
+  }
+}
+
+/** `ctl pkgs ls | head`: who reads has enough; that is no error. */
+function stopQuietlyWithoutReader(stopping: AbortController): void {
+  const onError = (error: NodeJS.ErrnoException): void => {
+    if (error.code === 'EPIPE') stopping.abort(new Stopped(0))
+    else throw error
+  }
+  process.stdout.on('error', onError)
+  process.stderr.on('error', () => {})
+}
+
+/** Prints an error and gives the exit code for it. */
+function failed(program: string, error: unknown, signal: AbortSignal): number {
+  if (signal.aborted && signal.reason instanceof Stopped) return signal.reason.exitCode
+  process.stderr.write(`${program}: ${printable(explain(error), true)}\n`)
+  return complaintOf(error)?.exitCode ?? 1
+}
+
+/** Resolves when standard output took all; what is written to pipes may wait for its reader. */
+async function written(): Promise<void> {
+  if (process.stdout.writableLength === 0 || process.stdout.destroyed) return
+  await new Promise<void>((resolve) => {
+    process.stdout.once('error', () => resolve())
+    process.stdout.write('', () => resolve())
+  })
+}
+
+function contextOf(
+  program: string,
+  commands: readonly Command[],
+  options: Readonly<Record<string, unknown>>,
+  signal: AbortSignal,
+  hurry: () => AbortSignal,
+): Context {
+  const isTerminal = process.stdout.isTTY ?? false
+  return {
+    out: (line) => void process.stdout.write(`${line}\n`),
+    write: (chunk) => void process.stdout.write(chunk),
+    err: (line) => void process.stderr.write(`${line}\n`),
+    log: openLog({ level: Number(options['verbose'] ?? 0) > 0 ? 'debug' : 'info' }),
+    signal,
+    hurry,
+    isTerminal,
+    showsProgress: process.stderr.isTTY ?? false,
+    colours: options['color'] === true || wantsColours(process.env, isTerminal),
+    columns: process.stdout.columns ?? 80,
+    environment: process.env,
+    input: process.stdin,
+    program,
+    commands,
+  }
+}
+
+/** The conventions of https://no-color.org and https://bixense.com/clicolors/. */
+export function wantsColours(
+  environment: Readonly<Record<string, string | undefined>>,
+  isTerminal: boolean,
+): boolean {
+  const isSet = (name: string): boolean => (environment[name] ?? '') !== ''
+  if (isSet('NO_COLOR')) return false
+  if (isSet('CLICOLOR_FORCE') && environment['CLICOLOR_FORCE'] !== '0') return true
+  return isTerminal && environment['CLICOLOR'] !== '0' && environment['TERM'] !== 'dumb'
+}
+
+/** What the program is, for commands that tell. */
+export const version: string = manifest.version

@@ -1,0 +1,13 @@
+import { basename } from 'node:path'
+import { commands } from './cmd/commands.ts'
+import { run } from './cmd/run.ts'
+
+/** The name we were called by: the executable or the script may be a link named rebuildctl. */
+function calledAs(): string {
+  const names = [process.argv0, process.argv[1] ?? ''].map((path) =>
+    basename(path).replace(/\.(mjs|js|ts)$/, ''),
+  )
+  return names.find((name) => name === 'rebuildctl' || name === 'rebuilderd-worker') ?? 'rebuilderd'
+}
+
+await run(calledAs(), process.argv.slice(2), commands)
