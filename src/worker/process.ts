@@ -1,0 +1,203 @@
+import { spawn, type ChildProcess } from 'node:child_process'
+import { isUtf8 } from 'node:buffer'
+import { once } from 'node:events'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Readable } from 'node:stream'
+import type { ControlGroup } from './cgroup.ts'
+
+/** Output kept of a process when nobody said how much. */
+export const defaultLogBytes = 32 * 1024 * 1024
+
+export type ProcessRun = {
+  /** Program and arguments. */
+  command: readonly [string, ...string[]]
+  /** Working directory. */
+  directory: string
+  environment: Readonly<Record<string, string>>
+  timeoutSeconds: number
+  /** Between SIGTERM and SIGKILL. */
+  graceSeconds?: number
+  /** Bytes of output that are kept; null: `defaultLogBytes`. */
+  maxLogBytes: number | null
+  /** Send SIGTERM once the output is full, for programs of which only the output counts. */
+  stopWhenFull?: boolean
+  /** Largest file that may be written, bytes. */
+  maxFileBytes?: number
+  /** The log while it grows. */
+  onLog?: ((chunk: Uint8Array) => void) | undefined
+  /** Groups that the process is put into before it starts. */
+  group?: ControlGroup
+  signal: AbortSignal
+}
+
+export type ProcessResult = {
+  exitCode: number | null
+  killedBy: string | null
+  timedOut: boolean
+  seconds: number
+  /** stdout and stderr in order of arrival; valid UTF-8, whatever came. */
+  log: Uint8Array
+  logTruncated: boolean
+}
+
+/**
+ * Runs a program in a session of its own, both outputs in one pipe so that their order is kept. At the time limit
+ * SIGTERM goes to the process group, and `graceSeconds` later SIGKILL to everything.
+ * Once the program has ended, whatever it left behind is killed and not waited for.
+ * @throws the signal's reason once aborted, after everything was killed
+ */
+export async function runProcess(run: ProcessRun): Promise<ProcessResult> {
+  run.signal.throwIfAborted()
+  const started = performance.now()
+  const log = openLog(run.maxLogBytes ?? defaultLogBytes, run.onLog)
+  const child = start(run)
+  const over = new AbortController()
+  const watching = watch(run, child, log, over.signal)
+  const reading = readAll(child.stdout as Readable, log, () => {
+    if (run.stopWhenFull === true) signalGroup(child, 'SIGTERM')
+  })
+  try {
+    const [exitCode, killedBy] = await ended(child)
+    await killEverything(child, run.group)
+    await Promise.race([reading, sleep(1000)]) // what is still in the pipe; not for those who keep it open
+    const seconds = (performance.now() - started) / 1000
+    run.signal.throwIfAborted()
+    return { exitCode, killedBy, seconds, timedOut: log.timedOut(), ...log.close() }
+  } finally {
+    over.abort()
+    child.stdout?.destroy()
+    await watching
+  }
+}
+
+/** Joins the groups and sets the limits before the program starts, so that nothing of it is ever outside. */
+const prelude = `exec 2>&1
+for file in $REBUILDERD_GROUPS; do echo $$ > "$file" || exit 125; done
+unset REBUILDERD_GROUPS
+ulimit -c 0
+[ -z "$REBUILDERD_FILE_BLOCKS" ] || ulimit -f "$REBUILDERD_FILE_BLOCKS" || exit 125
+unset REBUILDERD_FILE_BLOCKS
+exec "$@"`
+
+function start(run: ProcessRun): ChildProcess {
+  const blocks = run.maxFileBytes === undefined ? '' : String(Math.ceil(run.maxFileBytes / 512)) // sh counts so
+  return spawn('/bin/sh', ['-c', prelude, 'sh', ...run.command], {
+    cwd: run.directory,
+    env: {
+      ...run.environment,
+      REBUILDERD_GROUPS: run.group?.joinFiles.join(' ') ?? '',
+      REBUILDERD_FILE_BLOCKS: blocks,
+    },
+    stdio: ['ignore', 'pipe', 'ignore'],
+    detached: true,
+  })
+}
+
+/** Resolves when the program itself has ended, even if its children keep the pipe open. */
+async function ended(child: ChildProcess): Promise<[number | null, string | null]> {
+  const [code, signal] = await once(child, 'exit') // rejects when it could not be started
+  return [code, signal]
+}
+
+/** Ends the program at the time limit or when aborted. */
+async function watch(
+  run: ProcessRun,
+  child: ChildProcess,
+  log: GrowingLog,
+  over: AbortSignal,
+): Promise<void> {
+  const cause = await Promise.race([
+    sleep(run.timeoutSeconds * 1000, 'timeout', { signal: over }).catch(() => 'over'),
+    aborted(run.signal, over),
+  ])
+  if (cause === 'over') return
+  if (cause === 'timeout') {
+    log.timeOut(run.timeoutSeconds)
+    signalGroup(child, 'SIGTERM')
+    const grace = sleep((run.graceSeconds ?? 10) * 1000, null, { signal: over }).catch(() => null)
+    await Promise.race([grace, aborted(run.signal, over)])
+  }
+  await killEverything(child, run.group)
+}
+
+async function aborted(signal: AbortSignal, over: AbortSignal): Promise<string> {
+  if (over.aborted) return 'over'
+  if (!signal.aborted) await once(signal, 'abort', { signal: over }).catch(() => null)
+  return over.aborted ? 'over' : 'aborted'
+}
+
+async function killEverything(child: ChildProcess, group: ControlGroup | undefined): Promise<void> {
+  signalGroup(child, 'SIGKILL')
+  await group?.kill()
+}
+
+function signalGroup(child: ChildProcess, signal: NodeJS.Signals): void {
+  if (child.pid === undefined) return
+  try {
+    process.kill(-child.pid, signal)
+  } catch {
+    // Nobody of the group is left.
+  }
+}
+
+async function readAll(pipe: Readable, log: GrowingLog, whenFull: () => void): Promise<void> {
+  pipe.on('data', (chunk: Uint8Array) => {
+    if (log.add(chunk)) whenFull()
+  })
+  await once(pipe, 'close').catch(() => null)
+}
+
+type GrowingLog = {
+  /** True the first time a byte does not fit. */
+  add: (chunk: Uint8Array) => boolean
+  timeOut: (seconds: number) => void
+  timedOut: () => boolean
+  close: () => { log: Uint8Array; logTruncated: boolean }
+}
+
+/** A bounded log with upstream's markers, made valid UTF-8 as it grows. */
+function openLog(limit: number, onLog: ((chunk: Uint8Array) => void) | undefined): GrowingLog {
+  const chunks: Uint8Array[] = []
+  const decoder = new TextDecoder('utf-8', { ignoreBOM: true })
+  let kept = 0
+  let pending = false
+  let timedOut = false
+  let full = false
+
+  const put = (bytes: Uint8Array): void => {
+    if (bytes.length === 0) return
+    chunks.push(bytes)
+    onLog?.(bytes)
+  }
+  const keep = (bytes: Uint8Array): void => {
+    kept += bytes.length
+    if (!pending && isUtf8(bytes)) return put(bytes)
+    put(Buffer.from(decoder.decode(bytes, { stream: true })))
+    pending = true // from here on the decoder may hold the beginning of a character
+  }
+  const mark = (what: string): void => {
+    if (pending) put(Buffer.from(decoder.decode()))
+    pending = false
+    put(Buffer.from(`\n\nTRUNCATED DUE TO ${what}\n\n`))
+  }
+  return {
+    add: (chunk) => {
+      if (full || timedOut || chunk.length === 0) return false
+      const room = limit - kept
+      keep(chunk.subarray(0, room))
+      if (chunk.length <= room) return false
+      full = true
+      mark(`SIZE LIMIT: ${limit} bytes`)
+      return true
+    },
+    timeOut: (seconds) => {
+      timedOut = true
+      mark(`TIMEOUT: ${Math.floor(seconds)} seconds`)
+    },
+    timedOut: () => timedOut,
+    close: () => {
+      if (pending) put(Buffer.from(decoder.decode()))
+      return { log: Buffer.concat(chunks), logTruncated: full || timedOut }
+    },
+  }
+}
