@@ -1,0 +1,189 @@
+import { readFile, stat } from 'node:fs/promises'
+import { homedir } from 'node:os'
+import { join } from 'node:path'
+import { openClient, type Client } from '../client.ts'
+import { isTable, loadSettings, serverSettings, type ServerSettings } from '../config.ts'
+import { Complaint, during } from '../errors.ts'
+import { text, type Context, type Given, type OptionsTable } from './command.ts'
+
+/** Which server a command talks to, and as whom. */
+export const serverOptions = {
+  endpoint: text('Server to talk to; else http.endpoint of the configuration, else http://127.0.0.1:8484', {
+    short: 'H',
+    placeholder: 'URL',
+  }),
+  config: text('Configuration to read after /etc/rebuilderd.conf and ~/.config/rebuilderd.conf', {
+    short: 'c',
+    placeholder: 'FILE',
+  }),
+  cookieFile: text('File with the secret of the administrators of this very server', { placeholder: 'FILE' }),
+} as const satisfies OptionsTable
+export type ServerOptions = Given<typeof serverOptions>
+
+const localServer: string = serverSettings['http.endpoint'].fallback
+
+type Environment = Readonly<Record<string, string | undefined>>
+
+/** A client for requests that anyone may make. */
+export async function openPublicClient(options: ServerOptions, context: Context): Promise<Client> {
+  const { endpoint } = await chooseServer(options, context.environment)
+  return openClient({ base: endpoint, signal: context.signal })
+}
+
+/**
+ * A client that may change things: it knows the cookie.
+ * @param timeout milliseconds that a request may take
+ * @throws Complaint where no cookie was given for this server
+ */
+export async function openAdminClient(
+  options: ServerOptions,
+  context: Context,
+  timeout?: number,
+): Promise<Client> {
+  const { endpoint, files } = await chooseServer(options, context.environment)
+  const cookie = await findCookie(endpoint, files, options, context.environment)
+  if (cookie === null) throw noCookie(endpoint, context.environment)
+  return openClient({
+    base: endpoint,
+    cookie,
+    signal: context.signal,
+    ...(timeout === undefined ? {} : { timeout }),
+  })
+}
+
+type ConfigFile = {
+  path: string
+  settings: ServerSettings
+  /** The server that the files up to this one name. */
+  endpoint: string
+}
+
+type Server = {
+  endpoint: string
+  /** The files that are there, the weakest first. */
+  files: readonly ConfigFile[]
+}
+
+/** `-H`, else what the last configuration file says, else the server of this machine. */
+export async function chooseServer(
+  options: Pick<ServerOptions, 'endpoint' | 'config'>,
+  environment: Environment,
+): Promise<Server> {
+  const files: ConfigFile[] = []
+  let endpoint: string = localServer
+  for (const path of await configPaths(options.config, environment)) {
+    const settings = await loadSettings(serverSettings, [path])
+    const together = await loadSettings(serverSettings, [...files.map((file) => file.path), path])
+    endpoint = together['http.endpoint']
+    files.push({ path, settings, endpoint })
+  }
+  return { endpoint: options.endpoint ?? endpoint, files }
+}
+
+/** Files that are there; the one that was asked for must be. */
+async function configPaths(asked: string | undefined, environment: Environment): Promise<string[]> {
+  const folder = folderOf(environment, 'XDG_CONFIG_HOME', '.config')
+  const paths: string[] = []
+  for (const path of ['/etc/rebuilderd.conf', join(folder, 'rebuilderd.conf')]) {
+    if (await canRead(path)) paths.push(path)
+  }
+  return asked === undefined ? paths : [...paths, asked]
+}
+
+/** A folder of the XDG base directory specification. */
+export function folderOf(environment: Environment, variable: string, fallback: string): string {
+  const given = environment[variable] ?? ''
+  return given.startsWith('/') ? given : join(environment['HOME'] ?? homedir(), fallback)
+}
+
+async function canRead(path: string): Promise<boolean> {
+  try {
+    await readFile(path)
+    return true
+  } catch {
+    return false // it may hold secrets that are not ours: then we do without
+  }
+}
+
+/**
+ * The cookie for one server. A secret goes only to the server it was given for: cookies of the local server's
+ * files only to this machine, `[auth] cookie` only to the server that the same configuration names.
+ */
+export async function findCookie(
+  endpoint: string,
+  files: readonly ConfigFile[],
+  options: Pick<ServerOptions, 'endpoint' | 'cookieFile'>,
+  environment: Environment,
+): Promise<string | null> {
+  if (options.cookieFile !== undefined) return readCookie(options.cookieFile)
+  const byStrength = [...files].reverse()
+  for (const { settings, path } of byStrength) {
+    const cookie = cookieOfEndpoint(settings, endpoint, path)
+    if (cookie !== null) return cookie
+  }
+  const isChosen =
+    options.endpoint === undefined || sameServer(endpoint, files.at(-1)?.endpoint ?? localServer)
+  const path = environment['REBUILDERD_COOKIE_PATH'] ?? ''
+  if (path !== '' && (isChosen || isLoopback(endpoint))) return readCookie(path)
+  for (const { settings, endpoint: meant } of byStrength) {
+    if (settings['auth.cookie'] !== null && sameServer(meant, endpoint)) return settings['auth.cookie']
+  }
+  return isLoopback(endpoint) && isChosen ? cookieOfThisMachine(environment) : null
+}
+
+/** `[endpoints."https://rebuilder.example"] cookie = "…"` */
+function cookieOfEndpoint(settings: ServerSettings, endpoint: string, path: string): string | null {
+  for (const [address, entry] of Object.entries(settings.endpoints)) {
+    if (!sameServer(address, endpoint)) continue
+    const cookie = isTable(entry) ? entry['cookie'] : undefined
+    if (typeof cookie === 'string') return cookie
+    throw new Complaint(`${path}: endpoints."${address}" needs a cookie in quotes`, { exitCode: 2 })
+  }
+  return null
+}
+
+/** Where a server of this machine leaves its cookie. */
+async function cookieOfThisMachine(environment: Environment): Promise<string | null> {
+  const places = [
+    '/var/lib/rebuilderd/auth-cookie',
+    join(folderOf(environment, 'XDG_DATA_HOME', '.local/share'), 'rebuilderd-auth-cookie'),
+    join(folderOf(environment, 'XDG_STATE_HOME', '.local/state'), 'rebuilderd/auth-cookie'),
+  ]
+  for (const place of places) if (await canRead(place)) return readCookie(place)
+  return null
+}
+
+async function readCookie(path: string): Promise<string> {
+  return during(`reading the cookie of ${path}`, async () => {
+    const { size } = await stat(path)
+    const cookie = size > 4096 ? '' : (await readFile(path, 'utf8')).trim()
+    if (/^[\x21-\x7e]+$/.test(cookie)) return cookie
+    throw new Complaint('this file holds no cookie', { hint: 'a cookie is one word of letters and digits' })
+  })
+}
+
+/** Whether two addresses mean one server: scheme, host, port and path are the same. */
+export function sameServer(one: string, other: string): boolean {
+  if (!URL.canParse(one) || !URL.canParse(other)) return one === other
+  const plain = (address: string): string => {
+    const { origin, pathname } = new URL(address)
+    return origin + pathname.replace(/\/+$/, '')
+  }
+  return plain(one) === plain(other)
+}
+
+function isLoopback(endpoint: string): boolean {
+  if (!URL.canParse(endpoint)) return false
+  const { hostname } = new URL(endpoint)
+  return hostname === 'localhost' || hostname === '[::1]' || /^127(\.\d{1,3}){3}$/.test(hostname)
+}
+
+function noCookie(endpoint: string, environment: Environment): Complaint {
+  const withheld =
+    (environment['REBUILDERD_COOKIE_PATH'] ?? '') === ''
+      ? ''
+      : '; that of REBUILDERD_COOKIE_PATH goes only to the configured server and to this machine'
+  return new Complaint(`no cookie is known for ${endpoint}${withheld}`, {
+    hint: `--cookie-file FILE names it, or [endpoints."${endpoint}"] cookie = "…" in the configuration`,
+  })
+}

@@ -1,0 +1,119 @@
+import { Complaint } from '../errors.ts'
+import { printable } from '../log.ts'
+import { listBinaryPackages, type BinaryPackage } from '../wire/packages.ts'
+import { reasonCodes } from '../wire/reasons.ts'
+import type { QueryOf } from '../wire/endpoint.ts'
+import { choice, command, flag, text, type Context, type Given, type OptionsTable } from './command.ts'
+import { openPublicClient, serverOptions } from './credentials.ts'
+import { recordsOf } from './lists.ts'
+import { padded, paintFor, paintedStatus, quoted, writeJsonArray, type Paint } from './output.ts'
+
+const statuses = ['GOOD', 'BAD', 'FAIL', 'UNKWN'] as const
+
+/** What narrows a list of packages. */
+export const packageFilters = {
+  name: text('Only the package of this name'),
+  version: text('Only this version'),
+  distro: text('Only this distribution', { aliases: ['distribution'] }),
+  release: text('Only this release, such as trixie'),
+  component: text('Only this component, such as main', { aliases: ['suite'] }),
+  architecture: text('Only this architecture, as the package has it', { aliases: ['arch'] }),
+  status: choice('Only packages with this verdict', statuses),
+} as const satisfies OptionsTable
+export type PackageFilters = Given<typeof packageFilters>
+
+export const pkgsLs = command(
+  'ctl pkgs ls [name]',
+  'List packages and their verdicts',
+  {
+    ...serverOptions,
+    ...packageFilters,
+    reason: choice('Only packages whose last rebuild ended for this reason', reasonCodes),
+    current: flag('Only what the distribution still lists'),
+    json: flag('Print one JSON array'),
+  },
+  async ([name], options, context) => {
+    const client = await openPublicClient(options, context)
+    const filters = withName(options, name)
+    const query: PackageQuery = { ...queryOf(filters), sort: 'name' }
+    if (options.current) query.seen_only = true
+    if (options.reason !== undefined) query.reason = [options.reason]
+    const found = matching(recordsOf(client, listBinaryPackages, query), { ...filters, ...options })
+    if (options.json) return writeJsonArray(found, context.write, context.signal)
+    await printPackages(found, context)
+  },
+  {
+    details:
+      'FAIL are packages whose last rebuild could not be compared; UNKWN are those without any verdict,\nFAIL among them. A list of a server that knows reasons has them at the end of the line on a terminal.',
+  },
+)
+
+export type PackageQuery = Partial<QueryOf<typeof listBinaryPackages>>
+
+/** Filters as the server takes them. */
+export function queryOf(filters: PackageFilters): PackageQuery {
+  const { name, version, distro, release, component, architecture, status } = filters
+  const query: PackageQuery = {}
+  if (name !== undefined) query.name = name
+  if (version !== undefined) query.version = version
+  if (distro !== undefined) query.distribution = distro
+  if (release !== undefined) query.release = release
+  if (component !== undefined) query.component = component
+  if (architecture !== undefined) query.architecture = architecture
+  if (status === 'GOOD' || status === 'BAD') query.status = [status]
+  return query
+}
+
+/** A name may be given with or without `--name`. */
+export function withName<T extends { readonly name: string | undefined }>(
+  options: T,
+  name: string | undefined,
+): T {
+  if (name === undefined || name === options.name) return options
+  if (options.name === undefined) return { ...options, name }
+  throw new Complaint(`two names are given: ${options.name} and ${name}`, { exitCode: 2 })
+}
+
+type Wanted = PackageFilters & { reason?: string | undefined; current?: boolean }
+
+/** Older servers ignore some filters, so that what they send is looked at again. */
+async function* matching(
+  records: AsyncIterable<BinaryPackage>,
+  wanted: Wanted,
+): AsyncGenerator<BinaryPackage> {
+  for await (const record of records) if (isWanted(record, wanted)) yield record
+}
+
+export function isWanted(record: BinaryPackage, wanted: Wanted): boolean {
+  if (wanted.status !== undefined && !hasStatus(record, wanted.status)) return false
+  if (wanted.version !== undefined && record.version !== wanted.version) return false
+  if (wanted.release !== undefined && (record.release ?? '') !== wanted.release) return false
+  if (wanted.component !== undefined && (record.component ?? '') !== wanted.component) return false
+  if (wanted.reason !== undefined && record.reason !== wanted.reason) return false
+  return wanted.current !== true || record.seen_in_last_sync
+}
+
+/** A rebuild that could not be compared leaves no verdict on the package, but its build. */
+function hasStatus({ status, build_id }: BinaryPackage, wanted: (typeof statuses)[number]): boolean {
+  const known = status ?? 'UNKWN'
+  if (wanted === 'FAIL') return known === 'UNKWN' && build_id !== null
+  return known === wanted
+}
+
+async function printPackages(records: AsyncIterable<BinaryPackage>, context: Context): Promise<void> {
+  const paint = paintFor(context.colours)
+  for await (const record of records) {
+    context.signal.throwIfAborted()
+    const why = context.isTerminal && record.reason !== null ? ` ${paint.faint(record.reason)}` : ''
+    context.out(packageLine(record, paint) + why)
+  }
+}
+
+/** `[GOOD ] name version … (debian, trixie, main, amd64) "https://…"`, as rebuildctl prints it. */
+export function packageLine(record: BinaryPackage, paint: Paint): string {
+  const status = paintedStatus((record.status ?? 'UNKWN').padEnd(5), paint)
+  const { distribution, release, component, architecture } = record
+  const origin = [distribution, release, component, architecture].map((word) => printable(word ?? '<none>'))
+  const title = padded(printable(`${record.name} ${record.version}`), 60, paint.bold)
+  return `${paint.bold('[')}${status}${paint.bold(']')} ${title} (${origin.join(', ')}) ${quoted(record.url)}`
+}

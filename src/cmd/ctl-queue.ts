@@ -1,0 +1,168 @@
+import { printable } from '../log.ts'
+import { buildStatuses } from '../wire/common.ts'
+import type { QueryOf } from '../wire/endpoint.ts'
+import { dropJobs, listQueue, requestRebuild, type QueuedJob } from '../wire/queue.ts'
+import { momentOf } from '../wire/schema.ts'
+import { choice, command, flag, number, text, type Context } from './command.ts'
+import { openAdminClient, openPublicClient, serverOptions } from './credentials.ts'
+import { recordsOf } from './lists.ts'
+import {
+  alignedLines,
+  paintFor,
+  quoted,
+  shownSeconds,
+  shownTime,
+  writeJsonArray,
+  type Cell,
+  type Paint,
+} from './output.ts'
+
+const headCount = 25
+
+export const queueLs = command(
+  'ctl queue ls',
+  'List the jobs that run or are due',
+  {
+    ...serverOptions,
+    head: flag(`Only the first ${headCount}`),
+    planned: flag('Those too that are only due later', { short: 'p' }),
+    name: text('Only jobs of this source package'),
+    distro: text('Only this distribution', { aliases: ['distribution'] }),
+    release: text('Only this release'),
+    architecture: text('Only this architecture', { aliases: ['arch'] }),
+    json: flag('Print one JSON array'),
+  },
+  async (_, options, context) => {
+    const client = await openPublicClient(options, context)
+    const { name, distro, release, architecture, planned, head } = options
+    const query: Partial<QueryOf<typeof listQueue>> = {}
+    if (name !== undefined) query.name = name
+    if (distro !== undefined) query.distribution = distro
+    if (release !== undefined) query.release = release
+    if (architecture !== undefined) query.architecture = architecture
+    const all = recordsOf(client, listQueue, query)
+    const jobs = shownJobs(all, { planned, most: head ? headCount : Infinity, now: new Date() })
+    if (options.json) return writeJsonArray(jobs, context.write, context.signal)
+    await (context.isTerminal ? printTable(jobs, context) : printLines(jobs, context))
+  },
+)
+
+async function* shownJobs(
+  jobs: AsyncIterable<QueuedJob>,
+  { planned, most, now }: { planned: boolean; most: number; now: Date },
+): AsyncGenerator<QueuedJob> {
+  let shown = 0
+  for await (const job of jobs) {
+    if (!planned && job.next_retry !== null && momentOf(job.next_retry) > now) continue
+    yield job
+    if (++shown >= most) return
+  }
+}
+
+async function printLines(jobs: AsyncIterable<QueuedJob>, context: Context): Promise<void> {
+  const paint = paintFor(context.colours)
+  for await (const job of jobs) {
+    context.signal.throwIfAborted()
+    context.out(jobLine(job, new Date(), paint))
+  }
+}
+
+/** A line as rebuildctl prints it, its way of writing a release included: programs read it. */
+export function jobLine(job: QueuedJob, now: Date, paint: Paint): string {
+  const title = `${printable(job.name)} ${printable(job.version)}`
+  const name = paint.bold(printable(job.name)) + title.slice(printable(job.name).length)
+  return [
+    paint.faint(shownTime(job.queued_at)),
+    name + ' '.repeat(Math.max(0, 60 - title.length)),
+    runningTime(job, now).padStart(11).replace(/\S.*$/, paint.green),
+    shownTime(job.started_at).padEnd(19),
+    quoted(job.distribution),
+    job.release === null ? 'None' : `Some(${quoted(job.release)})`,
+    quoted(job.architecture),
+  ].join(' ')
+}
+
+function runningTime(job: QueuedJob, now: Date): string {
+  return job.started_at === null
+    ? ''
+    : shownSeconds((now.getTime() - momentOf(job.started_at).getTime()) / 1000)
+}
+
+/** For people: what each job is and what it waits for. */
+async function printTable(jobs: AsyncIterable<QueuedJob>, context: Context): Promise<void> {
+  const paint = paintFor(context.colours)
+  const rows: (readonly Cell[])[] = []
+  for await (const job of jobs) rows.push(jobRow(job, new Date(), paint))
+  if (rows.length === 0) return context.out('nothing to do')
+  const head = ['QUEUED', 'PACKAGE', 'ORIGIN', 'PRIORITY', 'STATE'].map((text) => ({ text, as: paint.bold }))
+  for (const line of alignedLines([head, ...rows], [])) context.out(line)
+}
+
+function jobRow(job: QueuedJob, now: Date, paint: Paint): Cell[] {
+  const origin = [job.distribution, job.release, job.architecture].filter((word) => word !== null)
+  return [
+    { text: shownTime(job.queued_at), as: paint.faint },
+    { text: `${job.name} ${job.version}`, as: paint.bold },
+    origin.join(' '),
+    String(job.priority),
+    stateOf(job, now, paint),
+  ]
+}
+
+function stateOf(job: QueuedJob, now: Date, paint: Paint): Cell {
+  if (job.started_at !== null) {
+    const where = job.worker === null ? '' : ` at ${job.worker}`
+    return { text: `runs for ${runningTime(job, now).trim()}${where}`, as: paint.green }
+  }
+  if (job.next_retry === null || momentOf(job.next_retry) <= now) return 'due'
+  const why = job.reason === null ? '' : `, ${job.reason}`
+  return { text: `due ${shownTime(job.next_retry)}${why}`, as: paint.faint }
+}
+
+export const queuePush = command(
+  'ctl queue push <distro> <component> [name] [version]',
+  'Rebuild packages now, ahead of everything that waits',
+  {
+    ...serverOptions,
+    release: text('Only this release'),
+    architecture: text('Only this architecture', { aliases: ['arch'] }),
+    status: choice('Only those that were rebuilt with this verdict', buildStatuses),
+    priority: number('Lower is sooner; what nobody asked for has 1, retries have 2 (default: 0)'),
+  },
+  async ([distribution, component, name = null, version = null], options, context) => {
+    const { release = null, architecture = null, status = null, priority = 0 } = options
+    const client = await openAdminClient(options, context)
+    const body = {
+      distribution,
+      component,
+      name,
+      version,
+      release,
+      architecture,
+      status,
+      priority,
+      reason: null,
+    }
+    const { affected } = await client.call(requestRebuild, { body })
+    context.out(`Queue operation applied to ${affected} builds`)
+  },
+  { details: 'Without a name: every package of the component.' },
+)
+
+export const queueDrop = command(
+  'ctl queue drop <distro> <suite> <name> [version]',
+  'Drop jobs; the next import queues again what is not GOOD',
+  {
+    ...serverOptions,
+    release: text('Only this release'),
+    architecture: text('Only this architecture', { aliases: ['arch'] }),
+  },
+  async ([distribution, component, name, version], { release, architecture, ...options }, context) => {
+    const query: Partial<QueryOf<typeof dropJobs>> = { distribution, component, name }
+    if (version !== undefined) query.version = version
+    if (release !== undefined) query.release = release
+    if (architecture !== undefined) query.architecture = architecture
+    const client = await openAdminClient(options, context)
+    await client.call(dropJobs, { query })
+  },
+)

@@ -1,0 +1,161 @@
+import type { Client } from '../client.ts'
+import { ServerSaid } from '../client.ts'
+import { Complaint } from '../errors.ts'
+import { printable } from '../log.ts'
+import { getAttestation, getBuildLog, getDiffoscope } from '../wire/builds.ts'
+import { listBinaryPackages, type BinaryPackage } from '../wire/packages.ts'
+import { command, longName, type Command, type Context } from './command.ts'
+import { openPublicClient, serverOptions, type ServerOptions } from './credentials.ts'
+import { isWanted, packageFilters, queryOf, withName, type PackageFilters } from './ctl-packages.ts'
+import { pagesOf } from './lists.ts'
+import { showText } from './pager.ts'
+
+/** One kind of result of a rebuild. */
+type Kind = {
+  word: string
+  doc: string
+  /** What it is called in a sentence. */
+  what: string
+  has: (found: BinaryPackage) => boolean
+  fetch: (client: Client, found: Built) => Promise<Uint8Array>
+  show: (bytes: Uint8Array, context: Context) => Promise<void> | void
+}
+type Built = { id: number; artifact_id: number }
+
+const log: Kind = {
+  word: 'log',
+  doc: 'Show the build log of a package',
+  what: 'log',
+  has: (found) => found.build_id !== null,
+  fetch: (client, { id }) => client.call(getBuildLog, { params: { id } }),
+  show: (bytes, context) => showText(bytes, 'log', context),
+}
+
+const diffoscope: Kind = {
+  word: 'diffoscope',
+  doc: 'Show where a rebuilt package differs from the original',
+  what: 'diff',
+  has: (found) => found.build_id !== null && found.diffoscope_log_id !== null,
+  fetch: (client, params) => client.call(getDiffoscope, { params }),
+  show: (bytes, context) => showText(bytes, 'diff', context),
+}
+
+const attestation: Kind = {
+  word: 'attestation',
+  doc: 'Print the signed in-toto attestation of a package',
+  what: 'attestation',
+  has: (found) => found.build_id !== null && found.attestation_log_id !== null,
+  fetch: (client, params) => client.call(getAttestation, { params }),
+  show: (bytes, context) => {
+    context.write(bytes)
+    context.write('\n')
+  },
+}
+
+/** `ctl pkgs log`, `diffoscope`, `attestation`: one result of one package. */
+export const resultCommands: readonly Command[] = [log, diffoscope, attestation].map((kind) =>
+  command(
+    `ctl pkgs ${kind.word} [name]`,
+    kind.doc,
+    { ...serverOptions, ...packageFilters },
+    ([name], options, context) => showResult(kind, withName(options, name), context),
+    {
+      details:
+        'Where one name is left but several versions, releases or architectures, the newest result is shown,\nand standard error tells which.',
+    },
+  ),
+)
+
+async function showResult(
+  kind: Kind,
+  options: ServerOptions & PackageFilters,
+  context: Context,
+): Promise<void> {
+  const client = await openPublicClient(options, context)
+  const { records, more } = await candidates(client, options)
+  const found = choose(kind, options, records, more)
+  tellChoice(found, records, context)
+  const { build_id, artifact_id } = found
+  const bytes = await kind
+    .fetch(client, { id: build_id ?? 0, artifact_id: artifact_id ?? 0 })
+    .catch((error: unknown) => {
+      throw error instanceof ServerSaid && error.status === 404 ? noResult(kind, [found]) : error
+    })
+  await kind.show(bytes, context)
+}
+
+/** The first page, and how many more there are: whoever matches that many has to be more specific anyway. */
+async function candidates(
+  client: Client,
+  filters: PackageFilters,
+): Promise<{ records: BinaryPackage[]; more: number }> {
+  const [page] = await Array.fromAsync(firstOf(pagesOf(client, listBinaryPackages, queryOf(filters))))
+  const records = page?.records ?? []
+  const more = (page?.total ?? 0) - records.length
+  return { records: records.filter((record) => isWanted(record, filters)), more }
+}
+
+async function* firstOf<T>(items: AsyncIterable<T>): AsyncGenerator<T> {
+  for await (const item of items) return yield item
+}
+
+/** The newest of the packages that have such a result. */
+function choose(
+  kind: Kind,
+  filters: PackageFilters,
+  records: readonly BinaryPackage[],
+  more: number,
+): BinaryPackage {
+  const names = new Set(records.map((record) => record.name))
+  if (records.length === 0) throw noPackage(filters)
+  if (names.size > 1 || more > 0) throw ambiguous(names, records.length + more)
+  const withResult = records.filter((record) => kind.has(record))
+  const [newest] = withResult.sort((a, b) => (b.build_id ?? 0) - (a.build_id ?? 0))
+  if (newest === undefined) throw noResult(kind, records)
+  return newest
+}
+
+function noPackage(filters: PackageFilters): Complaint {
+  const given = Object.keys(packageFilters)
+    .map((name) => [name, filters[name as keyof PackageFilters]] as const) // the keys of that very table
+    .filter(([, value]) => value !== undefined)
+    .map(([name, value]) => `--${longName(name)} ${value}`)
+  const asked = given.length === 0 ? '' : ` for ${given.join(' ')}`
+  return new Complaint(`the server knows no package${asked}`, {
+    hint: 'names are exact; `ctl pkgs ls` lists what there is',
+  })
+}
+
+function ambiguous(names: ReadonlySet<string>, total: number): Complaint {
+  const some = [...names].slice(0, 5).join(', ')
+  const many = names.size > 5 ? ' …' : ''
+  return new Complaint(`${total} packages match, of more than one name: ${some}${many}`, {
+    hint: 'say which: --name, then --version, --release, --architecture, --component or --distro where needed',
+  })
+}
+
+function noResult(kind: Kind, records: readonly BinaryPackage[]): Complaint {
+  const [first] = records
+  if (first === undefined) return new Complaint(`there is no ${kind.what}`)
+  const title = records.length === 1 ? `${first.name} ${first.version}` : first.name
+  if (records.every((record) => record.build_id === null)) {
+    return new Complaint(`${title} has not been rebuilt yet`, {
+      hint: '`ctl queue ls` shows when its turn is',
+    })
+  }
+  const verdicts = [...new Set(records.map((record) => record.status ?? 'UNKWN'))].join(', ')
+  const hint = kind.word === 'log' ? undefined : `its log: ctl pkgs log --name ${first.name}`
+  return new Complaint(`there is no ${kind.what} of ${title}: it is ${verdicts}`, { hint })
+}
+
+/** Which of several it is, so that nobody reads the wrong one. */
+function tellChoice(found: BinaryPackage, records: readonly BinaryPackage[], context: Context): void {
+  if (records.length === 1) return
+  const { name, version, distribution, release, component, architecture } = found
+  const origin = [distribution, release, component, architecture].filter((word) => word !== null).join(', ')
+  const narrowing = (['version', 'release', 'architecture', 'component', 'distribution'] as const)
+    .filter((member) => new Set(records.map((record) => record[member])).size > 1)
+    .map((member) => (member === 'distribution' ? '--distro' : `--${member}`))
+  const hint = narrowing.length === 0 ? '' : `; ${narrowing.join(', ')} choose another`
+  context.err(printable(`${name} ${version} (${origin}), the newest of ${records.length}${hint}`))
+}
