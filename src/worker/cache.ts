@@ -12,6 +12,7 @@ export const cacheLimit = 4 * 1024 ** 3
 
 /**
  * Puts a file at a path, from the cache where its hash is known and there.
+ * @returns its SHA-256 in hex
  * @throws Failure as `download`
  */
 export async function fetchCached(
@@ -19,16 +20,14 @@ export async function fetchCached(
   path: string,
   cache: Cache | null,
   options: DownloadOptions,
-): Promise<void> {
-  if (cache === null || wanted.sha256 === null) {
-    await download(wanted, path, options)
-    return
-  }
+): Promise<string> {
+  if (cache === null || wanted.sha256 === null) return (await download(wanted, path, options)).sha256
   await mkdir(cache.directory, { recursive: true, mode: 0o700 })
   const kept = join(cache.directory, wanted.sha256)
-  if (await takeKept(kept, wanted.sha256, path, options.signal)) return
-  await download(wanted, path, options)
+  if (await takeKept(kept, wanted.sha256, path, options.signal)) return wanted.sha256
+  const { sha256 } = await download(wanted, path, options)
   await keep(path, kept, cache)
+  return sha256
 }
 
 /** Hands out a kept file when its bytes are still those of its name. */

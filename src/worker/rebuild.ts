@@ -1,0 +1,238 @@
+import { mkdir, readdir } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import type { HashedFile, SigningKey } from '../attestation.ts'
+import { zstdFrame } from '../compression.ts'
+import { Complaint, sentenceOf } from '../errors.ts'
+import type { Evidence, RebuildReport } from '../wire/builds.ts'
+import type { JobArtifact, QueuedJob } from '../wire/queue.ts'
+import { wireTime } from '../wire/schema.ts'
+import { compareArtifact, describeArtifact, type Compared, type Original } from './artifact.ts'
+import { runBackend, type BackendResult, type BackendSettings } from './backend.ts'
+import { fetchCached, type Cache } from './cache.ts'
+import { fingerprintOf } from './compare.ts'
+import type { DiffoscopeSettings } from './diffoscope.ts'
+import { download, downloadLimits, fileNameOf } from './download.ts'
+import { Failure, reasonOf } from './failure.ts'
+import { reasonOfLog } from './logrules.ts'
+import { judge, type Ending, type Judgement } from './verdict.ts'
+
+/** What all jobs of a worker have in common. */
+export type RebuildSettings = {
+  /** By the name that jobs ask for. */
+  backends: ReadonlyMap<string, BackendSettings>
+  /** null: do not run it. */
+  diffoscope: DiffoscopeSettings | null
+  key: SigningKey
+  originals: Cache | null
+  /** Where backends keep what they need again. */
+  cache: string
+  timeoutSeconds: number
+  maxLogBytes: number | null
+  silent: boolean
+  isolation: 'auto' | 'require' | 'off'
+}
+
+export type RebuildJob = {
+  job: Pick<QueuedJob, 'name' | 'version' | 'distribution' | 'release' | 'architecture' | 'backend' | 'url'>
+  artifacts: readonly JobArtifact[]
+}
+
+/** A finished job: what a report says apart from which job it was. */
+export type Result = Omit<RebuildReport, 'queue_id' | 'lease'>
+
+export type RebuildOptions = {
+  /** Empty folder of this job, private; whoever made it removes it. */
+  directory: string
+  settings: RebuildSettings
+  /** The log of the build while it grows. */
+  onLog?: (chunk: Uint8Array) => void
+  signal: AbortSignal
+}
+
+/**
+ * Downloads, builds, compares, attests. Whatever goes wrong becomes a FAIL with its reason.
+ * @throws the signal's reason once aborted, nothing else
+ */
+export async function rebuild(assignment: RebuildJob, options: RebuildOptions): Promise<Result> {
+  const progress: Progress = { log: new Uint8Array(), evidence: noEvidence(assignment.job.backend) }
+  try {
+    return await attempt(assignment, options, progress)
+  } catch (error) {
+    options.signal.throwIfAborted()
+    return failed(error, progress)
+  }
+}
+
+/** What is known when something goes wrong later on. */
+type Progress = { log: Uint8Array; evidence: Evidence }
+
+function noEvidence(backend: string): Evidence {
+  return {
+    backend,
+    backend_digest: null,
+    exit_code: null,
+    seconds: null,
+    isolation: null,
+    note: null,
+    environment: [],
+    missing: [],
+  }
+}
+
+async function attempt(
+  { job, artifacts }: RebuildJob,
+  options: RebuildOptions,
+  progress: Progress,
+): Promise<Result> {
+  const { settings, signal } = options
+  const backend = settings.backends.get(job.backend) ?? settings.backends.get(job.distribution)
+  if (backend === undefined) throw new Failure('backend_error', `this worker has no backend ${job.backend}`)
+  const originals = await fetchOriginals(artifacts, options)
+  const input = await fetchInput(job.url, originals, options)
+  const hashes = await fingerprintOf(input, { signal }) // before the build could touch it
+  const run = await build(job, backend, { input, originals }, options)
+  progress.log = run.log
+  progress.evidence = evidenceOf(run, backend)
+  return compareAll({ run, backend, originals, input: { file: fileNameOf(job.url), ...hashes } }, options)
+}
+
+async function build(
+  job: RebuildJob['job'],
+  backend: BackendSettings,
+  { input, originals }: { input: string; originals: readonly Original[] },
+  { directory, settings, onLog, signal }: RebuildOptions,
+): Promise<BackendResult> {
+  const { cache, timeoutSeconds, maxLogBytes, silent, isolation } = settings
+  const artifacts = originals.map(({ file }) => file)
+  const described = { ...job, inputUrl: job.url, artifacts }
+  const folder = await madeFolder(join(directory, 'build'))
+  const bounds = { cache, timeoutSeconds, maxLogBytes, silent, isolation, signal }
+  const listening = onLog === undefined ? {} : { onLog }
+  return runBackend({ backend, input, directory: folder, job: described, ...bounds, ...listening })
+}
+
+type Built = {
+  run: BackendResult
+  backend: BackendSettings
+  originals: readonly Original[]
+  input: HashedFile
+}
+
+/** Compares every file, judges them together, and says so file by file. */
+async function compareAll(
+  { run, backend, originals, input }: Built,
+  options: RebuildOptions,
+): Promise<Result> {
+  const compared: Compared[] = []
+  for (const original of originals) compared.push(await compareArtifact(original, run.outdir, options.signal))
+  const verdict = judge(compared, endingOf(run, backend, await isEmpty(run.outdir)))
+  const described = []
+  const context = { ...options, ...options.settings, input }
+  for (const [index, one] of compared.entries())
+    described.push(await describeArtifact(one, verdict.artifacts[index] ?? unjudged, context))
+  const evidence = evidenceOf(run, backend)
+  return {
+    built_at: wireTime(new Date()),
+    build_log: await zstdFrame(run.log),
+    status: verdict.status,
+    reason: verdict.reason,
+    artifacts: described.map(({ report }) => report),
+    evidence: { ...evidence, note: joined([evidence.note, ...described.map(({ note }) => note)]) },
+  }
+}
+
+const unjudged: Judgement = { status: 'UNKWN', reason: 'backend_error' }
+
+/** Each into a folder of its own, because two artifacts may have one name. */
+async function fetchOriginals(
+  artifacts: readonly JobArtifact[],
+  options: RebuildOptions,
+): Promise<Original[]> {
+  const { directory, settings, signal } = options
+  const originals: Original[] = []
+  for (const artifact of artifacts) {
+    const file = fileNameOf(artifact.url)
+    const folder = await madeFolder(join(directory, 'originals', String(originals.length)))
+    const path = join(folder, file)
+    const sha256 = await fetchCached(artifact, path, settings.originals, { ...downloadLimits, signal })
+    originals.push({ artifact, file, path, sha256 })
+  }
+  return originals
+}
+
+/** @returns the path of the build input; where that is one of the originals (as for Arch Linux), that file */
+async function fetchInput(
+  url: string,
+  originals: readonly Original[],
+  { directory, signal }: RebuildOptions,
+): Promise<string> {
+  const same = originals.find(({ artifact }) => artifact.url === url)
+  if (same !== undefined) return same.path
+  const path = join(await madeFolder(join(directory, 'input')), fileNameOf(url))
+  await download({ url, sha256: null, size: null }, path, { ...downloadLimits, signal })
+  return path
+}
+
+async function madeFolder(path: string): Promise<string> {
+  await mkdir(dirname(path), { recursive: true, mode: 0o700 })
+  await mkdir(path, { mode: 0o700 })
+  return path
+}
+
+async function isEmpty(folder: string): Promise<boolean> {
+  return (await readdir(folder)).length === 0
+}
+
+function endingOf(run: BackendResult, backend: BackendSettings, empty: boolean): Ending {
+  return {
+    exitCode: run.exitCode,
+    killedBy: run.killedBy,
+    timedOut: run.timedOut,
+    ours: run.told !== null || backend.path.startsWith('built-in:'),
+    toldReason: run.told?.reason ?? null,
+    presentToolchain: run.told?.presentToolchain ?? false,
+    logReason: reasonOfLog(run.log),
+    empty,
+  }
+}
+
+function evidenceOf(run: BackendResult, backend: BackendSettings): Evidence {
+  return {
+    backend: backend.name,
+    backend_digest: run.digest,
+    exit_code: run.exitCode,
+    seconds: Math.round(run.seconds * 1000) / 1000,
+    isolation: run.isolation,
+    note: joined([run.told?.note ?? null, run.killedBy === null ? null : `ended by ${run.killedBy}`]),
+    environment: run.told?.environment ?? [],
+    missing: run.told?.missing ?? [],
+  }
+}
+
+/** Sentences in one text; null when there are none. */
+function joined(notes: readonly (string | null)[]): string | null {
+  const said = [...new Set(notes.filter((note) => note !== null && note !== ''))]
+  return said.length === 0 ? null : said.join('; ').slice(0, 4000)
+}
+
+/** The report of a job that came to no comparison: the log so far, and what went wrong as its last line. */
+async function failed(error: unknown, { log, evidence }: Progress): Promise<Result> {
+  const sentence = sentenceOf(error)
+  const bug = error instanceof Complaint ? '' : stackOf(error)
+  const gap = log.length === 0 ? '' : '\n\n'
+  const lines = Buffer.from(`${gap}rebuilderd: ${sentence}\n${bug}`)
+  return {
+    built_at: wireTime(new Date()),
+    build_log: await zstdFrame(Buffer.concat([log, lines])),
+    status: 'FAIL',
+    reason: reasonOf(error),
+    artifacts: [],
+    evidence: { ...evidence, note: joined([evidence.note, sentence]) },
+  }
+}
+
+/** Only for errors of ours: those of the language itself. */
+function stackOf(error: unknown): string {
+  const isBug = error instanceof TypeError || error instanceof RangeError || error instanceof ReferenceError
+  return isBug && error.stack !== undefined ? `${error.stack}\n` : ''
+}
