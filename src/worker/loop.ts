@@ -1,0 +1,305 @@
+import { access, mkdir, readdir, rm } from 'node:fs/promises'
+import { randomUUID } from 'node:crypto'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { ServerSaid, type Client } from '../client.ts'
+import { sentenceOf } from '../errors.ts'
+import type { Log } from '../log.ts'
+import { submitBuild } from '../wire/builds.ts'
+import { pingJob, popQueue, type Assignment, type PopRequest } from '../wire/queue.ts'
+import { wireTime } from '../wire/schema.ts'
+import { registerWorker } from '../wire/workers.ts'
+import { LostJob, holding } from './holding.ts'
+import { lockFolder } from './lock.ts'
+import { openLiveLog } from './livelog.ts'
+import { rebuild, type RebuildSettings, type Result } from './rebuild.ts'
+import { openSpool, type Spool } from './spool.ts'
+
+export type WorkerOptions = {
+  client: Client
+  /** What the server lists us under. */
+  name: string
+  /** The worker's state folder: spool, scratch folders, the restart flag. */
+  directory: string
+  settings: RebuildSettings
+  workerKey: string
+  architectures: { native: string; supported: readonly string[] }
+  /** Jobs at once. */
+  jobs: number
+  idleSeconds: number
+  log: Log
+  /** Aborted: take no more jobs, finish those at hand. */
+  signal: AbortSignal
+  /** Aborted: drop those at hand, too. */
+  drop: AbortSignal
+  /** Resolves when the server says that there may be work; for servers that can. */
+  wake?: (signal: AbortSignal) => Promise<void>
+  pingMilliseconds?: number
+}
+
+const restartFlag = 'rebuilderd.restart'
+const pingMilliseconds = 60_000
+/** For so long after a job new ones are looked for often. */
+const eagerMilliseconds = 60_000
+const eagerPauseMilliseconds = 2000
+
+/** What the jobs of one worker share while it runs. */
+type Running = WorkerOptions & { spool: Spool; stop: AbortController; lastJobAt: number }
+
+/**
+ * Registers, then rebuilds what the server hands out until told to stop.
+ * @returns why it ended: `stopped`, or `restart` when the file `rebuilderd.restart` appeared
+ * @throws Complaint where the server does not let us register
+ */
+export async function runWorker(options: WorkerOptions): Promise<'stopped' | 'restart'> {
+  await using lock = await lockFolder(options.directory)
+  const jobs = join(lock.directory, 'jobs')
+  await removeContents(jobs) // of a worker that was killed
+  const spool = await openSpool(join(options.directory, 'spool'), options.client, options.log)
+  const stop = new AbortController()
+  const signal = AbortSignal.any([options.signal, stop.signal])
+  const running: Running = { ...options, spool, stop, signal, lastJobAt: Date.now() }
+  if (!(await register(running))) return 'stopped'
+  options.log.info(`worker: ${options.name} takes jobs from ${options.client.base}`)
+  const over = new AbortController()
+  const sending = sendUntil(running, over.signal)
+  try {
+    const turn = openTurn()
+    await Promise.all(Array.from({ length: options.jobs }, () => takeJobs(running, turn)))
+  } finally {
+    stop.abort()
+    over.abort()
+    await sending
+  }
+  return stop.signal.reason === restartFlag ? 'restart' : 'stopped'
+}
+
+async function removeContents(folder: string): Promise<void> {
+  await mkdir(folder, { recursive: true, mode: 0o700 })
+  for (const name of await readdir(folder)) await rm(join(folder, name), { recursive: true, force: true })
+}
+
+/** Seconds to wait after the nth failure in a row, spread so that workers do not come back all at once. */
+export function patience(failures: number, random: number = Math.random()): number {
+  return Math.min(60, 2 ** Math.min(failures, 10)) * (0.5 + random / 2)
+}
+
+/** Waits; false when told to stop meanwhile. */
+async function pause(seconds: number, signal: AbortSignal): Promise<boolean> {
+  await sleep(seconds * 1000, undefined, { signal }).catch(() => undefined)
+  return !signal.aborted
+}
+
+/** A server may be busy or starting; a refusal that stays one is for the person to solve. */
+const mostRefusals = 3
+
+async function register(running: Running): Promise<boolean> {
+  const { client, name, log, signal } = running
+  let refusals = 0
+  for (let failures = 0; !signal.aborted; failures++) {
+    try {
+      await client.call(registerWorker, { body: { name }, signal })
+      return true
+    } catch (error) {
+      if (signal.aborted) return false
+      if (error instanceof ServerSaid && error.status < 500) refusals += 1
+      if (refusals >= mostRefusals) throw error
+      log.warning(`worker: cannot register yet: ${sentenceOf(error)}`)
+    }
+    await pause(patience(failures), signal)
+  }
+  return false
+}
+
+/** Sends what is left over from earlier, and what could not be sent at once. */
+async function sendUntil({ spool, log, drop }: Running, over: AbortSignal): Promise<void> {
+  for (let failures = 0; !over.aborted;) {
+    try {
+      const left = await spool.send(AbortSignal.any([over, drop]))
+      failures = left === 0 ? 0 : failures + 1
+    } catch (error) {
+      if (over.aborted || drop.aborted) return
+      log.error(`worker: ${sentenceOf(error)}`)
+      failures += 1
+    }
+    await pause(failures === 0 ? 30 : patience(failures) * 5, over)
+  }
+}
+
+/** Lets one at a time look for work; the others wait until it has found some. */
+type Turn = <T>(look: () => Promise<T>) => Promise<T>
+
+function openTurn(): Turn {
+  let last: Promise<unknown> = Promise.resolve()
+  return async (look) => {
+    const mine = last.then(look)
+    last = mine.catch(() => undefined)
+    return mine
+  }
+}
+
+async function takeJobs(running: Running, turn: Turn): Promise<void> {
+  while (!running.signal.aborted) {
+    const assignment = await turn(() => nextJob(running))
+    if (assignment === null) return
+    await workOn(assignment, running)
+    running.lastJobAt = Date.now()
+    await checkRestart(running)
+  }
+}
+
+async function checkRestart({ directory, stop, log }: Running): Promise<void> {
+  const flag = join(directory, restartFlag)
+  const isThere = await access(flag).then(
+    () => true,
+    () => false,
+  )
+  if (!isThere || stop.signal.aborted) return
+  await rm(flag, { force: true })
+  log.info('worker: asked to restart')
+  stop.abort(restartFlag)
+}
+
+/** Asks until there is work; null when told to stop. */
+async function nextJob(running: Running): Promise<Assignment | null> {
+  const { client, log, signal } = running
+  for (let failures = 0; !signal.aborted;) {
+    try {
+      const found = await client.call(popQueue, { body: wishOf(running), signal: drop }) // else a job could get lost
+      if (found !== 'Nothing' && !signal.aborted) return found.Rebuild
+      if (found !== 'Nothing') await giveBack(found.Rebuild, running)
+      failures = 0
+      await checkRestart(running)
+      await idle(running)
+    } catch (error) {
+      if (signal.aborted) return null
+      log.warning(`worker: cannot ask for work: ${sentenceOf(error)}`)
+      await pause(patience(failures++), signal)
+      if (error instanceof ServerSaid && error.status === 403) await registerAgain(running)
+    }
+  }
+  return null
+}
+
+/** A server that lost its memory of us, or was only too busy to look, as upstream's then says. */
+async function registerAgain({ client, name, log, signal }: Running): Promise<void> {
+  await client.call(registerWorker, { body: { name }, signal }).catch((error: unknown) => {
+    if (!signal.aborted) log.warning(`worker: cannot register again: ${sentenceOf(error)}`)
+  })
+}
+
+function wishOf({ settings, architectures }: Running): PopRequest {
+  return {
+    supported_backends: [...settings.backends.keys()],
+    architecture: architectures.native,
+    supported_architectures: [...architectures.supported],
+  }
+}
+
+/** Waits for the next look: briefly after a job, else as long as configured or until the server wakes us. */
+async function idle({ idleSeconds, lastJobAt, signal, wake }: Running): Promise<void> {
+  const isEager = Date.now() - lastJobAt < eagerMilliseconds
+  const milliseconds = isEager ? Math.min(eagerPauseMilliseconds, idleSeconds * 1000) : idleSeconds * 1000
+  const over = new AbortController()
+  const either = AbortSignal.any([signal, over.signal])
+  const waits: Promise<unknown>[] = [pause(milliseconds / 1000, either)]
+  if (wake !== undefined) waits.push(wake(either).catch(() => new Promise(() => undefined))) // then only time wakes us
+  await Promise.race(waits)
+  over.abort()
+}
+
+/** From the assignment to the acknowledged, or at least stored, result. */
+async function workOn(assignment: Assignment, running: Running): Promise<void> {
+  const { client, log, drop } = running
+  const { job } = assignment
+  const directory = join(running.directory, 'jobs', randomUUID())
+  const started = Date.now()
+  log.info(`worker: ${titleOf(assignment)}: begins`)
+  const ping = async (signal: AbortSignal): Promise<void> => {
+    await client.call(pingJob, { params: { id: job.id }, signal })
+  }
+  const work = async (signal: AbortSignal): Promise<void> => {
+    await mkdir(directory, { recursive: true, mode: 0o700 })
+    const result = await build(assignment, running, directory, signal)
+    log.info(`worker: ${titleOf(assignment)}: ${wordsFor(result, (Date.now() - started) / 1000)}`)
+    await report(assignment, result, running)
+  }
+  try {
+    const everyMilliseconds = running.pingMilliseconds ?? pingMilliseconds
+    await holding(ping, work, { everyMilliseconds, signal: drop, log })
+  } catch (error) {
+    if (error instanceof LostJob || !drop.aborted)
+      log.error(`worker: ${titleOf(assignment)}: ${sentenceOf(error)}`)
+    else await giveBack(assignment, running)
+  } finally {
+    await rm(directory, { recursive: true, force: true }).catch((error: unknown) => {
+      log.error(`worker: ${directory} could not be removed: ${sentenceOf(error)}`)
+    })
+  }
+}
+
+function titleOf({ job }: Assignment): string {
+  return `job ${job.id} ${job.name} ${job.version}`
+}
+
+/** Stores the result and tries to send it; when that fails it is sent later. */
+async function report({ job, lease }: Assignment, result: Result, running: Running): Promise<void> {
+  const { spool, client, log, drop } = running
+  const body = { queue_id: job.id, lease, ...result }
+  try {
+    await spool.keep(body)
+  } catch (error) {
+    log.error(`worker: ${sentenceOf(error)}`)
+    await client.call(submitBuild, { body, signal: drop }) // a full disk is no reason to lose it
+    return
+  }
+  await spool.send(drop).catch((error: unknown) => {
+    log.warning(`worker: a result waits to be sent: ${sentenceOf(error)}`)
+  })
+}
+
+async function build(
+  assignment: Assignment,
+  { client, settings, workerKey }: Running,
+  directory: string,
+  signal: AbortSignal,
+): Promise<Result> {
+  const isOurs = assignment.lease !== null // only our server names leases, and only it takes logs early
+  const live = isOurs ? openLiveLog({ base: client.base, workerKey, jobId: assignment.job.id }) : null
+  try {
+    const listening = live === null ? {} : { onLog: live.add }
+    return await rebuild(assignment, { directory, settings, signal, ...listening })
+  } finally {
+    await live?.stop()
+  }
+}
+
+/** `BAD (content_differs) in 311 s, first difference at byte 7340` */
+function wordsFor(result: Result, seconds: number): string {
+  const why = result.reason === null ? '' : ` (${result.reason})`
+  const first = result.artifacts.find((artifact) => artifact.first_difference !== null)?.first_difference
+  const where = first === undefined || first === null ? '' : `, first difference at byte ${first}`
+  return `${result.status}${why} in ${Math.round(seconds)} s${where}`
+}
+
+/** Tells our server that a dropped job is free again; upstream's would count it as a failure of the package. */
+async function giveBack(assignment: Assignment, { spool, log }: Running): Promise<void> {
+  const { job, lease } = assignment
+  log.warning(`worker: ${titleOf(assignment)}: dropped`)
+  if (lease === null) return
+  try {
+    await spool.keep({
+      queue_id: job.id,
+      lease,
+      built_at: wireTime(new Date()),
+      build_log: Buffer.from('rebuilderd: the worker was stopped before it was done\n'),
+      status: 'FAIL',
+      reason: 'worker_lost',
+      artifacts: [],
+      evidence: null,
+    })
+    await spool.send(AbortSignal.timeout(5000))
+  } catch (error) {
+    log.warning(`worker: ${sentenceOf(error)}`)
+  }
+}

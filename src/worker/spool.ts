@@ -1,0 +1,124 @@
+import { randomUUID } from 'node:crypto'
+import { mkdir, open, readFile, readdir, rename, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { submitBuild, RebuildReport } from '../wire/builds.ts'
+import { ServerSaid, type Client } from '../client.ts'
+import { during, sentenceOf } from '../errors.ts'
+import type { Log } from '../log.ts'
+import { checked, encodeJson } from '../wire/schema.ts'
+
+/** Finished results, each a file until the server has acknowledged it. */
+export type Spool = {
+  /** On disk when this resolves. */
+  keep: (report: RebuildReport) => Promise<void>
+  /**
+   * Sends everything to its server, oldest first.
+   * @returns how many could not be sent now
+   */
+  send: (signal: AbortSignal) => Promise<number>
+}
+
+/** How often a server may answer "internal error" to a report before we put that one aside. */
+const mostServerErrors = 20
+
+/**
+ * Opens the spool of one server. Reports for other servers stay where they are.
+ * @param directory `spool` in the worker's state folder
+ */
+export async function openSpool(directory: string, client: Client, log: Log): Promise<Spool> {
+  const folder = join(directory, encodeURIComponent(client.base).slice(0, 200))
+  await mkdir(join(folder, 'refused'), { recursive: true, mode: 0o700 })
+  const serverErrors = new Map<string, number>()
+  let sending: Promise<unknown> = Promise.resolve()
+
+  const send = async (signal: AbortSignal): Promise<number> => {
+    let left = 0
+    for (const name of await reportsIn(folder)) {
+      signal.throwIfAborted()
+      const outcome = await sendOne(join(folder, name), client, signal)
+      if (outcome.is === 'broken') serverErrors.set(name, (serverErrors.get(name) ?? 0) + 1)
+      const isHopeless = (serverErrors.get(name) ?? 0) >= mostServerErrors
+      if (outcome.is === 'accepted') await rm(join(folder, name), { force: true })
+      else if (outcome.is === 'refused' || isHopeless) await putAside(folder, name, outcome.why, log)
+      else left += 1
+      if (outcome.is === 'later') {
+        log.warning(`worker: a result waits to be sent: ${outcome.why}`)
+        return left // the others would fare no better
+      }
+    }
+    return left
+  }
+  return {
+    keep: (report) => writeReport(folder, report),
+    send: async (signal) => {
+      const mine = sending.then(() => send(signal)) // one after the other, so that no report is sent twice at once
+      sending = mine.catch(() => undefined)
+      return mine
+    },
+  }
+}
+
+/** Oldest first: names begin with the time. */
+async function reportsIn(folder: string): Promise<string[]> {
+  return (await readdir(folder)).filter((name) => name.endsWith('.json')).sort()
+}
+
+async function writeReport(folder: string, report: RebuildReport): Promise<void> {
+  await during('keeping a result until it is sent', async () => {
+    const name = `${Date.now()}-${report.queue_id}-${randomUUID()}.json`
+    const file = await open(join(folder, `${name}.part`), 'wx', 0o600)
+    try {
+      await file.writeFile(encodeJson(report))
+      await file.sync()
+    } finally {
+      await file.close()
+    }
+    await rename(join(folder, `${name}.part`), join(folder, name))
+    await using directory = await open(folder, 'r')
+    await directory.sync()
+  })
+}
+
+type Outcome =
+  | { is: 'accepted' }
+  /** It will never be taken. */
+  | { is: 'refused'; why: string }
+  /** The server broke over this very report; others may pass. */
+  | { is: 'broken'; why: string }
+  | { is: 'later'; why: string }
+
+async function sendOne(path: string, client: Client, signal: AbortSignal): Promise<Outcome> {
+  let report: RebuildReport
+  try {
+    report = checked(RebuildReport, JSON.parse(await readFile(path, 'utf8')), path)
+  } catch (error) {
+    return { is: 'refused', why: sentenceOf(error) }
+  }
+  try {
+    await client.call(submitBuild, { body: report, signal })
+    return { is: 'accepted' }
+  } catch (error) {
+    signal.throwIfAborted()
+    return outcomeOf(error)
+  }
+}
+
+function outcomeOf(error: unknown): Outcome {
+  const why = sentenceOf(error)
+  if (!(error instanceof ServerSaid)) return { is: 'later', why }
+  if (error.status === 500) return { is: 'broken', why } // upstream's answer to a job that is gone, too
+  const isForLater = error.status > 500 || [401, 403, 408, 429].includes(error.status)
+  return { is: isForLater ? 'later' : 'refused', why }
+}
+
+const mostPutAside = 100
+
+/** Keeps what the server does not want, for a person to look at; the oldest make room. */
+async function putAside(folder: string, name: string, why: string, log: Log): Promise<void> {
+  const aside = join(folder, 'refused')
+  log.error(`worker: the server does not take a result, it is kept as ${join(aside, name)}: ${why}`)
+  await rename(join(folder, name), join(aside, name))
+  const kept = (await readdir(aside)).sort()
+  for (const old of kept.slice(0, Math.max(0, kept.length - mostPutAside)))
+    await rm(join(aside, old), { force: true })
+}
