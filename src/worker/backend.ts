@@ -1,4 +1,16 @@
+import { createHash } from 'node:crypto'
+import { constants } from 'node:fs'
+import { access, copyFile, mkdir, readFile, realpath, writeFile } from 'node:fs/promises'
+import { totalmem } from 'node:os'
+import { basename, delimiter, dirname, join, resolve } from 'node:path'
+import { asset } from '../assets.ts'
+import { Complaint, didYouMean, during } from '../errors.ts'
 import type { Reason } from '../wire/reasons.ts'
+import { openControlGroup, type Exceeded } from './cgroup.ts'
+import { watchDisk } from './disk.ts'
+import { runProcess, type ProcessResult } from './process.ts'
+import { findUserNamespace, removeFolder, sandboxed, type UserNamespace } from './sandbox.ts'
+import { readTold } from './told.ts'
 
 /** One `[backend.NAME]` of the worker's settings; `path` may be `built-in:debian` for a script we bring. */
 export type BackendSettings = {
@@ -19,6 +31,25 @@ export type BackendJob = {
   artifacts: readonly string[]
 }
 
+export type BackendLimits = {
+  /** Memory of all processes together; null: no limit. */
+  memoryBytes: number | null
+  /** Processes and threads at once; null: no limit. */
+  processes: number | null
+  /** Largest single file. */
+  fileBytes: number
+  /** The build is stopped when the disk has less free than this. */
+  minFreeBytes: number
+}
+
+/** Nine tenths of the memory: the machine and the worker must outlive the build. */
+export const defaultLimits: BackendLimits = {
+  memoryBytes: Math.floor(totalmem() * 0.9),
+  processes: 8192,
+  fileBytes: 64 * 1024 ** 3,
+  minFreeBytes: 512 * 1024 ** 2,
+}
+
 export type BackendRun = {
   backend: BackendSettings
   /** The downloaded build input; the script gets a copy, so nothing beside it can be reached. */
@@ -33,6 +64,7 @@ export type BackendRun = {
   maxLogBytes: number | null
   silent: boolean
   isolation: 'auto' | 'require' | 'off'
+  limits?: BackendLimits
   /** The log while it grows: the same bytes, in the same order. */
   onLog?: (chunk: Uint8Array) => void
   /** Once aborted everything is killed, and the promise rejects with the signal's reason. */
@@ -86,7 +118,238 @@ export const builtInBackends: readonly { name: string; doc: string; script: stri
   },
 ]
 
-/** Rebuilds one input with a backend's script. */
+/**
+ * Rebuilds one input with a backend's script: in namespaces where this machine allows it, with a copy of the input,
+ * an empty output folder and a scratch folder, and nothing else of the worker in sight.
+ * Afterwards nothing is left but the output folder, whatever the build did.
+ * @throws Complaint where the script is missing, or isolation is required and cannot be had
+ * @throws the signal's reason once aborted
+ */
 export async function runBackend(run: BackendRun): Promise<BackendResult> {
-  throw new Error(`not yet able to run ${run.backend.path}`)
+  const place = await prepare(run)
+  const limits = run.limits ?? defaultLimits
+  const userNamespace = run.isolation === 'off' ? null : await findUserNamespace(place.sandbox, run.signal)
+  if (userNamespace === null && run.isolation === 'require') throw notIsolated()
+  const group = await openControlGroup(limits)
+  const disk = watchDisk(run.directory, limits.minFreeBytes)
+  try {
+    const processes = group.limited.processes ? null : limits.processes
+    const ended = await runProcess({
+      command: commandOf(run, place, userNamespace, processes),
+      directory: run.cache,
+      environment: environmentOf(run, place, userNamespace !== null),
+      timeoutSeconds: run.timeoutSeconds,
+      maxLogBytes: run.maxLogBytes,
+      maxFileBytes: limits.fileBytes,
+      onLog: run.onLog,
+      group,
+      stop: disk.full,
+      signal: run.signal,
+    })
+    const exceeded = disk.full.aborted ? 'disk' : await group.exceeded()
+    const told = refined(await readTold(place.result), ended, exceeded)
+    return {
+      ...ended,
+      isolation: userNamespace === null ? 'none' : 'namespaces',
+      digest: place.digest,
+      outdir: place.outdir,
+      told,
+    }
+  } finally {
+    disk.close()
+    await group.kill()
+    await group.remove()
+    await tidy(place)
+  }
+}
+
+/** The script of a built-in backend, as a setting. */
+export function builtInBackend(name: string): BackendSettings {
+  if (!builtInBackends.some((known) => known.name === name)) throw unknownBackend(name)
+  return { name, path: `built-in:${name}`, options: {} }
+}
+
+function unknownBackend(name: string): Complaint {
+  const known = builtInBackends.map((backend) => backend.name)
+  const hint =
+    didYouMean(name, known) ?? `built in are ${known.join(', ')}; others are scripts: --backend ${name}=PATH`
+  return new Complaint(`there is no built-in backend ${name}`, { hint })
+}
+
+function notIsolated(): Complaint {
+  return new Complaint('this machine does not let us isolate builds', {
+    hint: 'run the worker as root, allow user namespaces (sysctl user.max_user_namespaces), or drop --require-isolation',
+  })
+}
+
+type Place = {
+  input: string
+  outdir: string
+  temporary: string
+  home: string
+  tools: string
+  result: string
+  sandbox: string
+  script: string
+  builtIn: boolean
+  digest: string
+}
+
+/** Makes the folders of a job and puts the scripts where they can be run. */
+async function prepare(run: BackendRun): Promise<Place> {
+  const folder = (name: string) => join(run.directory, name)
+  const tools = folder('tools')
+  const script = await scriptOf(run.backend)
+  await mkdir(run.cache, { recursive: true, mode: 0o755 })
+  for (const name of ['inputs', 'out', 'tmp', 'home', 'tools']) await mkdir(folder(name), { mode: 0o700 })
+  const input = join(folder('inputs'), basename(run.input))
+  await during('copying the build input', () => copyFile(run.input, input, constants.COPYFILE_FICLONE))
+  const sandbox = join(tools, 'sandbox.sh')
+  await writeFile(sandbox, asset('backends/sandbox.sh'), { mode: 0o500 })
+  const path = script.path ?? join(tools, basename(script.name))
+  if (script.path === null) await writeFile(path, script.bytes, { mode: 0o500 })
+  return {
+    input,
+    outdir: folder('out'),
+    temporary: folder('tmp'),
+    home: folder('home'),
+    tools,
+    result: join(folder('home'), 'result.json'),
+    sandbox,
+    script: path,
+    builtIn: script.path === null,
+    digest: createHash('sha256').update(script.bytes).digest('hex'),
+  }
+}
+
+async function scriptOf(
+  backend: BackendSettings,
+): Promise<{ name: string; path: string | null; bytes: Uint8Array }> {
+  const name = /^built-in:(.*)$/.exec(backend.path)?.[1]
+  if (name !== undefined) {
+    const known = builtInBackends.find((one) => one.name === name)
+    if (known === undefined) throw unknownBackend(name)
+    return { name: known.script, path: null, bytes: asset(known.script) }
+  }
+  const path = await located(backend.path)
+  return { name: path, path, bytes: await readFile(path) }
+}
+
+/** As the system does it: a bare name is looked for in PATH, everything else is a path. */
+async function located(path: string): Promise<string> {
+  const candidates = path.includes('/')
+    ? [resolve(path)]
+    : (process.env['PATH'] ?? '').split(delimiter).map((folder) => join(folder, path))
+  for (const candidate of candidates) {
+    const found = await access(candidate, constants.X_OK).then(
+      () => candidate,
+      () => null,
+    )
+    if (found !== null) return realpath(found)
+  }
+  throw new Complaint(`cannot run the backend script ${path}`, {
+    hint: 'it must exist and be executable (chmod +x)',
+  })
+}
+
+function commandOf(
+  run: BackendRun,
+  place: Place,
+  userNamespace: UserNamespace | null,
+  processes: number | null,
+): [string, ...string[]] {
+  const script: [string, ...string[]] = place.builtIn
+    ? ['/bin/bash', place.script, place.input]
+    : [place.script, place.input]
+  if (userNamespace === null) return script
+  const plan = {
+    script: place.sandbox,
+    userNamespace,
+    // Originals may lie beside the input or beside the job; system folders are the only other places in sight.
+    hidden: [dirname(run.input), dirname(run.directory)],
+    readable: [
+      ...(place.builtIn ? [] : [place.script]),
+      place.tools,
+      ...listOf(run.backend, 'readable_paths'),
+    ],
+    writable: [
+      dirname(place.input),
+      place.outdir,
+      place.home,
+      run.cache,
+      ...listOf(run.backend, 'writable_paths'),
+    ],
+    temporary: place.temporary,
+    network: true,
+    processes,
+    directory: run.cache,
+  }
+  return sandboxed(plan, script)
+}
+
+function listOf(backend: BackendSettings, key: string): readonly string[] {
+  const value = backend.options[key]
+  if (typeof value === 'string') return [value]
+  return Array.isArray(value) ? (value as readonly string[]) : [] // the type allows no other arrays
+}
+
+/** Secrets of the worker are none of the build's business. */
+const secret = /SECRET|TOKEN|PASSWORD|COOKIE|CREDENTIAL|PRIVATE|(^|_)KEY$/i
+
+function environmentOf(run: BackendRun, place: Place, isolated: boolean): Record<string, string> {
+  const own = Object.entries(process.env).filter(
+    ([name]) => !secret.test(name) && !name.startsWith('REBUILDERD_'),
+  )
+  const temporary = isolated ? '/tmp' : place.temporary
+  const environment: Record<string, string> = {
+    PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+    ...(Object.fromEntries(own) as Record<string, string>), // names in process.env have values
+    HOME: place.home,
+    TMPDIR: temporary,
+    REBUILDERD_OUTDIR: place.outdir,
+    REBUILDERD_RESULT: place.result,
+    REBUILDERD_CACHE: run.cache,
+    REBUILDERD_NAME: run.job.name,
+    REBUILDERD_VERSION: run.job.version,
+    REBUILDERD_DISTRIBUTION: run.job.distribution,
+    REBUILDERD_RELEASE: run.job.release ?? '',
+    REBUILDERD_ARCHITECTURE: run.job.architecture,
+    REBUILDERD_INPUT_URL: run.job.inputUrl,
+    REBUILDERD_ARTIFACTS: run.job.artifacts.join('\n'),
+    REBUILDERD_ISOLATED: isolated ? '1' : '',
+  }
+  for (const [key, value] of Object.entries(run.backend.options)) {
+    const name = `REBUILDERD_BACKEND_${key.toUpperCase().replaceAll(/[^A-Z0-9]/g, '_')}`
+    environment[name] = Array.isArray(value) ? value.join('\n') : String(value)
+  }
+  return environment
+}
+
+/** Limits that were hit explain a failure better than the build's own last words. */
+function refined(
+  told: BackendTold | null,
+  ended: ProcessResult,
+  exceeded: Exceeded | 'disk',
+): BackendTold | null {
+  if (exceeded === null || (ended.exitCode === 0 && ended.killedBy === null)) return told
+  const nothing: BackendTold = {
+    reason: null,
+    note: null,
+    environment: [],
+    missing: [],
+    presentToolchain: false,
+  }
+  const reason = exceeded === 'disk' ? 'no_space' : 'too_large'
+  return { ...nothing, ...told, reason, note: limitNotes[exceeded] }
+}
+
+const limitNotes = {
+  memory: 'the build reached the limit on memory',
+  processes: 'the build reached the limit on processes',
+  disk: 'the disk ran full during the build',
+} as const
+
+async function tidy(place: Place): Promise<void> {
+  for (const folder of [place.temporary, place.home, place.tools, dirname(place.input)])
+    await removeFolder(folder)
 }

@@ -26,7 +26,9 @@ export type ProcessRun = {
   /** The log while it grows. */
   onLog?: ((chunk: Uint8Array) => void) | undefined
   /** Groups that the process is put into before it starts. */
-  group?: ControlGroup
+  group?: ControlGroup | undefined
+  /** Once aborted everything is killed, and the result tells of it as of any other end. */
+  stop?: AbortSignal
   signal: AbortSignal
 }
 
@@ -108,7 +110,7 @@ async function watch(
 ): Promise<void> {
   const cause = await Promise.race([
     sleep(run.timeoutSeconds * 1000, 'timeout', { signal: over }).catch(() => 'over'),
-    aborted(run.signal, over),
+    aborted(run.stop === undefined ? run.signal : AbortSignal.any([run.signal, run.stop]), over),
   ])
   if (cause === 'over') return
   if (cause === 'timeout') {

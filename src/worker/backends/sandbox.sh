@@ -1,0 +1,210 @@
+#!/bin/bash
+# Runs a command in namespaces of its own, where nothing of this machine is seen but what is named here.
+#
+#   sandbox.sh [OPTION]... -- COMMAND [ARGUMENT]...
+#
+#   --user-namespace KIND  none: as root; auto: our user and its range in /etc/subuid; single: our user alone
+#   --root DIR             use this tree as the root, writable; without it: the programs of this machine, read-only
+#   --bind SOURCE TARGET   SOURCE is seen at TARGET and may be written
+#   --read SOURCE TARGET   SOURCE is seen at TARGET and may be read
+#   --hide DIR             an empty folder is seen there, for what lies below the machine's system folders
+#   --user ID              run the command with this user and group id and without any rights of root
+#   --network              leave the network on; without it there is only a loopback interface
+#   --processes N          at most N processes and threads (needs a user namespace or --user)
+#   --directory DIR        working directory
+#
+# Needs bash, util-linux and coreutils. Everything is gone when the command ends: processes, mounts, namespaces.
+set -euo pipefail
+umask 022
+
+parse() {
+  root='' user='' network='' processes='' directory=/ kind=none
+  binds=() hidden=() seen=()
+  while [ $# -gt 0 ]; do
+    case $1 in
+      --user-namespace) kind=$2; shift 2 ;;
+      --root) root=$(realpath "$2"); shift 2 ;;
+      --bind) binds+=(rw "$(realpath "$2")" "$3"); shift 3 ;;
+      --read) binds+=(ro "$(realpath "$2")" "$3"); shift 3 ;;
+      --hide) hidden+=("$(realpath "$2")"); shift 2 ;;
+      --user) user=$2; shift 2 ;;
+      --network) network=yes; shift ;;
+      --processes) processes=$2; shift 2 ;;
+      --directory) directory=$2; shift 2 ;;
+      --) shift; command=("$@"); return ;;
+      *) echo "sandbox: unknown option $1" >&2; exit 125 ;;
+    esac
+  done
+  echo 'sandbox: no command' >&2
+  exit 125
+}
+
+# The outer half: enter the namespaces, then run the inner half in them as process 1.
+enter() {
+  local flags=(--mount --pid --ipc --uts --fork --kill-child --propagation private)
+  [ -n "$network" ] || flags+=(--net)
+  case $kind in
+    none) ;;
+    auto) flags+=(--user --map-root-user --map-auto) ;;
+    single) flags+=(--user --map-root-user) ;;
+    *) echo "sandbox: unknown kind of user namespace $kind" >&2; exit 125 ;;
+  esac
+  exec unshare "${flags[@]}" -- /bin/bash "$(realpath "$0")" --inside "$@"
+}
+
+# The machine's programs, seen read-only in an empty root on which nothing else is.
+host_root() {
+  mount -t tmpfs -o mode=755,size=64m root /tmp
+  cd /tmp
+  mkdir old proc dev tmp run sys var var/tmp var/lib mnt root home build
+  chmod 1777 tmp var/tmp
+  local name
+  for name in bin sbin lib lib32 lib64 libx32; do
+    if [ -L "/$name" ]; then ln -s "$(readlink "/$name")" "$name"; elif [ -d "/$name" ]; then see "/$name" "$name"; fi
+  done
+  for name in usr etc opt var/lib/dpkg var/lib/apt var/lib/pacman var/lib/rpm; do
+    [ ! -d "/$name" ] || see "/$name" "$name"
+  done
+}
+
+see() {
+  mkdir -p "$2"
+  mount --rbind "$1" "$2"
+  seen+=("/$2")
+}
+
+# Every mount at or below a folder, so that what is mounted inside it is read-only too.
+read_only() {
+  local id parent device source target options rest
+  while read -r id parent device source target options rest; do
+    printf -v target %b "$target"
+    [[ $target = "$1" || $target = "$1"/* ]] || continue
+    [[ $options != ro* ]] || continue
+    options=${options#rw} # the other flags must stay: in a user namespace they are locked
+    mount -o "remount,bind,ro$options" "$target" 2>/dev/null || umount -l "$target"
+  done < /old/proc/self/mountinfo
+}
+
+devices() {
+  local name
+  mount -t tmpfs -o mode=755,size=1m,nosuid devices "$1/dev"
+  for name in null zero full random urandom tty; do
+    : > "$1/dev/$name"
+    mount --bind "/old/dev/$name" "$1/dev/$name"
+  done
+  mkdir "$1/dev/pts" "$1/dev/shm"
+  mount -t devpts -o newinstance,ptmxmode=666,mode=620 terminals "$1/dev/pts"
+  mount -t tmpfs -o mode=1777,nosuid,nodev memory "$1/dev/shm"
+  ln -s pts/ptmx "$1/dev/ptmx"
+  ln -s /proc/self/fd "$1/dev/fd"
+  ln -s fd/0 "$1/dev/stdin"
+  ln -s fd/1 "$1/dev/stdout"
+  ln -s fd/2 "$1/dev/stderr"
+}
+
+# SOURCE is below /old by now; a file needs a file as mount point.
+place() {
+  local mode=$1 source=/old$2 target=$3
+  if [ -d "$source" ]; then
+    mkdir -p "$target"
+  elif [ ! -e "$target" ]; then
+    mkdir -p "$(dirname "$target")"
+    : > "$target"
+  fi
+  mount --rbind "$source" "$target"
+  [ "$mode" = rw ] || read_only "$target"
+}
+
+# The system's own folders stay, whatever was asked for.
+hide() {
+  local folder
+  for folder in / "${seen[@]}"; do [ "$1" != "$folder" ] || return 0; done
+  [ ! -d "$1" ] || mount -t tmpfs -o mode=755,size=64m hidden "$1"
+}
+
+# A name server behind a link that leads out of /etc would be out of sight.
+names() {
+  local target
+  target=$(readlink -f /old/etc/resolv.conf) || return 0
+  [[ $target = /old/* && $target != /old/etc/* && -f $target ]] || return 0
+  mkdir -p "$(dirname "${target#/old}")"
+  : > "${target#/old}"
+  mount --bind "$target" "${target#/old}"
+}
+
+# Interfaces of a new network namespace are down; ioctl SIOCSIFFLAGS with IFF_UP and IFF_RUNNING (netdevice(7)).
+loopback_up() {
+  perl -MSocket -e 'socket(my $s, AF_INET, SOCK_DGRAM, 0); ioctl($s, 0x8914, pack("a16sx22", "lo", 0x41))' 2>/dev/null ||
+    ip link set lo up 2>/dev/null || :
+}
+
+# The inner half. What goes wrong until the command starts is our fault, not the command's: 125.
+inside() {
+  local i top=''
+  set -E
+  trap 'exit 125' ERR
+  host_root
+  pivot_root . old
+  cd /
+  for i in "${seen[@]}"; do read_only "$i"; done
+  for i in "${hidden[@]}"; do hide "$i"; done
+  if [ -n "$root" ]; then
+    top=/build
+    mount --rbind "/old$root" /build
+    mkdir -p /build/proc /build/dev /build/tmp
+  elif [ -n "$network" ]; then
+    names
+  fi
+  for ((i = 0; i < ${#binds[@]}; i += 3)); do
+    place "${binds[i]}" "${binds[i + 1]}" "$top${binds[i + 2]}"
+  done
+  mount -t proc -o nosuid,nodev,noexec proc "$top/proc"
+  devices "$top"
+  [ -z "$top" ] || mount -t proc -o nosuid,nodev,noexec proc /proc
+  umount -l /old
+  rmdir /old
+  hostname localhost 2>/dev/null || :
+  [ -n "$network" ] || loopback_up
+  trap - ERR
+  launch
+}
+
+# In a user namespace of one id nobody can become another user; a second namespace calls us so.
+is_mapped() {
+  local first outside count
+  while read -r first outside count; do
+    if [ "$1" -ge "$first" ] && [ "$1" -lt $((first + count)) ]; then return 0; fi
+  done < /proc/self/uid_map
+  return 1
+}
+
+# We stay process 1, which reaps what the command leaves behind; when we end, so does all of it.
+launch() {
+  local as=()
+  if [ -z "$user" ]; then
+    as=()
+  elif is_mapped "$user"; then
+    as=(setpriv "--reuid=$user" "--regid=$user" --clear-groups --no-new-privs)
+  else
+    as=(unshare --user "--map-user=$user" "--map-group=$user" -- setpriv --no-new-privs --inh-caps=-all --bounding-set=-all)
+  fi
+  [ -z "$processes" ] || ulimit -u "$processes"
+  if [ -z "$root" ]; then
+    cd "$directory"
+    "${as[@]}" "${command[@]}" || exit $?
+    return
+  fi
+  as=(setpriv --no-new-privs chroot)
+  [ -z "$user" ] || ! is_mapped "$user" || as+=("--userspec=$user:$user" --groups=)
+  # shellcheck disable=SC2016
+  "${as[@]}" /build /bin/sh -c 'cd "$0" && exec "$@"' "$directory" "${command[@]}" || exit $?
+}
+
+if [ "${1-}" = --inside ]; then
+  shift
+  parse "$@"
+  inside
+else
+  parse "$@"
+  enter "$@"
+fi

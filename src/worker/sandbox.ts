@@ -1,0 +1,104 @@
+import { execFile } from 'node:child_process'
+import { rm } from 'node:fs/promises'
+import { promisify } from 'node:util'
+
+/**
+ * How our user gets into namespaces (user_namespaces(7)): `none`: as root, `auto`: with the range of ids in
+ * /etc/subuid, `single`: with its own id alone.
+ */
+export type UserNamespace = 'none' | 'auto' | 'single'
+
+export type SandboxPlan = {
+  /** Path of backends/sandbox.sh on disk. */
+  script: string
+  userNamespace: UserNamespace
+  /** Folders and files that may be written, seen at the same path. */
+  writable: readonly string[]
+  /** Folder seen as /tmp and as /var/tmp. */
+  temporary: string
+  readable: readonly string[]
+  /** Folders in whose place an empty one is seen. */
+  hidden: readonly string[]
+  network: boolean
+  /** Processes at once, where no control group limits them. */
+  processes: number | null
+  directory: string
+}
+
+const run = promisify(execFile)
+/** Long enough for a machine under load. */
+const probeMilliseconds = 20_000
+
+/** The command line that runs another one in a sandbox. */
+export function sandboxed(plan: SandboxPlan, command: readonly string[]): [string, ...string[]] {
+  const options = ['--user-namespace', plan.userNamespace, '--directory', plan.directory]
+  for (const path of ['/tmp', '/var/tmp']) options.push('--bind', plan.temporary, path)
+  for (const path of plan.hidden) options.push('--hide', path)
+  for (const path of plan.readable) options.push('--read', path, path)
+  for (const path of plan.writable) options.push('--bind', path, path)
+  if (plan.network) options.push('--network')
+  if (plan.processes !== null && plan.userNamespace !== 'none')
+    options.push('--processes', String(plan.processes))
+  return ['/bin/bash', plan.script, ...options, '--', ...command]
+}
+
+/**
+ * The kind of user namespace with which this machine lets us isolate, or null when it does not at all, as in most
+ * containers. Found by trying; remembered, because it does not change while we run.
+ */
+export function findUserNamespace(script: string, signal: AbortSignal): Promise<UserNamespace | null> {
+  found ??= probe(script, signal).catch((error: unknown) => {
+    found = undefined
+    throw error
+  })
+  return found
+}
+let found: Promise<UserNamespace | null> | undefined // a property of the machine, not of a job
+
+async function probe(script: string, signal: AbortSignal): Promise<UserNamespace | null> {
+  const kinds: readonly UserNamespace[] =
+    process.getuid?.() === 0 ? ['none', 'auto', 'single'] : ['auto', 'single']
+  for (const kind of kinds) {
+    if (await works(script, kind, signal)) return kind
+  }
+  return null
+}
+
+/** Root inside a sandbox needs to look like root, and nested sandboxes must be possible. */
+async function works(script: string, kind: UserNamespace, signal: AbortSignal): Promise<boolean> {
+  const nested = ['/bin/bash', script, '--user', '1234', '--', 'true']
+  const outer = ['--user-namespace', kind, '--read', script, script, '--', ...nested]
+  try {
+    await run('/bin/bash', [script, ...outer], { timeout: probeMilliseconds, signal })
+    return true
+  } catch {
+    signal.throwIfAborted()
+    return false
+  }
+}
+
+/**
+ * Removes a folder whatever a build left in it: in a user namespace its files may belong to ids that are not ours,
+ * and there we may remove them.
+ */
+export async function removeFolder(folder: string): Promise<void> {
+  try {
+    await rm(folder, { recursive: true, force: true, maxRetries: 3 })
+  } catch {
+    await removeInNamespace(folder)
+  }
+}
+
+async function removeInNamespace(folder: string): Promise<void> {
+  for (const mapping of [['--map-auto'], []]) {
+    const command = ['--user', '--map-root-user', ...mapping, 'rm', '-rf', '--', folder]
+    if (
+      await run('unshare', command).then(
+        () => true,
+        () => false,
+      )
+    )
+      return
+  }
+  await rm(folder, { recursive: true, force: true }) // says what is in the way
+}
