@@ -43,7 +43,7 @@ function placesOf(commands: readonly Command[]): Place[] {
 }
 
 function optionsOf(command: Command): ShownOption[] {
-  return Object.entries({ ...globalOptions, ...command.options })
+  return Object.entries({ ...command.options, ...globalOptions, ...command.options })
     .filter(([, option]) => !option.hidden)
     .map(([name, option]) => shownOption(name, option))
 }

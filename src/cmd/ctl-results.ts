@@ -156,6 +156,6 @@ function tellChoice(found: BinaryPackage, records: readonly BinaryPackage[], con
   const narrowing = (['version', 'release', 'architecture', 'component', 'distribution'] as const)
     .filter((member) => new Set(records.map((record) => record[member])).size > 1)
     .map((member) => (member === 'distribution' ? '--distro' : `--${member}`))
-  const hint = narrowing.length === 0 ? '' : `; ${narrowing.join(', ')} choose another`
+  const hint = narrowing.length === 0 ? '' : ` (others by ${narrowing.join(', ')})`
   context.err(printable(`${name} ${version} (${origin}), the newest of ${records.length}${hint}`))
 }

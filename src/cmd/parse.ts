@@ -310,10 +310,9 @@ function checkedText(shown: string, { choices }: Option, value: string): string 
   if (choices === undefined) return value
   const same = choices.find((word) => word.toLowerCase() === value.toLowerCase())
   if (same !== undefined) return same
-  throw wrongUsage(
-    `${shown} cannot be ${value}`,
-    didYouMean(value, choices) ?? `it can be: ${choices.join(', ')}`,
-  )
+  const all = `it can be: ${choices.join(', ')}`
+  const hint = choices.length < 8 ? all : (didYouMean(value, choices) ?? all)
+  throw wrongUsage(`${shown} cannot be ${value}`, hint)
 }
 
 function wholeNumber(shown: string, { min, max }: Option, value: string): number {
