@@ -1,0 +1,214 @@
+#!/usr/bin/env node
+// Makes dist/: the program as one script and as one executable, the same bytes wherever it is made.
+//   node build.mjs [--arch x64|arm64] [--out DIR]    dist/rebuilderd.mjs, dist/rebuilderd (or -arm64), dist/LICENSES.txt
+//   node build.mjs --verify                          builds twice, elsewhere and under other circumstances, and compares
+import { execFile } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { cp, mkdir, mkdtemp, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { dirname, join, relative, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { parseArgs, promisify } from 'node:util'
+import { build as esbuild } from 'esbuild'
+import { stripped, withoutLibatomic } from './build/elf.ts'
+import { asset, assetNames, threads } from './src/assets.ts'
+
+const run = promisify(execFile)
+const root = dirname(fileURLToPath(import.meta.url))
+const architectures = ['x64', 'arm64']
+
+/** Settings that make a bundle the same in every folder: names relative to the root, links left alone. */
+const common = {
+  absWorkingDir: root,
+  bundle: true,
+  platform: 'node',
+  target: 'node24',
+  preserveSymlinks: true,
+  legalComments: 'none',
+  charset: 'utf8',
+  write: false,
+  metafile: true,
+  logLevel: 'warning',
+}
+
+/** The program as one ES module that carries assets and threads; `inputs` are the files that went into it. */
+async function bundled() {
+  const carried = {}
+  const inputs = new Set()
+  for (const [name, module] of Object.entries(threads)) {
+    const thread = await esbuild({
+      ...common,
+      entryPoints: [`src/${module}`],
+      format: 'cjs',
+      define: { CARRIED_ASSETS: '{}', 'import.meta.url': '"file:///rebuilderd"' },
+    })
+    for (const input of Object.keys(thread.metafile.inputs)) inputs.add(input)
+    carried[`threads/${name}.cjs`] = Buffer.from(thread.outputFiles[0].contents).toString('base64')
+  }
+  for (const name of assetNames()) carried[name] = Buffer.from(asset(name)).toString('base64')
+  const program = await esbuild({
+    ...common,
+    entryPoints: ['src/main.ts'],
+    format: 'esm',
+    define: { CARRIED_ASSETS: JSON.stringify(carried) },
+    // packages written for require() need one
+    banner: {
+      js: "#!/usr/bin/env node\nimport { createRequire as requireFor } from 'node:module'; const require = requireFor(import.meta.url);",
+    },
+  })
+  for (const input of Object.keys(program.metafile.inputs)) inputs.add(input)
+  return { script: program.outputFiles[0].contents, inputs: [...inputs].sort() }
+}
+
+/** The runtime for an architecture: installed by npm, or else fetched by it and checked against package-lock.json. */
+async function runtimeOf(arch) {
+  const name = `node-linux-${arch}`
+  const lock = JSON.parse(await readFile(join(root, 'package-lock.json'), 'utf8')).packages[
+    `node_modules/${name}`
+  ]
+  const installed = join(root, 'node_modules', name)
+  const manifest = await readFile(join(installed, 'package.json'), 'utf8').then(JSON.parse, () => null)
+  if (manifest?.version === lock.version) return join(installed, 'bin/node')
+  const cache = join(root, 'node_modules/.cache', `${name}-${lock.version}`)
+  const kept = join(cache, 'package/bin/node')
+  const digest = join(cache, 'sha256')
+  const expected = await readFile(digest, 'utf8').catch(() => null)
+  if (expected !== null && expected === sha256(await readFile(kept))) return kept
+  await rm(cache, { recursive: true, force: true })
+  await mkdir(cache, { recursive: true })
+  console.log(`fetching ${name} ${lock.version}`)
+  await run('npm', ['pack', '--silent', `${name}@${lock.version}`], { cwd: cache })
+  const archive = join(cache, `${name}-${lock.version}.tgz`)
+  const integrity = `sha512-${createHash('sha512')
+    .update(await readFile(archive))
+    .digest('base64')}`
+  if (integrity !== lock.integrity) throw new Error(`${archive} is not the file that package-lock.json names`)
+  await run('tar', ['-xzf', archive, '--no-same-owner', 'package/bin/node', 'package/LICENSE'], {
+    cwd: cache,
+  })
+  await rm(archive)
+  await writeFile(digest, sha256(await readFile(kept)))
+  return kept
+}
+
+/** Puts the script into a copy of the runtime (nodejs.org/api/single-executable-applications.html). */
+async function executable(script, arch, output) {
+  const work = await mkdtemp(join(tmpdir(), 'rebuilderd-build-'))
+  try {
+    const bare = stripped(withoutLibatomic(await readFile(await runtimeOf(arch))))
+    await writeFile(join(work, 'node'), bare, { mode: 0o755 })
+    await writeFile(join(work, 'rebuilderd.mjs'), script)
+    const config = {
+      main: 'rebuilderd.mjs',
+      mainFormat: 'module',
+      executable: 'node',
+      output: 'rebuilderd',
+      disableExperimentalSEAWarning: true,
+      useSnapshot: false,
+      useCodeCache: false, // it holds times and differs from run to run
+      execArgvExtension: 'none', // NODE_OPTIONS are not for us
+    }
+    await writeFile(join(work, 'sea.json'), JSON.stringify(config))
+    await run(process.execPath, ['--build-sea', 'sea.json'], { cwd: work })
+    await put(output, await readFile(join(work, 'rebuilderd')), 0o755)
+  } finally {
+    await rm(work, { recursive: true, force: true })
+  }
+}
+
+/** The licences of the packages whose code is inside, and of the runtime. */
+async function licences(inputs, runtime) {
+  const folders = inputs.map((input) => /^(?:.*\/)?node_modules\/(?:@[^/]+\/)?[^/]+/.exec(input)?.[0])
+  const texts = ['rebuilderd\n\n' + (await readFile(join(root, 'LICENSE'), 'utf8'))]
+  for (const folder of [...new Set(folders)].filter((folder) => folder !== undefined).sort()) {
+    texts.push(await licenceOf(folder))
+  }
+  texts.push('node\n\n' + (await readFile(join(dirname(dirname(runtime)), 'LICENSE'), 'utf8')))
+  return texts.join(`\n${'='.repeat(80)}\n`)
+}
+
+async function licenceOf(folder) {
+  const { name, version, license } = JSON.parse(await readFile(join(root, folder, 'package.json'), 'utf8'))
+  for (const file of ['LICENSE', 'LICENSE.md', 'LICENSE.txt', 'LICENCE', 'license', 'License']) {
+    const text = await readFile(join(root, folder, file), 'utf8').catch(() => null)
+    if (text !== null) return `${name} ${version}\n\n${text}`
+  }
+  return `${name} ${version}: ${license}\n`
+}
+
+/** Written beside and renamed, so that a running program is never changed under its feet. */
+async function put(path, content, mode) {
+  await mkdir(dirname(path), { recursive: true })
+  const fresh = `${path}.${process.pid}`
+  await writeFile(fresh, content, { mode })
+  await run('chmod', [mode.toString(8), fresh])
+  await rename(fresh, path)
+  console.log(`${sha256(content)}  ${relative(process.cwd(), path)}  ${(content.length / 1e6).toFixed(1)} MB`)
+}
+
+function sha256(bytes) {
+  return createHash('sha256').update(bytes).digest('hex')
+}
+
+async function buildInto(out, arch) {
+  const { script, inputs } = await bundled()
+  await put(join(out, 'rebuilderd.mjs'), script, 0o755)
+  await put(join(out, 'LICENSES.txt'), Buffer.from(await licences(inputs, await runtimeOf(arch))), 0o644)
+  await executable(script, arch, join(out, arch === 'x64' ? 'rebuilderd' : `rebuilderd-${arch}`))
+}
+
+/** Two folders, time zones, languages and file modes; one result, or exit code 1. */
+async function verify(arch) {
+  const circumstances = [
+    { TZ: 'Pacific/Kiritimati', LC_ALL: 'C', umask: '077' },
+    { TZ: 'America/Anchorage', LC_ALL: 'C.UTF-8', umask: '002' },
+  ]
+  const work = await mkdtemp(join(tmpdir(), 'rebuilderd-verify-'))
+  try {
+    const results = []
+    for (const [index, circumstance] of circumstances.entries()) {
+      results.push(
+        await builtElsewhere(join(work, `folder-${'x'.repeat(index * 9)}`, 'tree'), circumstance, arch),
+      )
+    }
+    return compared(results)
+  } finally {
+    await rm(work, { recursive: true, force: true })
+  }
+}
+
+async function builtElsewhere(folder, { umask, ...environment }, arch) {
+  for (const part of ['src', 'build', 'build.mjs', 'package.json', 'package-lock.json', 'LICENSE']) {
+    await cp(join(root, part), join(folder, part), { recursive: true })
+  }
+  await symlink(join(root, 'node_modules'), join(folder, 'node_modules'))
+  const command = `umask ${umask} && exec "$0" build.mjs --arch ${arch}`
+  await run('sh', ['-c', command, process.execPath], { cwd: folder, env: { ...process.env, ...environment } })
+  const names = ['rebuilderd.mjs', arch === 'x64' ? 'rebuilderd' : `rebuilderd-${arch}`, 'LICENSES.txt']
+  const hashes = names.map(async (name) => [name, sha256(await readFile(join(folder, 'dist', name)))])
+  await Promise.all(hashes)
+  const result = Object.fromEntries(await Promise.all(hashes))
+  await rm(folder, { recursive: true })
+  return result
+}
+
+function compared([first, second]) {
+  let same = true
+  for (const [name, hash] of Object.entries(first)) {
+    const equal = hash === second[name]
+    console.log(equal ? `${hash}  ${name}  the same twice` : `${name} differs: ${hash} and ${second[name]}`)
+    same &&= equal
+  }
+  return same
+}
+
+const { values } = parseArgs({
+  options: {
+    arch: { type: 'string', default: 'x64' },
+    out: { type: 'string', default: join(root, 'dist') },
+    verify: { type: 'boolean', default: false },
+  },
+})
+if (!architectures.includes(values.arch)) throw new Error(`--arch must be one of ${architectures.join(', ')}`)
+if (values.verify) process.exitCode = (await verify(values.arch)) ? 0 : 1
+else await buildInto(resolve(values.out), values.arch)
