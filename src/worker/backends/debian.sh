@@ -114,7 +114,7 @@ read_input() {
   text=$(field "$work/input" Source | head -n 1)
   source=${text%% *}
   version=$(field "$work/input" Version | head -n 1)
-  source_version=$version
+  source_version=$(sed -E 's/\+b[0-9]+$//' <<< "$version") # rebuilds without changes share the source
   if [[ $text =~ ^[^\ ]+\ \((.*)\)$ ]]; then source_version=${BASH_REMATCH[1]}; fi
   matches "$source" "$name_pattern" || finish 2 input_invalid 'the input has an odd Source field'
   matches "$version" "$version_pattern" || finish 2 input_invalid 'the input has an odd Version field'
@@ -233,7 +233,8 @@ fetch() { # URL FILE [SHA256]
   /usr/lib/apt/apt-helper -q -o APT::Sandbox::User=root download-file "$1" "$2" ${3:+"SHA256:$3"} > "$work/fetch.log" 2>&1
 }
 
-# Source files are taken by their hash: that of the .dsc from the input, those of the rest from the .dsc.
+# Beside the input, else from the archives. Source files are taken by their hash: that of the .dsc from the input,
+# if it names one, those of the rest from the .dsc.
 get_source() {
   mkdir -p "$work/source"
   dsc=${source}_${source_version#*:}.dsc
@@ -242,9 +243,7 @@ get_source() {
   else
     dsc_hash=$(sha256_of "$work/input" "$dsc")
   fi
-  if [ -n "$dsc_hash" ] && source_beside; then return; fi
-  if source_from_apt; then return; fi
-  if [ -z "$dsc_hash" ] && source_beside; then return; fi
+  if source_beside || source_from_apt; then return; fi
   finish 4 source_unavailable "the source package $source $source_version is nowhere to be had"
 }
 

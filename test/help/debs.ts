@@ -1,0 +1,173 @@
+import { execFile, execFileSync } from 'node:child_process'
+import { createReadStream } from 'node:fs'
+import { chmod, mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:http'
+import { once } from 'node:events'
+import { tmpdir } from 'node:os'
+import { basename, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import type { TestContext } from 'node:test'
+
+const run = promisify(execFile)
+export const sandbox = fileURLToPath(new URL('../../src/worker/backends/sandbox.sh', import.meta.url))
+export const buildPath = '/build/reproducible-path'
+
+/** Why tests that build packages cannot run here, or false. */
+export function lacksPrograms(...programs: string[]): string | false {
+  const missing = programs.filter((program) => {
+    try {
+      execFileSync('/bin/sh', ['-c', `command -v ${program}`], { stdio: 'ignore' })
+      return false
+    } catch {
+      return true
+    }
+  })
+  return missing.length === 0 ? false : `needs ${missing.join(', ')}`
+}
+
+/** A folder that is gone when the test is. */
+export async function aFolder(t: TestContext): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'rebuilderd-test-'))
+  t.after(() => rm(folder, { recursive: true, force: true }))
+  return folder
+}
+
+export type SourceIdea = {
+  name: string
+  version?: string
+  /** Shell lines that make the file `made`, which goes into every package. */
+  make: string
+  packages?: readonly { name: string; architecture: 'any' | 'all' }[]
+  buildDepends?: string
+}
+
+/** A source package without debhelper, as small as they get: the path of its .dsc. */
+export async function aSource(folder: string, idea: SourceIdea): Promise<string> {
+  const { name, version = '1.0' } = idea
+  const tree = join(folder, `${name}-${version}`)
+  await mkdir(join(tree, 'debian/source'), { recursive: true })
+  const put = (file: string, text: string) => writeFile(join(tree, file), text)
+  await put('debian/source/format', '3.0 (native)\n')
+  await put('make.sh', `set -eu\n${idea.make}\n`)
+  await put('debian/rules', rulesOf(idea))
+  await chmod(join(tree, 'debian/rules'), 0o755)
+  await put('debian/control', controlOf(idea))
+  await put('debian/changelog', changelogEntry(name, version, 'First.'))
+  await run('dpkg-source', ['-b', tree], { cwd: folder })
+  await rm(tree, { recursive: true })
+  return join(folder, `${name}_${version}.dsc`)
+}
+
+export function changelogEntry(name: string, version: string, change: string, more = ''): string {
+  return `${name} (${version}) unstable; urgency=medium${more}
+
+  * ${change}
+
+ -- Tiny <tiny@mirror.example>  Sun, 03 Mar 2024 12:00:00 +0000
+`
+}
+
+function packagesOf(idea: SourceIdea) {
+  return idea.packages ?? [{ name: idea.name, architecture: 'any' as const }]
+}
+
+function rulesOf(idea: SourceIdea): string {
+  const recipe = (kind: 'any' | 'all') =>
+    packagesOf(idea)
+      .filter((one) => one.architecture === kind)
+      .map(
+        ({ name }) => `
+	install -D -m644 made debian/${name}/usr/share/${name}/made
+	mkdir -p debian/${name}/DEBIAN
+	dpkg-gencontrol -p${name} -Pdebian/${name}
+	find debian/${name} -newermt "@$(SOURCE_DATE_EPOCH)" -exec touch -hd "@$(SOURCE_DATE_EPOCH)" {} +
+	dpkg-deb --root-owner-group --build debian/${name} ..`,
+      )
+      .join('')
+  return `#!/usr/bin/make -f
+build build-arch build-indep:
+	[ -e made ] || sh ./make.sh
+binary: binary-arch binary-indep
+binary-arch: build${recipe('any')}
+binary-indep: build${recipe('all')}
+clean:
+	rm -rf made debian/files ${packagesOf(idea)
+    .map(({ name }) => `debian/${name}`)
+    .join(' ')}
+`
+}
+
+function controlOf(idea: SourceIdea): string {
+  const depends = idea.buildDepends === undefined ? '' : `Build-Depends: ${idea.buildDepends}\n`
+  const source = `Source: ${idea.name}
+Section: misc
+Priority: optional
+Maintainer: Tiny <tiny@mirror.example>
+${depends}Standards-Version: 4.6.2
+Rules-Requires-Root: no
+`
+  const binaries = packagesOf(idea).map(
+    ({ name, architecture }) =>
+      `\nPackage: ${name}\nArchitecture: ${architecture}\nDescription: tiny\n It holds one file.\n`,
+  )
+  return source + binaries.join('')
+}
+
+/**
+ * Builds a source package as a distribution would: the packages and a .buildinfo in `out`, whose path is returned.
+ * @param entry a changelog entry put on top, as for a rebuild without changes (binNMU)
+ */
+export async function buildOriginals(dsc: string, out: string, entry = ''): Promise<string> {
+  await mkdir(out, { recursive: true, mode: 0o777 })
+  await chmod(out, 0o777)
+  const tree = `${buildPath}/${basename(dsc, '.dsc').replace('_', '-')}`
+  const script = `set -e; umask 022; cd ${buildPath}
+    dpkg-source --no-check -x source/${basename(dsc)} ${tree}; cd ${tree}
+    if [ -n "$1" ]; then { printf '%s\\n' "$1"; cat debian/changelog; } > c; cat c > debian/changelog; rm c; fi
+    dpkg-buildpackage -us -uc -b -d; cd ..; rm -rf ${tree}`
+  const as = process.getuid?.() === 0 ? ['--user-namespace', 'none'] : ['--user-namespace', 'single']
+  const binds = ['--bind', out, buildPath, '--read', join(dsc, '..'), `${buildPath}/source`]
+  await mkdir(join(out, 'source'), { recursive: true })
+  await run('/bin/bash', [
+    ...[sandbox, ...as, ...binds, '--user', '1234', '--directory', buildPath, '--'],
+    ...['env', '-i', 'PATH=/usr/bin:/bin', 'LC_ALL=C.UTF-8', 'HOME=/nonexistent'],
+    ...['/bin/sh', '-c', script, 'sh', entry],
+  ])
+  const made = await readdir(out)
+  return join(out, made.find((file) => file.endsWith('.buildinfo')) ?? 'none')
+}
+
+/** The .buildinfo of one source, told as if it were that of another: for sources that never build. */
+export async function buildinfoFor(template: string, folder: string, name: string): Promise<string> {
+  const text = await readFile(template, 'utf8')
+  const old = /^Source: (\S+)/m.exec(text)?.[1] ?? ''
+  const file = join(folder, `${name}_1.0_${debianArchitecture()}.buildinfo`)
+  await writeFile(
+    file,
+    text.replace(/^Checksums-\w+:\n( .*\n)+/gm, '').replaceAll(new RegExp(`\\b${old}\\b`, 'g'), name),
+  )
+  return file
+}
+
+export function debianArchitecture(): string {
+  return execFileSync('dpkg', ['--print-architecture'], { encoding: 'utf8' }).trim()
+}
+
+/** Serves a folder over HTTP on this machine for as long as the test runs: its base URL. */
+export async function serveFolder(t: TestContext, folder: string): Promise<string> {
+  const server = createServer((request, response) => {
+    const path = decodeURIComponent(request.url ?? '/')
+    const file = createReadStream(join(folder, path.replaceAll('..', '')))
+    file.on('error', () => response.writeHead(404).end())
+    file.on('open', () => file.pipe(response))
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.after(() => {
+    server.closeAllConnections()
+    server.close()
+  })
+  const address = server.address()
+  return `http://127.0.0.1:${typeof address === 'object' && address !== null ? address.port : 0}`
+}

@@ -1,0 +1,110 @@
+import assert from 'node:assert/strict'
+import { mkdir, readFile } from 'node:fs/promises'
+import { basename, join } from 'node:path'
+import { test, type TestContext } from 'node:test'
+import { builtInBackend, runBackend, type BackendResult, type BackendRun } from '../../src/worker/backend.ts'
+import {
+  aFolder,
+  aSource,
+  buildOriginals,
+  changelogEntry,
+  debianArchitecture,
+  lacksPrograms,
+  serveFolder,
+} from '../help/debs.ts'
+
+const skip = lacksPrograms('dpkg-buildpackage', 'unshare', 'apt-get', 'setpriv')
+const architecture = skip === false ? debianArchitecture() : ''
+
+/** Rebuilds with the built-in script; the input's folder is served, so that the source is found beside it. */
+async function rebuild(
+  t: TestContext,
+  input: string,
+  more: Partial<BackendRun> = {},
+): Promise<BackendResult> {
+  const folder = await aFolder(t)
+  const directory = join(folder, 'job')
+  await mkdir(directory, { mode: 0o700 })
+  const url = await serveFolder(t, join(input, '..'))
+  return runBackend({
+    backend: builtInBackend('debian'),
+    input,
+    directory,
+    job: {
+      name: 'tiny',
+      version: '1.0',
+      distribution: 'debian',
+      release: null,
+      architecture,
+      inputUrl: `${url}/${basename(input)}`,
+      artifacts: [],
+    },
+    cache: join(folder, 'cache'),
+    timeoutSeconds: 60,
+    maxLogBytes: null,
+    silent: true,
+    isolation: 'auto',
+    signal: AbortSignal.timeout(60_000),
+    ...more,
+  })
+}
+
+async function same(result: BackendResult, out: string, name: string): Promise<boolean> {
+  const [rebuilt, original] = await Promise.all([
+    readFile(join(result.outdir, name)),
+    readFile(join(out, name)),
+  ])
+  return rebuilt.equals(original)
+}
+
+test('a reproducible package comes out bit by bit', { skip }, async (t) => {
+  const folder = await aFolder(t)
+  const dsc = await aSource(folder, { name: 'steady', make: 'date -u -d "@$SOURCE_DATE_EPOCH" > made' })
+  const buildinfo = await buildOriginals(dsc, folder)
+
+  const result = await rebuild(t, buildinfo)
+
+  assert.equal(result.exitCode, 0, Buffer.from(result.log).toString())
+  assert.ok(await same(result, folder, `steady_1.0_${architecture}.deb`))
+  assert.equal(result.told?.presentToolchain, false)
+  assert.ok(result.told.environment.some((line) => line.startsWith('libc6=')))
+})
+test('a package that rolls dice comes out different', { skip }, async (t) => {
+  const folder = await aFolder(t)
+  const dsc = await aSource(folder, { name: 'dice', make: 'od -An -N8 -tx8 /dev/urandom > made' })
+  const buildinfo = await buildOriginals(dsc, folder)
+
+  const result = await rebuild(t, buildinfo)
+
+  assert.equal(result.exitCode, 0)
+  assert.ok(!(await same(result, folder, `dice_1.0_${architecture}.deb`)))
+})
+
+test('a rebuild without changes (binNMU) gets its changelog entry', { skip }, async (t) => {
+  const folder = await aFolder(t)
+  const dsc = await aSource(folder, { name: 'again', make: 'dpkg-parsechangelog -S Version > made' })
+  const entry = changelogEntry('again', '1.0+b1', 'Rebuild.', ', binary-only=yes')
+  const buildinfo = await buildOriginals(dsc, folder, entry)
+
+  const result = await rebuild(t, buildinfo)
+
+  assert.match(buildinfo, /again_1\.0\+b1_/)
+  assert.equal(result.exitCode, 0, Buffer.from(result.log).toString())
+  assert.ok(await same(result, folder, `again_1.0+b1_${architecture}.deb`))
+})
+
+test('a source with packages for this and for all architectures makes all of them', { skip }, async (t) => {
+  const folder = await aFolder(t)
+  const packages = [
+    { name: 'many-program', architecture: 'any' },
+    { name: 'many-data', architecture: 'all' },
+  ] as const
+  const dsc = await aSource(folder, { name: 'many', make: 'echo many > made', packages })
+  const buildinfo = await buildOriginals(dsc, folder)
+
+  const result = await rebuild(t, buildinfo)
+
+  assert.equal(result.exitCode, 0, Buffer.from(result.log).toString())
+  assert.ok(await same(result, folder, `many-program_1.0_${architecture}.deb`))
+  assert.ok(await same(result, folder, 'many-data_1.0_all.deb'))
+})
