@@ -112,9 +112,10 @@ function textsOf(query: Readonly<Record<string, unknown>>): Record<string, strin
 /** Secrets go only where the endpoint asks for them. */
 function headersOf(options: ClientOptions, row: Endpoint, hasContent: boolean): Record<string, string> {
   const headers: Record<string, string> = { 'accept-encoding': 'zstd, gzip', 'user-agent': 'rebuilderd' }
-  const asWorker = row.caller === 'worker' || row.caller === 'signup'
+  const asWorker = row.caller.startsWith('worker') || row.caller === 'signup'
+  const asAdmin = row.caller.endsWith('admin')
   if (hasContent) Object.assign(headers, { 'content-type': 'application/json', 'content-encoding': 'zstd' })
-  if (options.cookie !== undefined && row.caller === 'admin') headers['x-auth-cookie'] = options.cookie
+  if (options.cookie !== undefined && asAdmin) headers['x-auth-cookie'] = options.cookie
   if (options.workerKey !== undefined && asWorker) headers['x-worker-key'] = options.workerKey
   if (options.signupSecret !== undefined && row.caller === 'signup')
     headers['x-signup-secret'] = options.signupSecret
@@ -160,6 +161,7 @@ function innermost(error: Error): string {
 function forbidden(row: Endpoint): string {
   switch (row.caller) {
     case 'admin':
+    case 'worker or admin':
       return 'the server refused our cookie: set REBUILDERD_COOKIE_PATH to its auth-cookie file, or give the cookie in the configuration'
     case 'signup':
       return 'the server refused to register us: --secret must be its --signup-secret, or its configuration must list our key'

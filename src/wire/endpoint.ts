@@ -2,7 +2,7 @@ import * as v from 'valibot'
 import type { Shape } from './schema.ts'
 
 /** Who may call: anyone; a holder of the admin cookie; a registered worker; somebody who may register a worker. */
-export type Caller = 'anyone' | 'admin' | 'worker' | 'signup'
+export type Caller = 'anyone' | 'admin' | 'worker' | 'signup' | 'worker or admin'
 export type Method = 'GET' | 'POST' | 'PUT' | 'DELETE'
 
 /** A reply that is no JSON document. `none`: 204. `bytes`: the stored log, diff, attestation. `events`: server-sent events. */

@@ -43,7 +43,8 @@ function normalDateTime(given: string): string | null {
   if (year < 100 || time.getUTCMonth() !== month - 1 || time.getUTCDate() !== day) return null
   if (hour > 23 || minute > 59 || second > 60) return null
   const two = (number: number): string => String(number).padStart(2, '0')
-  const fraction = (match[7] ?? '').slice(0, 10).replace(/\.?0*$/, '')
+  const digits = (match[7] ?? '').slice(1, 10).replace(/0+$/, '')
+  const fraction = digits === '' ? '' : `.${digits.padEnd(3 * Math.ceil(digits.length / 3), '0')}`
   return `${String(year).padStart(4, '0')}-${two(month)}-${two(day)}T${two(hour)}:${two(minute)}:${two(second)}${fraction}`
 }
 

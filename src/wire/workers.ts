@@ -35,6 +35,6 @@ export const registerWorker = endpoint('POST', '/api/v1/workers', {
 
 export const removeWorker = endpoint('DELETE', '/api/v1/workers/{id}', {
   doc: 'Forget a worker: the admin any of them, a worker itself.',
-  caller: 'worker',
+  caller: 'worker or admin',
   params: IdPath,
 })

@@ -35,7 +35,10 @@ function placeOf(part: Part, values: Value[]): string {
 
 /** Joins fragments: `joined(conditions, ' AND ')`. */
 export function joined(parts: readonly Sql[], separator: string): Sql {
-  return { text: parts.map((part) => part.text).join(separator), values: parts.flatMap((part) => part.values) }
+  return {
+    text: parts.map((part) => part.text).join(separator),
+    values: parts.flatMap((part) => part.values),
+  }
 }
 
 /** SQL from our own tables of names, never from outside. */

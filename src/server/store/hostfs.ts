@@ -123,7 +123,9 @@ export function hostCalls(memory: () => WebAssembly.Memory): Readonly<Record<str
   const byDescriptor = (call: (fd: number, ...rest: number[]) => number, sign: 1 | -1 = -1): Wrap => {
     return (original) =>
       (fd = 0, ...rest) =>
-        fd >= firstDescriptor ? guarded(() => call(fd - firstDescriptor, ...rest), sign) : original(fd, ...rest)
+        fd >= firstDescriptor
+          ? guarded(() => call(fd - firstDescriptor, ...rest), sign)
+          : original(fd, ...rest)
   }
 
   const writeStat = (at: number, stat: fs.Stats): number => {
@@ -173,7 +175,9 @@ export function hostCalls(memory: () => WebAssembly.Memory): Readonly<Record<str
       writeStat(at, (flags & noFollow) === 0 ? fs.statSync(path) : fs.lstatSync(path)),
     ),
     __syscall_fstat64: byDescriptor((fd, at = 0) => writeStat(at, fs.fstatSync(fd))),
-    __syscall_unlinkat: byPathAt((path, flags = 0) => (flags === 0 ? fs.unlinkSync(path) : fs.rmdirSync(path), 0)),
+    __syscall_unlinkat: byPathAt(
+      (path, flags = 0) => (flags === 0 ? fs.unlinkSync(path) : fs.rmdirSync(path), 0),
+    ),
     __syscall_rmdir: byPath((path) => (fs.rmdirSync(path), 0)),
     __syscall_mkdirat: byPathAt((path, mode) => (fs.mkdirSync(path, mode), 0)),
     __syscall_readlinkat: byPathAt((path, at = 0, size = 0) => {
@@ -191,7 +195,8 @@ export function hostCalls(memory: () => WebAssembly.Memory): Readonly<Record<str
       if (command === F_GETLK) data().setInt16(data().getUint32(varargs, true), F_UNLCK, true)
       return command === F_GETFL ? O_RDWR : 0
     }),
-    _mmap_js: (original) =>
+    _mmap_js:
+      (original) =>
       (...args) =>
         (args[3] ?? 0) >= firstDescriptor ? -43 : original(...args),
     fd_close: byDescriptor((fd) => {
@@ -215,7 +220,11 @@ export function hostCalls(memory: () => WebAssembly.Memory): Readonly<Record<str
       data().setBigInt64(result, BigInt(position), true)
       return 0
     }, 1),
-    fd_read: byDescriptor((fd, list = 0, length = 0, result = 0) => transfer(fd, list, length, result, (...at) => fs.readSync(...at)), 1),
+    fd_read: byDescriptor(
+      (fd, list = 0, length = 0, result = 0) =>
+        transfer(fd, list, length, result, (...at) => fs.readSync(...at)),
+      1,
+    ),
     fd_write: byDescriptor((fd, list = 0, length = 0, result = 0) => {
       // A foreign sqlite3 that opened the live file has unlinked our log: what we write would be lost.
       if (logs.has(fd) && fs.fstatSync(fd).nlink === 0) return EIO

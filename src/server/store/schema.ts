@@ -292,12 +292,19 @@ export const migrations: readonly string[] = [
  * @param steps all migrations; tests give fewer to make databases of earlier versions
  * @throws Complaint where the database is newer than this program
  */
-export async function migrate(db: Database, file: string, steps: readonly string[] = migrations): Promise<void> {
+export async function migrate(
+  db: Database,
+  file: string,
+  steps: readonly string[] = migrations,
+): Promise<void> {
   const version = await versionOf(db)
   if (version > steps.length) {
-    throw new Complaint(`the database ${file} was written by a newer rebuilderd (version ${version}, this one knows ${steps.length})`, {
-      hint: 'start the newer program again, or put the copy from before the update in its place',
-    })
+    throw new Complaint(
+      `the database ${file} was written by a newer rebuilderd (version ${version}, this one knows ${steps.length})`,
+      {
+        hint: 'start the newer program again, or put the copy from before the update in its place',
+      },
+    )
   }
   if (version > 0 && version < steps.length) keepCopy(file, version)
   for (const [index, step] of steps.entries()) {

@@ -27,20 +27,18 @@ export async function openSqlite(path: string): Promise<Database> {
   const thread = startThread('database', { path, wasm: asset('sql-wasm.wasm') })
   const post = await connectTo(thread, path)
   const tasks: Task[] = []
-  let isDraining = false
+  let draining: Promise<void> | null = null
   let isClosed = false
-  /** What is told when the open group is on disk, or when it is not. */
-  let group: { done: () => void; failed: (error: Error) => void }[] = []
-  let isGroupOpen = false
+  /** The group whose commit is still to come; what is told meanwhile waits for it. */
+  let open: Group | null = null
 
   const enqueue = (task: Task): void => {
     tasks.push(task)
-    if (!isDraining) void drain()
+    draining ??= drain()
   }
 
   /** Runs what waits, in order. Reads are posted without waiting for their rows: the thread answers in order. */
   const drain = async (): Promise<void> => {
-    isDraining = true
     while (tasks.length > 0) {
       for (let taken = 0; tasks.length > 0 && taken < groupLimit; taken++) {
         const task = tasks.shift()
@@ -49,34 +47,27 @@ export async function openSqlite(path: string): Promise<Database> {
       }
       await closeGroup()
     }
-    isDraining = false
+    draining = null
   }
 
   const openGroup = async (): Promise<void> => {
-    if (isGroupOpen) return
+    if (open !== null) return
     await post([begin])
-    isGroupOpen = true
+    open = { state: 'pending', told: [] }
   }
 
   const closeGroup = async (): Promise<void> => {
-    if (!isGroupOpen) return
-    const told = group
-    group = []
-    isGroupOpen = false
+    const group = open
+    if (group === null) return
+    open = null
     try {
       await post([commit])
     } catch (error) {
       await post([rollback]).catch(() => undefined) // SQLite has done it itself where the disk is full
-      for (const { failed } of told) failed(troubleOf(error))
+      end(group, troubleOf(error))
       return
     }
-    for (const { done } of told) done()
-  }
-
-  /** Settles when the group that saw this is on disk; at once when nothing is pending. */
-  const settle = <T>(value: T, resolve: (value: T) => void, reject: (error: Error) => void): void => {
-    if (isGroupOpen) group.push({ done: () => resolve(value), failed: reject })
-    else resolve(value)
+    end(group, null)
   }
 
   const read = (queries: readonly Sql[]): Promise<Rows[]> =>
@@ -84,7 +75,11 @@ export async function openSqlite(path: string): Promise<Database> {
       if (isClosed) return reject(new Error('the database is closed'))
       return enqueue({
         isRead: true,
-        run: () => post(queries).then((results) => settle(results, resolve, reject), reject),
+        run() {
+          const seen = open // what these rows may show is on disk only when this group is
+          const again = (): void => void read(queries).then(resolve, reject)
+          return post(queries).then((results) => settle(seen, () => resolve(results), again), reject)
+        },
       })
     })
 
@@ -102,10 +97,10 @@ export async function openSqlite(path: string): Promise<Database> {
     } catch (error) {
       await post([undoStep, release]).catch(async (lost: unknown) => {
         // A full disk takes back the whole group: all that waited for it must hear so.
-        isGroupOpen = false
+        const group = open
+        open = null
         await post([rollback]).catch(() => undefined)
-        for (const { failed } of group) failed(troubleOf(lost))
-        group = []
+        if (group !== null) end(group, troubleOf(lost))
       })
       throw troubleOf(error)
     }
@@ -114,7 +109,10 @@ export async function openSqlite(path: string): Promise<Database> {
   const transaction = <T>(work: (tx: Transaction) => Promise<T>): Promise<T> =>
     new Promise((resolve, reject) => {
       if (isClosed) return reject(new Error('the database is closed'))
-      return enqueue({ isRead: false, run: () => runStep(work).then((value) => settle(value, resolve, reject), reject) })
+      return enqueue({
+        isRead: false,
+        run: () => runStep(work).then((value) => settle(open, () => resolve(value), reject), reject),
+      })
     })
 
   return {
@@ -126,13 +124,36 @@ export async function openSqlite(path: string): Promise<Database> {
       if (isClosed) return
       await new Promise<void>((resolve) => enqueue({ isRead: false, run: async () => resolve() }))
       isClosed = true
-      while (isDraining) await new Promise((resolve) => setImmediate(resolve))
+      await draining
       await post.close()
     },
   }
 }
 
-type Post = ((queries: readonly Sql[]) => Promise<Rows[]>) & { statements: () => Promise<string[]>; close: () => Promise<void> }
+/** Transactions that share a commit, and what is told when it is on disk or has failed. */
+type Group = {
+  state: 'pending' | 'done' | Error
+  told: { done: () => void; failed: (error: Error) => void }[]
+}
+
+function settle(group: Group | null, done: () => void, failed: (error: Error) => void): void {
+  if (group === null || group.state === 'done') done()
+  else if (group.state === 'pending') group.told.push({ done, failed })
+  else failed(group.state)
+}
+
+function end(group: Group, error: Error | null): void {
+  group.state = error ?? 'done'
+  for (const { done, failed } of group.told.splice(0)) {
+    if (error === null) done()
+    else failed(error)
+  }
+}
+
+type Post = ((queries: readonly Sql[]) => Promise<Rows[]>) & {
+  statements: () => Promise<string[]>
+  close: () => Promise<void>
+}
 
 /** Requests to the thread and their answers. */
 async function connectTo(thread: Worker, path: string): Promise<Post> {
@@ -142,7 +163,8 @@ async function connectTo(thread: Worker, path: string): Promise<Post> {
     for (const { reject } of waiting.values()) reject(error)
     waiting.clear()
   }
-  const expect = (id: number): Promise<Reply> => new Promise((resolve, reject) => waiting.set(id, { resolve, reject }))
+  const expect = (id: number): Promise<Reply> =>
+    new Promise((resolve, reject) => waiting.set(id, { resolve, reject }))
   thread.on('message', (reply: Reply) => {
     waiting.get(reply.id)?.resolve(reply)
     waiting.delete(reply.id)
@@ -181,13 +203,17 @@ function toRows<T extends Row>(results: readonly Rows[]): T[] {
 }
 
 function objectsOf<T extends Row>({ columns, rows }: Rows): T[] {
-  return rows.map((values) => Object.fromEntries(columns.map((name, index) => [name, values[index]])) as unknown as T)
+  return rows.map(
+    (values) => Object.fromEntries(columns.map((name, index) => [name, values[index]])) as unknown as T,
+  )
 }
 
 function unusable(path: string, message: string): Complaint {
   const isDamaged = /not a database|malformed|corrupt/.test(message)
   return new Complaint(`cannot open the database ${path}: ${message}`, {
-    hint: isDamaged ? 'the file is damaged; nothing was changed. Put a backup in its place, or move it away to start anew' : undefined,
+    hint: isDamaged
+      ? 'the file is damaged; nothing was changed. Put a backup in its place, or move it away to start anew'
+      : undefined,
   })
 }
 
@@ -195,5 +221,7 @@ function unusable(path: string, message: string): Complaint {
 function troubleOf(error: unknown): Error {
   const known = error instanceof Error ? error : new Error(String(error))
   if (!/disk is full|disk I\/O error/.test(known.message)) return known
-  return new Complaint(`cannot write the database: ${known.message}`, { hint: 'make space on its disk; nothing of this request was kept' })
+  return new Complaint(`cannot write the database: ${known.message}`, {
+    hint: 'make space on its disk; nothing of this request was kept',
+  })
 }

@@ -54,7 +54,10 @@ export async function openSqlFile(path: string, wasm: Uint8Array): Promise<SqlFi
   let memory: WebAssembly.Memory | undefined
   const module: Partial<EmscriptenModule> & Record<string, unknown> = {
     useOldExtensionFunctions: false,
-    instantiateWasm(imports: Imports, done: (instance: WebAssembly.Instance, module: WebAssembly.Module) => void) {
+    instantiateWasm(
+      imports: Imports,
+      done: (instance: WebAssembly.Instance, module: WebAssembly.Module) => void,
+    ) {
       replaceCalls(imports, () => memory ?? new WebAssembly.Memory({ initial: 0 }))
       const compiled = new WebAssembly.Module(new Uint8Array(wasm))
       const instance = new WebAssembly.Instance(compiled, imports)

@@ -7,7 +7,8 @@ import { openSqlFile } from './sqljs.ts'
 export type ThreadData = { path: string; wasm: Uint8Array }
 export type Request = { id: number; queries: readonly Sql[] } | { id: number; ask: 'close' | 'statements' }
 export type Rows = { columns: string[]; rows: Value[][] }
-export type Reply = { id: number; results: Rows[] } | { id: number; statements: string[] } | { id: number; error: string }
+export type Reply =
+  { id: number; results: Rows[] } | { id: number; statements: string[] } | { id: number; error: string }
 
 const noRows: Rows = { columns: [], rows: [] }
 

@@ -1,0 +1,280 @@
+import { Hono, type Context } from 'hono'
+import type { SigningKey } from '../attestation.ts'
+import { publicKeyToPem } from '../attestation.ts'
+import { plainBytes } from '../compression.ts'
+import type { Log } from '../log.ts'
+import {
+  getArtifact,
+  getAttestation,
+  getBuild,
+  getBuildLog,
+  getDiffoscope,
+  listArtifacts,
+  listBuilds,
+  submitBuild,
+} from '../wire/builds.ts'
+import {
+  getDashboard,
+  getPublicKeys,
+  listArchitectures,
+  listDistributions,
+  listReleaseArchitectures,
+  listReleases,
+} from '../wire/meta.ts'
+import {
+  getBinaryPackage,
+  getSourcePackage,
+  listBinaryPackages,
+  listSourcePackages,
+  submitPackages,
+} from '../wire/packages.ts'
+import {
+  dropJob,
+  dropJobs,
+  getJob,
+  listQueue,
+  pingJob as pingQueue,
+  popQueue,
+  requestRebuild,
+} from '../wire/queue.ts'
+import { wireTime } from '../wire/schema.ts'
+import { getWorker, listWorkers, registerWorker, removeWorker } from '../wire/workers.ts'
+import { openDoor, type Secrets } from './callers.ts'
+import { importReport } from './imports.ts'
+import {
+  artifactsOfBuild,
+  binaryPackages,
+  dashboard,
+  findArtifact,
+  findBinary,
+  findJob,
+  findRebuild,
+  findSource,
+  findWorker,
+  queuedJobs,
+  rebuilds,
+  sourcePackages,
+  workers,
+} from './overview.ts'
+import { pingJob, popJob, type Schedule } from './queue.ts'
+import { Refusal, found, notFound } from './refusal.ts'
+import { takeReport } from './results.ts'
+import { errorReply, mounter, type Frame, type Mount, type Revision } from './route.ts'
+import { longestBlob, type Blobs } from './store/blobs.ts'
+import { attestationOf, diffoscopeOf, logOf } from './store/builds.ts'
+import type { Database } from './store/database.ts'
+import { touched } from './store/imports.ts'
+import { architectureNames, distributionNames, generationsOf, releaseNames } from './store/packages.ts'
+import { deleteJobs, queueMatching } from './store/queue.ts'
+import { deleteWorker, writeWorker } from './store/workers.ts'
+
+/** Everything that answers requests is made of. */
+export type Service = {
+  db: Database
+  blobs: Blobs
+  schedule: Schedule
+  secrets: Secrets
+  signingKey: SigningKey
+  /** Countersign attestations that were checked. */
+  countersigns: boolean
+  shrinkLimitPercent: number
+  largestBody: number
+  realIpHeader: string | null
+  log: Log
+  now: () => Date
+}
+
+const minute = 60_000
+
+/** The HTTP application: API v1, mounted from the table of endpoints. */
+export function openApp(service: Service): Hono {
+  const app = new Hono()
+  const { log, db, secrets, now, largestBody } = service
+  const door = openDoor(db, secrets, now)
+  const addressOf = (c: Context): string => callerAddress(c, service.realIpHeader)
+  const mount = mounter({ app, door, log, largestBody, addressOf })
+  mountPackages(mount, service)
+  mountBuilds(mount, service)
+  mountQueue(mount, service)
+  mountWorkers(mount, service)
+  mountMeta(mount, service)
+  app.notFound(() => errorReply(notFound(), log, ''))
+  app.onError((error, c) => errorReply(error, log, `${c.req.method} ${c.req.path}`))
+  return app
+}
+
+/** The address of whoever calls: the connection's, or what a proxy that the operator trusts says. */
+function callerAddress(c: Context, header: string | null): string {
+  if (header !== null) {
+    const told = c.req.header(header)?.split(',')[0]?.trim()
+    if (told !== undefined && /^[0-9a-fA-F.:]{2,45}$/.test(told)) return told
+  }
+  const env = c.env as { incoming?: { socket?: { remoteAddress?: string } } } | undefined // as @hono/node-server passes it
+  return env?.incoming?.socket?.remoteAddress ?? '127.0.0.1'
+}
+
+/** What ETag and Last-Modified of a reply are made from. */
+function revisionOf(db: Database, ...names: readonly string[]): { revision: () => Promise<Revision> } {
+  return {
+    async revision() {
+      const rows = await generationsOf(db, names)
+      const changedAt =
+        rows
+          .map((row) => row.changed_at)
+          .sort()
+          .at(-1) ?? null
+      return { tag: `W/"${rows.map((row) => `${row.name}${row.value}`).join('-')}"`, changedAt }
+    },
+  }
+}
+
+function mountPackages(mount: Mount, service: Service): void {
+  const { db } = service
+  const packages = revisionOf(db, 'packages')
+  const inTurn = oneAtATime()
+  mount(listBinaryPackages, ({ query }) => binaryPackages(db, query, query), packages)
+  mount(getBinaryPackage, async ({ params }) => found(await findBinary(db, params.id)), packages)
+  mount(listSourcePackages, ({ query }) => sourcePackages(db, query, query), packages)
+  mount(getSourcePackage, async ({ params }) => found(await findSource(db, params.id)), packages)
+  mount(submitPackages, async ({ body, query }) => {
+    const { schedule, shrinkLimitPercent, now, log } = service
+    const options = { schedule, shrinkLimitPercent, now, force: query.force === 'true' }
+    const result = await inTurn(() => importReport(db, body, options))
+    const scope = [body.distribution, body.release, body.architecture]
+      .filter((part) => part !== null)
+      .join('/')
+    log.info(
+      `import ${scope}: ${result.listed} listed, ${result.written} written, ${result.retired} gone, ${result.queued} queued`,
+    )
+  })
+}
+
+/** Runs one after the other: an import compares with what the one before it left. */
+function oneAtATime(): <T>(work: () => Promise<T>) => Promise<T> {
+  let last: Promise<unknown> = Promise.resolve()
+  return (work) => {
+    const next = last.then(work)
+    last = next.catch(() => undefined)
+    return next
+  }
+}
+
+function mountBuilds(mount: Mount, service: Service): void {
+  const { db, blobs, schedule, log, now } = service
+  const results = { db, blobs, schedule, log, signingKey: service.countersigns ? service.signingKey : null }
+  const builds = revisionOf(db, 'builds')
+  mount(listBuilds, ({ query }) => rebuilds(db, query, query), builds)
+  mount(getBuild, async ({ params }) => found(await findRebuild(db, blobs, params.id)), builds)
+  mount(listArtifacts, ({ params }) => artifactsOfBuild(db, params.id), builds)
+  mount(
+    getArtifact,
+    async ({ params }) => found(await findArtifact(db, params.id, params.artifact_id)),
+    builds,
+  )
+  mount(getBuildLog, async ({ params }) => frameOf(service, await logOf(db, params.id)))
+  mount(getDiffoscope, async ({ params }) =>
+    frameOf(service, await diffoscopeOf(db, params.id, params.artifact_id)),
+  )
+  mount(getAttestation, async ({ params }) =>
+    frameOf(service, await attestationOf(db, params.id, params.artifact_id)),
+  )
+  mount(submitBuild, async ({ body, worker }) => {
+    const reporter = found(worker)
+    const verdict = await takeReport(results, reporter, body, now())
+    if (verdict === null) throw new Refusal(404, `job ${body.queue_id} was never given to this worker`)
+    if (verdict !== 'repeated') {
+      log.info(
+        `worker ${reporter.name}: job ${body.queue_id}: ${[verdict.status, verdict.reason ?? ''].join(' ').trim()}`,
+      )
+    }
+  })
+}
+
+/** A kept blob, or 404 in words. */
+export async function frameOf(
+  { blobs, log }: Pick<Service, 'blobs' | 'log'>,
+  blob: { sha256: string } | null,
+): Promise<Frame> {
+  const { sha256 } = found(blob)
+  const frame = await blobs.read(sha256)
+  if (frame === null) {
+    log.error(`the file ${sha256} of the data folder is missing or damaged`)
+    throw new Refusal(404, 'the server no longer has this file as it was stored')
+  }
+  return { frame, plain: () => plainBytes(frame, longestBlob) }
+}
+
+function mountQueue(mount: Mount, service: Service): void {
+  const { db, schedule, log, now } = service
+  const queue = revisionOf(db, 'queue')
+  mount(listQueue, ({ query }) => queuedJobs(db, query, query), queue)
+  mount(getJob, async ({ params }) => found(await findJob(db, params.id)), queue)
+  mount(popQueue, ({ body, worker }) => popJob(db, schedule, found(worker).id, body, now()))
+  mount(pingQueue, async ({ params, worker }) => {
+    if (!(await pingJob(db, schedule, found(worker).id, params.id, now()))) throw notFound()
+  })
+  mount(requestRebuild, async ({ body }) => {
+    const moment = now()
+    const due = wireTime(new Date(moment.getTime() - minute))
+    return db.transaction(async (tx) => {
+      const affected = await queueMatching(tx, body, body.priority ?? 0, { now: wireTime(moment), due })
+      await tx.all(touched(wireTime(moment), 'queue'))
+      return { affected }
+    })
+  })
+  const drop = (which: Parameters<typeof deleteJobs>[1]): Promise<number> =>
+    db.transaction(async (tx) => {
+      const moment = wireTime(now())
+      const dropped = await deleteJobs(tx, which, moment)
+      if (dropped > 0) await tx.all(touched(moment, 'queue', 'workers'))
+      return dropped
+    })
+  mount(dropJobs, async ({ query }) => {
+    log.info(`${await drop(query)} jobs dropped`)
+  })
+  mount(dropJob, async ({ params }) => {
+    if ((await drop({ id: params.id })) === 0) throw notFound()
+  })
+}
+
+function mountWorkers(mount: Mount, service: Service): void {
+  const { db, log, now } = service
+  const changed = revisionOf(db, 'workers')
+  mount(listWorkers, ({ query }) => workers(db, query), changed)
+  mount(getWorker, async ({ params }) => found(await findWorker(db, params.id)), changed)
+  mount(registerWorker, async ({ body, workerKey, address }) => {
+    const moment = wireTime(now())
+    await db.transaction(async (tx) => {
+      await writeWorker(tx, { key: workerKey ?? '', name: body.name, address }, moment)
+      await tx.all(touched(moment, 'workers'))
+    })
+    log.info(`worker ${body.name} registered from ${address}`)
+  })
+  mount(removeWorker, async ({ params, worker, isAdmin }) => {
+    if (!isAdmin && worker?.id !== params.id) throw new Refusal(403)
+    const moment = wireTime(now())
+    const isGone = await db.transaction(async (tx) => {
+      await tx.all(touched(moment, 'workers', 'queue'))
+      return deleteWorker(tx, params.id, moment)
+    })
+    if (!isGone) throw notFound()
+  })
+}
+
+function mountMeta(mount: Mount, { db, signingKey, now }: Service): void {
+  const keys = { current: [publicKeyToPem(signingKey.publicKey)] }
+  mount(getPublicKeys, async () => keys)
+  mount(getDashboard, ({ query }) => dashboard(db, query, now()))
+  mount(listDistributions, ({ query }) => distributionNames(db, query.seen_only))
+  mount(listReleases, async ({ params, query }) => {
+    const names = await releaseNames(db, params.distribution, query.seen_only)
+    return names.map((name) => (name === '' ? null : name))
+  })
+  mount(listArchitectures, ({ params, query }) =>
+    architectureNames(db, params.distribution, undefined, query.seen_only),
+  )
+  mount(listReleaseArchitectures, ({ params, query }) => {
+    const release = params.release === '-' ? '' : params.release
+    return architectureNames(db, params.distribution, release, query.seen_only)
+  })
+}

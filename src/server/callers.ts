@@ -1,0 +1,98 @@
+import { createHash, timingSafeEqual } from 'node:crypto'
+import type { Caller } from '../wire/endpoint.ts'
+import { Refusal } from './refusal.ts'
+import type { Database } from './store/database.ts'
+import { workerByKey, type WorkerRow } from './store/workers.ts'
+
+/** What proves who is calling. */
+export type Secrets = {
+  cookie: string
+  signupSecret: string | null
+  authorizedWorkers: readonly string[]
+}
+
+/** Failed attempts of one address in a minute before it has to wait. */
+const mostFailures = 30
+const minute = 60_000
+/** Addresses remembered at once. */
+const mostAddresses = 10_000
+
+/** Equal, in a time that does not tell how much of it is. */
+export function isSame(given: string, secret: string): boolean {
+  const digest = (text: string): Buffer => createHash('sha256').update(text).digest()
+  return timingSafeEqual(digest(given), digest(secret))
+}
+
+/** A header of visible ASCII; anything else counts as missing. */
+function headerOf(request: Request, name: string): string | null {
+  const value = request.headers.get(name)
+  return value !== null && /^[\x20-\x7e]*$/.test(value) ? value : null
+}
+
+export type Identity = { isAdmin: boolean; worker: WorkerRow | null; workerKey: string | null }
+
+/** Decides whether a caller may do what an endpoint does, before its body is read. */
+export function openDoor(db: Database, secrets: Secrets, now: () => Date) {
+  const failures = failureCounter(now)
+  const isAdmin = (request: Request): boolean => {
+    const cookie = headerOf(request, 'x-auth-cookie')
+    return cookie !== null && isSame(cookie, secrets.cookie)
+  }
+  const isListed = (key: string): boolean =>
+    secrets.authorizedWorkers.length === 0 || secrets.authorizedWorkers.includes(key)
+  const workerOf = async (request: Request): Promise<WorkerRow | null> => {
+    const key = headerOf(request, 'x-worker-key')
+    return key !== null && isListed(key) ? workerByKey(db, key) : null
+  }
+  const maySignUp = (request: Request): boolean => {
+    const key = headerOf(request, 'x-worker-key')
+    if (key === null || !isListed(key)) return false
+    const secret = headerOf(request, 'x-signup-secret')
+    if (secrets.signupSecret !== null) return secret !== null && isSame(secret, secrets.signupSecret)
+    return secrets.authorizedWorkers.length > 0 // else registration is closed
+  }
+  return {
+    /** @throws Refusal 403, or 429 where an address fails again and again */
+    async enter(caller: Caller, request: Request, address: string): Promise<Identity> {
+      const identity: Identity = {
+        isAdmin: false,
+        worker: null,
+        workerKey: headerOf(request, 'x-worker-key'),
+      }
+      if (caller === 'anyone') return identity
+      failures.refuseMany(address)
+      if (caller === 'admin' || caller === 'worker or admin') identity.isAdmin = isAdmin(request)
+      if (caller === 'worker' || caller === 'worker or admin') identity.worker = await workerOf(request)
+      const isWelcome =
+        identity.isAdmin || identity.worker !== null || (caller === 'signup' && maySignUp(request))
+      if (!isWelcome) {
+        failures.count(address)
+        throw new Refusal(403)
+      }
+      return identity
+    },
+    isAdmin,
+  }
+}
+export type Door = ReturnType<typeof openDoor>
+
+/** Failed attempts by address, forgotten each minute. */
+function failureCounter(now: () => Date) {
+  let counts = new Map<string, number>()
+  let since = now().getTime()
+  const refresh = (): void => {
+    if (Math.abs(now().getTime() - since) < minute && counts.size < mostAddresses) return
+    counts = new Map()
+    since = now().getTime()
+  }
+  return {
+    refuseMany(address: string): void {
+      refresh()
+      if ((counts.get(address) ?? 0) >= mostFailures)
+        throw new Refusal(429, 'too many failed attempts; try again in a minute')
+    },
+    count(address: string): void {
+      counts.set(address, (counts.get(address) ?? 0) + 1)
+    },
+  }
+}

@@ -1,0 +1,117 @@
+import { promisify } from 'node:util'
+import zlib from 'node:zlib'
+import { Refusal } from './refusal.ts'
+
+/** Content codings, best first among those a caller likes equally. */
+const codings = ['br', 'zstd', 'gzip', 'deflate'] as const
+export type Coding = (typeof codings)[number] | 'identity'
+
+const { constants } = zlib
+const compressors = {
+  br: (bytes: Uint8Array) =>
+    promisify(zlib.brotliCompress)(bytes, { params: { [constants.BROTLI_PARAM_QUALITY]: 4 } }),
+  zstd: (bytes: Uint8Array) => promisify(zlib.zstdCompress)(bytes),
+  gzip: (bytes: Uint8Array) => promisify(zlib.gzip)(bytes, { level: 6 }),
+  deflate: (bytes: Uint8Array) => promisify(zlib.deflate)(bytes, { level: 6 }),
+} as const
+
+const decoders = {
+  br: () => zlib.createBrotliDecompress(),
+  zstd: () => zlib.createZstdDecompress(),
+  gzip: () => zlib.createGunzip(),
+  'x-gzip': () => zlib.createGunzip(),
+  deflate: () => zlib.createInflate(),
+} as const
+
+/**
+ * The coding for a reply (RFC 9110 section 12.5.3). Without a header, or with `*` alone, the bytes go as they are.
+ * @throws Refusal 406 where the caller takes nothing that we have
+ */
+export function codingFor(accepted: string | undefined): Coding {
+  const weights = weightsOf(accepted)
+  const liked = codings.filter((coding) => (weights.get(coding) ?? 0) > 0)
+  const best = Math.max(...liked.map((coding) => weights.get(coding) ?? 0))
+  const identity = weights.get('identity') ?? (weights.get('*') === 0 ? 0 : undefined)
+  const chosen = liked.find((coding) => weights.get(coding) === best)
+  if (chosen !== undefined && (identity === undefined || best >= identity)) return chosen
+  if (identity === 0) throw new Refusal(406, 'no content coding that you accept is known here')
+  return 'identity'
+}
+
+/** Whether a caller takes a zstd frame as it is. */
+export function acceptsZstd(accepted: string | undefined): boolean {
+  return (weightsOf(accepted).get('zstd') ?? 0) > 0
+}
+
+function weightsOf(accepted = ''): Map<string, number> {
+  const weights = new Map<string, number>()
+  for (const item of accepted.toLowerCase().split(',').slice(0, 32)) {
+    const [name = '', ...parameters] = item.split(';').map((part) => part.trim())
+    const quality = parameters.find((parameter) => parameter.startsWith('q='))
+    const weight = quality === undefined ? 1 : Number(quality.slice(2))
+    if (name !== '') weights.set(name, Number.isFinite(weight) ? weight : 0)
+  }
+  return weights
+}
+
+export async function encoded(bytes: Uint8Array, coding: Coding): Promise<Uint8Array> {
+  return coding === 'identity' ? bytes : compressors[coding](bytes)
+}
+
+/**
+ * Reads a request's body, decoded, within a limit on what is sent and on what that becomes.
+ * @throws Refusal 413 over the limit, 400 where the coding is broken
+ */
+export async function bodyOf(request: Request, limit: number): Promise<Uint8Array> {
+  if (Number(request.headers.get('content-length') ?? 0) > limit) throw tooLarge(limit)
+  const coding = (request.headers.get('content-encoding') ?? '').trim().toLowerCase()
+  const sent = bounded(request.body ?? [], limit)
+  if (!(coding in decoders)) return collected(sent)
+  const decoder = decoders[coding as keyof typeof decoders]() // just looked up
+  const fed = feed(sent, decoder)
+  try {
+    return await collected(bounded(decoder, limit))
+  } catch (error) {
+    if (error instanceof Refusal) throw error
+    throw new Refusal(400, `the body is not sound ${coding}`)
+  } finally {
+    decoder.destroy()
+    await fed
+  }
+}
+
+/** Writes what is sent into a decoder; trouble with it is what the decoder then ends with. */
+async function feed(sent: AsyncIterable<Uint8Array>, decoder: zlib.Gunzip): Promise<void> {
+  try {
+    for await (const chunk of sent) {
+      if (decoder.destroyed) return
+      if (!decoder.write(chunk))
+        await new Promise<void>((resolve) => decoder.once('drain', resolve).once('close', resolve))
+    }
+    decoder.end()
+  } catch (error) {
+    decoder.destroy(error instanceof Error ? error : undefined)
+  }
+}
+
+async function* bounded(
+  chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+  limit: number,
+): AsyncGenerator<Uint8Array> {
+  let size = 0
+  for await (const chunk of chunks) {
+    size += chunk.length
+    if (size > limit) throw tooLarge(limit)
+    yield chunk
+  }
+}
+
+async function collected(chunks: AsyncIterable<Uint8Array>): Promise<Uint8Array> {
+  const all: Uint8Array[] = []
+  for await (const chunk of chunks) all.push(chunk)
+  return Buffer.concat(all)
+}
+
+function tooLarge(limit: number): Refusal {
+  return new Refusal(413, `the body is larger than ${limit} bytes`)
+}

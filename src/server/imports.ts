@@ -1,0 +1,216 @@
+import type { PackageReport, ReportedArtifact } from '../wire/packages.ts'
+import { wireTime } from '../wire/schema.ts'
+import type { Schedule } from './queue.ts'
+import { Refusal } from './refusal.ts'
+import type { Database } from './store/database.ts'
+import {
+  closeScope,
+  friendsBuilds,
+  listedInputs,
+  openScope,
+  previousScope,
+  queueNeeds,
+  refreshed,
+  retire,
+  shareBuild,
+  touched,
+  writePackages,
+  type KnownBinary,
+  type KnownInput,
+  type Scope,
+  type Upsert,
+  type WrittenInput,
+} from './store/imports.ts'
+
+/** Packages written in one transaction: short enough that nobody waits for it. */
+const slice = 100
+/** Reports about fewer packages than this are never thought too short. */
+const guardedFrom = 10
+
+export type ImportOptions = {
+  schedule: Schedule
+  /** Least share of the last report's packages, in percent, that a report must list. */
+  shrinkLimitPercent: number
+  /** Take a sharply shrunken report all the same. */
+  force: boolean
+  now: () => Date
+}
+
+/** What an import changed. */
+export type ImportResult = { listed: number; written: number; retired: number; queued: number }
+
+/**
+ * Applies a package report in slices, between which everything else is answered. What is listed is written and
+ * queued where it has no GOOD verdict; what is no longer listed leaves the release. An import that was cut short
+ * is simply repeated. Two imports must not run at once.
+ * @throws Refusal 409 where the report lists far fewer packages than the last one
+ */
+export async function importReport(
+  db: Database,
+  report: PackageReport,
+  options: ImportOptions,
+): Promise<ImportResult> {
+  const release = report.release ?? ''
+  const last = await previousScope(db, report.distribution, release, report.architecture)
+  const listed = mergedPackages(report)
+  if (!options.force) refuseShrunken(listed.size, last?.listed ?? 0, options.shrinkLimitPercent)
+
+  const start = wireTime(options.now())
+  const scope = await db.transaction((tx) =>
+    openScope(tx, report.distribution, release, report.architecture, start),
+  )
+  const { upserts, gone } = await planOf(db, scope, listed)
+  for (const packages of slicesOf(upserts)) await writeSlice(db, scope, report, packages, options)
+  for (const inputs of slicesOf(gone)) await db.transaction((tx) => retire(tx, inputs, start))
+  const queued = await queueScope(db, scope, options)
+  await db.transaction(async (tx) => {
+    await closeScope(tx, scope, listed.size, report.index, wireTime(options.now()))
+    const changed = upserts.length + gone.length + queued > 0
+    if (changed) await tx.all(touched(wireTime(options.now()), 'packages', 'queue', 'builds'))
+  })
+  return { listed: listed.size, written: upserts.length, retired: gone.length, queued }
+}
+
+function refuseShrunken(listed: number, before: number, percent: number): void {
+  if (before < guardedFrom || listed * 100 >= before * percent) return
+  const advice =
+    'if the index really shrank that much, send the report with force=true (ctl pkgs sync --force)'
+  throw new Refusal(
+    409,
+    `the report lists ${listed} packages where the last one listed ${before}; nothing was changed; ${advice}`,
+  )
+}
+
+type Listed = {
+  name: string
+  version: string
+  url: string
+  maintainer: string | null
+  artifacts: ReportedArtifact[]
+}
+
+/** The packages of a report by identity; those named twice become one, with each artifact once. */
+export function mergedPackages(report: PackageReport): Map<string, Listed> {
+  const packages = new Map<string, Listed>()
+  for (const { name, version, url, maintainer, artifacts } of report.packages) {
+    const key = keyOf(name, version, url)
+    const known = packages.get(key) ?? { name, version, url, maintainer, artifacts: [] }
+    packages.set(key, { ...known, artifacts: [...known.artifacts, ...artifacts] })
+  }
+  for (const item of packages.values()) {
+    item.artifacts = [
+      ...new Map(item.artifacts.map((artifact) => [artifactKey(artifact), artifact])).values(),
+    ]
+  }
+  return packages
+}
+
+function keyOf(name: string, version: string, url: string): string {
+  return `${name}\n${version}\n${url}`
+}
+
+function artifactKey(artifact: {
+  name: string
+  version: string
+  component: string | null
+  architecture: string
+}): string {
+  return [artifact.name, artifact.version, artifact.component ?? '', artifact.architecture].join('\n')
+}
+
+/** Compares what is listed with what we know: the difference is what has to be written. */
+async function planOf(
+  db: Database,
+  scope: Scope,
+  listed: ReadonlyMap<string, Listed>,
+): Promise<{ upserts: Upsert[]; gone: KnownInput[] }> {
+  const missing = new Map(listed)
+  const changed: Upsert[] = []
+  const gone: KnownInput[] = []
+  for (let after = 0; ;) {
+    const { inputs, binaries } = await listedInputs(db, scope, after, 2000)
+    const binariesOf = Map.groupBy(binaries, (binary) => binary.build_input_id)
+    for (const input of inputs) {
+      const key = keyOf(input.name, input.version, input.url)
+      const item = missing.get(key)
+      missing.delete(key)
+      if (item === undefined) gone.push(input)
+      else changed.push(...differenceOf(item, input, binariesOf.get(input.id) ?? []))
+    }
+    const last = inputs.at(-1)
+    if (last === undefined) break
+    after = last.id
+  }
+  return {
+    upserts: [...changed, ...[...missing.values()].map((item) => ({ ...item, goneBinaries: [] }))],
+    gone,
+  }
+}
+
+/** A listed package that differs from what we know of it; nothing where it does not. */
+export function differenceOf(item: Listed, input: KnownInput, known: readonly KnownBinary[]): Upsert[] {
+  const byKey = new Map(known.map((binary) => [artifactKey(binary), binary]))
+  const changed = item.artifacts.filter((artifact) => {
+    const binary = byKey.get(artifactKey(artifact))
+    byKey.delete(artifactKey(artifact))
+    return binary === undefined || !isSame(artifact, binary)
+  })
+  const goneBinaries = [...byKey.values()].map((binary) => binary.id)
+  const hasNewMaintainer = item.maintainer !== null && item.maintainer !== input.maintainer
+  return changed.length + goneBinaries.length > 0 || hasNewMaintainer
+    ? [{ ...item, artifacts: changed, goneBinaries }]
+    : []
+}
+
+/** A report without hashes (older clients) does not take away those we know. */
+function isSame(artifact: ReportedArtifact, binary: KnownBinary): boolean {
+  const agrees = <T>(given: T | null, known: T | null): boolean => given === null || given === known
+  return (
+    artifact.url === binary.url &&
+    agrees(artifact.sha256, binary.sha256) &&
+    agrees(artifact.size, binary.size)
+  )
+}
+
+function* slicesOf<T>(items: readonly T[]): Generator<T[]> {
+  for (let start = 0; start < items.length; start += slice) yield items.slice(start, start + slice)
+}
+
+async function writeSlice(
+  db: Database,
+  scope: Scope,
+  report: PackageReport,
+  packages: readonly Upsert[],
+  options: ImportOptions,
+): Promise<void> {
+  const moment = options.now()
+  const delay = options.schedule.initialDelaySeconds
+  const firstDue = delay === 0 ? null : wireTime(new Date(moment.getTime() + delay * 1000))
+  await db.transaction(async (tx) => {
+    const times = { now: wireTime(moment), firstDue }
+    const inputs = await writePackages(tx, scope, report.distribution, report.architecture, packages, times)
+    const fresh: WrittenInput[] = inputs.filter((input) => input.build_id === null)
+    for (const [index, buildId] of (await friendsBuilds(tx, fresh)).entries()) {
+      const input = fresh[index]
+      if (buildId !== null && input !== undefined) await shareBuild(tx, input, buildId)
+    }
+    await tx.batch(refreshed(inputs))
+  })
+}
+
+async function queueScope(db: Database, scope: Scope, options: ImportOptions): Promise<number> {
+  let total = 0
+  for (let after: number | null = 0; after !== null;) {
+    const from: number = after
+    const { last, queued } = await db.transaction((tx) =>
+      queueNeeds(tx, scope, from, {
+        now: wireTime(options.now()),
+        maxRetries: options.schedule.maxRetries,
+        limit: 500,
+      }),
+    )
+    total += queued
+    after = last
+  }
+  return total
+}

@@ -1,0 +1,157 @@
+import { randomUUID } from 'node:crypto'
+import type { JobArtifact, JobAssignment, PopRequest, QueuedJob } from '../wire/queue.ts'
+import { isReason, type ReasonClass } from '../wire/reasons.ts'
+import { wireTime } from '../wire/schema.ts'
+import { touched } from './store/imports.ts'
+import type { Database } from './store/database.ts'
+import {
+  extendLease,
+  freeJobs,
+  knownArchitectures,
+  leaseJob,
+  promoted,
+  turns,
+  type ArtifactRow,
+  type JobRow,
+  type Wanted,
+} from './store/queue.ts'
+import { restWorkers } from './store/workers.ts'
+
+/** The operator's choices, as numbers. */
+export type Schedule = {
+  retryDelayHours: number
+  /** null: never give up */
+  maxRetries: number | null
+  infrastructureRetryMinutes: number
+  infrastructureMaxRetries: number
+  initialDelaySeconds: number
+  leaseSeconds: number
+}
+
+const minute = 60_000
+const hour = 60 * minute
+
+/** Pairs of backend and architecture looked at for one pop: a bound against hostile lists. */
+const mostPairs = 512
+
+/**
+ * When a rebuild that was not GOOD is tried again.
+ * After the n-th failure for the package's own reasons it waits n times the base delay, and is left alone after
+ * `maxRetries` of them. Failures of infrastructure come back sooner, on a budget of their own.
+ * @param retries failures of this class so far, this one included
+ * @returns null: not again by itself
+ */
+export function nextRetry(
+  now: Date,
+  reasonClass: ReasonClass,
+  retries: number,
+  schedule: Schedule,
+): Date | null {
+  const base = schedule.retryDelayHours * hour
+  if (reasonClass === 'package') {
+    const isOver = schedule.maxRetries !== null && retries >= schedule.maxRetries
+    return isOver ? null : new Date(now.getTime() + retries * base)
+  }
+  const doubled = schedule.infrastructureRetryMinutes * minute * 2 ** Math.min(retries - 1, 30)
+  const isPatient = retries > schedule.infrastructureMaxRetries
+  return new Date(now.getTime() + (isPatient ? base : Math.min(doubled, base)))
+}
+
+/** Names that kernels and distributions give the same architecture. */
+const sameArchitecture: readonly (readonly string[])[] = [
+  ['x86', 'i386', 'i686'],
+  ['x86_64', 'amd64'],
+  ['aarch64', 'arm64'],
+  ['powerpc64', 'ppc64'],
+]
+
+/** The names given and those that mean the same; `*` is kept. */
+export function architecturesOf(given: readonly string[]): string[] {
+  const names = given.flatMap((name) => sameArchitecture.find((aliases) => aliases.includes(name)) ?? [name])
+  return [...new Set(names)]
+}
+
+/** Hands a worker the job whose turn it is, with the files to compare; `Nothing` where none is due that it can build. */
+export async function popJob(
+  db: Database,
+  schedule: Schedule,
+  workerId: number,
+  request: PopRequest,
+  moment: Date,
+): Promise<JobAssignment> {
+  const now = wireTime(moment)
+  const until = wireTime(new Date(moment.getTime() + schedule.leaseSeconds * 1000))
+  return db.transaction(async (tx) => {
+    const named = architecturesOf(request.supported_architectures)
+    const architectures = named.includes('*') ? await knownArchitectures(tx) : named
+    const pairs = pairsOf(request.supported_backends, architectures)
+    const shunUntil = wireTime(new Date(moment.getTime() - 10 * minute))
+    const [, ...found] = await tx.batch<{ id: number; priority: number; queued_at: string }>([
+      promoted(now),
+      ...turns(pairs, workerId, shunUntil),
+    ])
+    const next = found.flat().sort(byTurn)[0]
+    if (next === undefined) {
+      await tx.batch([...restWorkers(workerId, now)])
+      return 'Nothing'
+    }
+    const token = randomUUID()
+    const lease = {
+      token,
+      workerId,
+      now,
+      until,
+      status: (job: JobRow) => `working hard on ${job.name} ${job.version}`,
+    }
+    const { job, artifacts } = await leaseJob(tx, next.id, lease)
+    await tx.all(touched(now, 'queue', 'workers'))
+    return { Rebuild: { job: queuedJob(job), artifacts: artifacts.map(jobArtifact), lease: token } }
+  })
+}
+
+function pairsOf(backends: readonly string[], architectures: readonly string[]): Wanted[] {
+  const pairs = [...new Set(backends)].flatMap((backend) =>
+    architectures.map((architecture) => ({ backend, architecture })),
+  )
+  return pairs.slice(0, mostPairs)
+}
+
+/** Most urgent first, then the one that has waited longest. */
+function byTurn(a: { id: number; priority: number; queued_at: string }, b: typeof a): number {
+  if (a.priority !== b.priority) return a.priority - b.priority
+  if (a.queued_at !== b.queued_at) return a.queued_at < b.queued_at ? -1 : 1
+  return a.id - b.id
+}
+
+/** The worker still works on its job. False: the job is no longer its own. */
+export function pingJob(
+  db: Database,
+  schedule: Schedule,
+  workerId: number,
+  jobId: number,
+  moment: Date,
+): Promise<boolean> {
+  const until = wireTime(new Date(moment.getTime() + schedule.leaseSeconds * 1000))
+  return db.transaction((tx) => extendLease(tx, jobId, workerId, { now: wireTime(moment), until }))
+}
+
+/** Takes jobs from workers that stopped answering and makes due what has waited long enough; how many were freed. */
+export async function freeDeadJobs(db: Database, moment: Date): Promise<number> {
+  const now = wireTime(moment)
+  return db.transaction(async (tx) => {
+    const freed = await freeJobs(tx, now)
+    await tx.all(promoted(now))
+    if (freed.length > 0) await tx.all(touched(now, 'queue', 'workers'))
+    return freed.length
+  })
+}
+
+/** A job as it is on the wire. */
+export function queuedJob(row: JobRow): QueuedJob {
+  const reason = row.reason !== null && isReason(row.reason) ? row.reason : null
+  return { ...row, release: row.release === '' ? null : row.release, reason }
+}
+
+function jobArtifact({ name, version, architecture, url, sha256, size }: ArtifactRow): JobArtifact {
+  return { name, version, architecture, url, sha256, size }
+}

@@ -1,0 +1,284 @@
+import {
+  countersign,
+  parseEnvelope,
+  serialiseEnvelope,
+  verifyEnvelope,
+  type SigningKey,
+} from '../attestation.ts'
+import { plainBytes } from '../compression.ts'
+import { Complaint, sentenceOf } from '../errors.ts'
+import type { Log } from '../log.ts'
+import type { RebuildReport } from '../wire/builds.ts'
+import { classOf } from '../wire/reasons.ts'
+import { wireTime } from '../wire/schema.ts'
+import { verdictOf, type Judged, type Verdict } from './judge.ts'
+import { nextRetry, type Schedule } from './queue.ts'
+import type { Blob, Blobs } from './store/blobs.ts'
+import {
+  countersOf,
+  countersSet,
+  expectedFiles,
+  failedFiles,
+  hasOtherWorkers,
+  inputsOfGroup,
+  keptBlob,
+  leaseEnded,
+  leaseOf,
+  requeued,
+  writeBuild,
+  type GroupInput,
+  type Lease,
+  type NewArtifact,
+  type NewBuild,
+} from './store/builds.ts'
+import type { Database, Transaction } from './store/database.ts'
+import { adopted, refreshed, touched } from './store/imports.ts'
+
+/** Largest attestation in bytes. */
+const longestAttestation = 1024 * 1024
+
+export type Results = {
+  db: Database
+  blobs: Blobs
+  schedule: Schedule
+  /** null: attestations are kept as the worker signed them */
+  signingKey: SigningKey | null
+  log: Log
+}
+export type Reporter = { id: number; key: string; name: string }
+
+/**
+ * Takes the result of a job: blobs first, then everything else in one transaction. The same report again is
+ * accepted and changes nothing; one that comes after its job was given to somebody else is kept as history.
+ * @returns what the report means, `repeated` when it had been taken before, or null: this worker never had such a job
+ */
+export async function takeReport(
+  results: Results,
+  reporter: Reporter,
+  report: RebuildReport,
+  moment: Date,
+): Promise<Verdict | 'repeated' | null> {
+  const { db } = results
+  const lease = await leaseOf(db, report.queue_id, reporter.id, report.lease)
+  if (lease === null) return null
+  if (isOver(lease)) return 'repeated'
+  const expected = await expectedFiles(db, lease.group_id)
+  const verdict = verdictOf(report, expected)
+  const kept = await keepBlobs(results, reporter, report, verdict)
+  return db.transaction(async (tx) => {
+    const current = await leaseOf(tx, report.queue_id, reporter.id, report.lease)
+    if (current === null) return null
+    if (isOver(current)) return 'repeated'
+    await store(tx, results, { reporter, report, lease: current, verdict, kept, moment })
+    return verdict
+  })
+}
+
+function isOver(lease: Lease): boolean {
+  return lease.outcome === 'reported' || lease.outcome === 'late'
+}
+
+type Kept = {
+  log: Blob
+  environment: Blob | null
+  artifacts: readonly { diffoscope: Blob | null; attestation: Blob | null }[]
+}
+
+async function keepBlobs(
+  results: Results,
+  reporter: Reporter,
+  report: RebuildReport,
+  verdict: Verdict,
+): Promise<Kept> {
+  const { blobs } = results
+  const environment = report.evidence?.environment ?? []
+  const artifacts: Kept['artifacts'][number][] = []
+  for (const artifact of verdict.artifacts) {
+    const { diffoscope } = artifact.reported
+    const attestation = await checkedAttestation(results, reporter, artifact)
+    artifacts.push({
+      diffoscope: diffoscope === null ? null : await blobs.keep(diffoscope),
+      attestation: attestation === null ? null : await blobs.keep(attestation),
+    })
+  }
+  return {
+    log: await blobs.keep(report.build_log),
+    environment:
+      environment.length === 0 ? null : await blobs.keep(new TextEncoder().encode(environment.join('\n'))),
+    artifacts,
+  }
+}
+
+/**
+ * The attestation of an artifact, countersigned; null where there is none or it is not what it should be: a link
+ * by this very worker about this very file, with the hash that the index has.
+ */
+async function checkedAttestation(
+  { signingKey, log }: Results,
+  reporter: Reporter,
+  artifact: Judged,
+): Promise<Uint8Array | null> {
+  const given = artifact.reported.attestation
+  if (given === null || artifact.status !== 'GOOD') return null
+  try {
+    const bytes = await plainBytes(given, longestAttestation)
+    const envelope = parseEnvelope(bytes)
+    if (!verifyEnvelope(envelope, Buffer.from(reporter.key, 'base64')))
+      throw new Complaint("the worker's signature is false")
+    const product = envelope.signed.products[artifact.file]
+    if (product === undefined) throw new Complaint(`it is not about ${artifact.file}`)
+    const wanted = artifact.reported.sha256
+    if (wanted !== null && product['sha256'] !== wanted)
+      throw new Complaint('its hash is not that of the file')
+    return signingKey === null ? bytes : serialiseEnvelope(countersign(envelope, signingKey))
+  } catch (error) {
+    log.warning(`worker ${reporter.name}: attestation of ${artifact.file} refused: ${sentenceOf(error)}`)
+    return null
+  }
+}
+
+type Taken = {
+  reporter: Reporter
+  report: RebuildReport
+  lease: Lease
+  verdict: Verdict
+  kept: Kept
+  moment: Date
+}
+
+async function store(tx: Transaction, results: Results, taken: Taken): Promise<void> {
+  const { lease, verdict, moment, reporter } = taken
+  const now = wireTime(moment)
+  const isLate = lease.holds === 0
+  const counters = await countersOf(tx, lease.group_id)
+  const after = countersAfter(
+    verdict,
+    counters ?? { retries: 0, infrastructure_retries: 0 },
+    results.schedule,
+    moment,
+  )
+  const { build, artifacts } = await rowsOf(tx, taken, isLate ? (counters?.retries ?? 0) : after.retries, now)
+  const inputs = await inputsOfGroup(tx, lease.group_id)
+  for (const input of inputs) await writeFor(tx, input, build, artifacts, isLate, now)
+  await tx.batch(refreshed(inputs))
+  await tx.batch(leaseEnded(lease, reporter.id, isLate ? 'late' : 'reported', now))
+  if (!isLate) await requeue(tx, taken, after, now)
+  await tx.all(touched(now, 'packages', 'queue', 'builds', 'workers'))
+}
+
+type After = {
+  retries: number
+  infrastructureRetries: number
+  nextRetry: string | null
+  /** When a job is due that is queued again; after a GOOD only if the report did not cover every file. */
+  againAt: string | null
+  isGivenUp: boolean
+}
+
+/** The retry counters after a verdict, and when the next attempt is due. */
+export function countersAfter(
+  verdict: Pick<Verdict, 'status' | 'reason'>,
+  before: { retries: number; infrastructure_retries: number },
+  schedule: Schedule,
+  moment: Date,
+): After {
+  if (verdict.status === 'GOOD') {
+    const again = new Date(moment.getTime() + schedule.retryDelayHours * 3_600_000)
+    return {
+      retries: before.retries,
+      infrastructureRetries: 0,
+      nextRetry: null,
+      againAt: wireTime(again),
+      isGivenUp: false,
+    }
+  }
+  const reasonClass = classOf(verdict.reason ?? 'unexplained')
+  const isPackage = reasonClass === 'package'
+  const retries = before.retries + (isPackage ? 1 : 0)
+  const infrastructureRetries = isPackage ? 0 : before.infrastructure_retries + 1
+  const next = nextRetry(moment, reasonClass, isPackage ? retries : infrastructureRetries, schedule)
+  const due = next === null ? null : wireTime(next)
+  return { retries, infrastructureRetries, nextRetry: due, againAt: due, isGivenUp: next === null }
+}
+
+async function rowsOf(
+  tx: Transaction,
+  taken: Taken,
+  retries: number,
+  now: string,
+): Promise<{ build: NewBuild; artifacts: NewArtifact[] }> {
+  const { reporter, report, lease, verdict, kept } = taken
+  const idOf = async (blob: Blob | null): Promise<number | null> => {
+    if (blob === null) return null
+    const [row] = await tx.all<{ id: number }>(keptBlob(blob, now))
+    return row?.id ?? null
+  }
+  const artifacts: NewArtifact[] = []
+  for (const [index, { name, file, status, reason, reported }] of verdict.artifacts.entries()) {
+    artifacts.push({
+      name,
+      file,
+      status,
+      reason,
+      sha256: reported.sha256,
+      size: reported.size,
+      rebuiltSha256: reported.rebuilt_sha256,
+      rebuiltSize: reported.rebuilt_size,
+      firstDifference: reported.first_difference,
+      diffoscopeId: await idOf(kept.artifacts[index]?.diffoscope ?? null),
+      attestationId: await idOf(kept.artifacts[index]?.attestation ?? null),
+    })
+  }
+  const build: NewBuild = {
+    leaseId: lease.id,
+    isLatest: false,
+    startedAt: lease.started_at,
+    builtAt: report.built_at,
+    decidedAt: now,
+    status: verdict.status,
+    reason: verdict.reason,
+    retries,
+    worker: reporter.name,
+    workerKey: reporter.key,
+    logId: (await idOf(kept.log)) ?? 0,
+    evidence: report.evidence === null ? null : JSON.stringify({ ...report.evidence, environment: [] }),
+    environmentId: await idOf(kept.environment),
+  }
+  return { build, artifacts }
+}
+
+/** Writes the build for one friend, and makes it its latest result unless it came late or only tells of infrastructure. */
+async function writeFor(
+  tx: Transaction,
+  input: GroupInput,
+  build: NewBuild,
+  artifacts: readonly NewArtifact[],
+  isLate: boolean,
+  now: string,
+): Promise<void> {
+  const isTrouble = build.status === 'FAIL' && classOf(build.reason ?? 'unexplained') === 'infrastructure'
+  const hasVerdict = input.status === 'GOOD' || input.status === 'BAD'
+  const isLatest = !isLate && !(isTrouble && hasVerdict)
+  const id = await writeBuild(tx, input.id, { ...build, isLatest }, artifacts)
+  if (!isLatest) return
+  const failed = build.status === 'FAIL' ? [failedFiles(input.id, id, build.reason, now)] : []
+  await tx.batch([...adopted(id, input.id), ...failed])
+}
+
+/** What is not GOOD is tried again; after trouble of infrastructure by another worker, if there is one. */
+async function requeue(
+  tx: Transaction,
+  { lease, verdict, reporter }: Taken,
+  after: After,
+  now: string,
+): Promise<void> {
+  const isTrouble = verdict.status === 'FAIL' && classOf(verdict.reason ?? 'unexplained') === 'infrastructure'
+  const avoidWorkerId = isTrouble && (await hasOtherWorkers(tx, reporter.id)) ? reporter.id : null
+  const { nextRetry, retries, infrastructureRetries, isGivenUp } = after
+  const statements = [
+    countersSet(lease.group_id, { retries, infrastructureRetries, nextRetry, reason: verdict.reason }),
+  ]
+  if (!isGivenUp)
+    statements.push(requeued(lease.group_id, { priority: 2, nextRetry: after.againAt, now, avoidWorkerId }))
+  await tx.batch(statements)
+}

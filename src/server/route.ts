@@ -1,0 +1,215 @@
+import type { Context, Hono } from 'hono'
+import * as v from 'valibot'
+import { Complaint, chainOf, explain, sentenceOf } from '../errors.ts'
+import type { Log } from '../log.ts'
+import {
+  hasBody,
+  isSpecial,
+  type BodyOf,
+  type Endpoint,
+  type ParamsOf,
+  type QueryOf,
+  type ReplyOf,
+  type Special,
+} from '../wire/endpoint.ts'
+import { encodeJson, problemOf } from '../wire/schema.ts'
+import type { Door, Identity } from './callers.ts'
+import { acceptsZstd, bodyOf, codingFor, encoded } from './encoding.ts'
+import { Refusal } from './refusal.ts'
+
+/** What a handler is given: everything is checked. */
+export type Asked<E> = Identity & {
+  params: ParamsOf<E>
+  query: QueryOf<E>
+  body: BodyOf<E>
+  address: string
+  request: Request
+}
+
+/** A kept zstd frame, for endpoints that reply with bytes. */
+export type Frame = { frame: Uint8Array; plain: () => Promise<Uint8Array> }
+/** JSON text that is ready. */
+export type Ready = { json: string | Uint8Array }
+
+type Answer<E> = E extends { reply: Special }
+  ? ReplyOf<E> extends undefined
+    ? void
+    : Frame | Response
+  : ReplyOf<E> | Ready
+
+export type Revision = { tag: string; changedAt: string | null }
+
+export type MountOptions = {
+  /** What the reply depends on; callers that have this revision get 304. */
+  revision?: () => Promise<Revision>
+}
+
+export type Mount = <E extends Endpoint>(
+  row: E,
+  handle: (asked: Asked<E>) => Promise<Answer<E>>,
+  options?: MountOptions,
+) => void
+
+export type Site = {
+  app: Hono
+  door: Door
+  log: Log
+  /** Largest body of endpoints that take large ones. */
+  largestBody: number
+  addressOf: (c: Context) => string
+}
+
+/** Mounts endpoints: may this caller? read the body; check; answer. */
+export function mounter(site: Site): Mount {
+  return (row, handle, options = {}) => {
+    site.app.on(row.method, row.path.replace(/\{(\w+)\}/g, ':$1'), async (c) => {
+      const address = site.addressOf(c)
+      const params = checkedText(row.params, c.req.param(), 404)
+      const identity = await site.door.enter(row.caller, c.req.raw, address)
+      const query = checkedText(row.query, singleValues(c), 400)
+      const body = await readBody(row, c.req.raw, site.largestBody)
+      const revision = await options.revision?.()
+      if (revision !== undefined && isUnchanged(c, revision)) return notModified(c, revision)
+      const asked = { ...identity, params, query, body, address, request: c.req.raw }
+      const answer: unknown = await handle(asked as never) // checked against the row's own schemas just above
+      const reply = await replyOf(c, row, answer)
+      if (revision !== undefined) describe(reply, revision)
+      return reply
+    })
+  }
+}
+
+/** Each member once. */
+function singleValues(c: Context): Record<string, string> {
+  const values: Record<string, string> = {}
+  for (const [name, given] of Object.entries(c.req.queries())) {
+    if (given.length > 1) throw new Refusal(400, `Query deserialize error: duplicate field \`${name}\``)
+    values[name] = given[0] ?? ''
+  }
+  return values
+}
+
+function checkedText(schema: v.GenericSchema, given: unknown, status: 400 | 404): unknown {
+  const result = v.safeParse(schema, given, { abortEarly: true })
+  if (result.success) return result.output
+  throw new Refusal(
+    status,
+    `${status === 400 ? 'Query' : 'Path'} deserialize error: ${problemOf(result.issues[0])}`,
+  )
+}
+
+async function readBody(row: Endpoint, request: Request, largest: number): Promise<unknown> {
+  if (!hasBody(row)) return undefined
+  const type = request.headers.get('content-type') ?? ''
+  if (!/^[^/;\s]+\/([^;\s]+\+)?json\s*(;|$)/i.test(type)) throw new Refusal(400, 'Content type error')
+  const bytes = await bodyOf(request, Math.min(row.bodyLimit, largest))
+  let given: unknown
+  try {
+    given = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes))
+  } catch (error) {
+    throw new Refusal(400, `Json deserialize error: ${error instanceof Error ? error.message : ''}`)
+  }
+  const result = v.safeParse(row.body, given, { abortEarly: true })
+  if (result.success) return result.output
+  throw new Refusal(400, `Json deserialize error: ${problemOf(result.issues[0])}`)
+}
+
+async function replyOf(c: Context, row: Endpoint, answer: unknown): Promise<Response> {
+  if (answer instanceof Response) return answer
+  const { reply } = row
+  if (!isSpecial(reply)) return jsonReply(c, isReady(answer) ? answer.json : encodeJson(answer))
+  if (reply.special === 'none') return new Response(null, { status: 204 })
+  return frameReply(c, reply.type, answer as Frame) // the only other answer of such endpoints
+}
+
+function isReady(answer: unknown): answer is Ready {
+  return typeof answer === 'object' && answer !== null && 'json' in answer
+}
+
+/** A JSON document in the coding the caller likes best. */
+export async function jsonReply(
+  c: Context,
+  text: string | Uint8Array,
+  headers: Record<string, string> = {},
+): Promise<Response> {
+  return bytesReply(c, typeof text === 'string' ? new TextEncoder().encode(text) : text, {
+    'content-type': 'application/json',
+    ...headers,
+  })
+}
+
+/** Bytes in the coding the caller likes best. */
+export async function bytesReply(
+  c: Context,
+  bytes: Uint8Array,
+  headers: Record<string, string>,
+): Promise<Response> {
+  const coding = codingFor(c.req.header('accept-encoding'))
+  const sent = await encoded(bytes, coding)
+  const told = coding === 'identity' ? headers : { ...headers, 'content-encoding': coding }
+  return new Response(sent as Uint8Array<ArrayBuffer>, {
+    headers: { ...told, vary: 'accept-encoding', 'content-length': String(sent.length) },
+  })
+}
+
+/** A kept frame: as it lies on disk where the caller takes zstd, else unpacked. */
+async function frameReply(c: Context, type: string, { frame, plain }: Frame): Promise<Response> {
+  const headers = {
+    'content-type': type,
+    'x-content-type-options': 'nosniff',
+    'content-security-policy': "default-src 'none'",
+  }
+  if (!acceptsZstd(c.req.header('accept-encoding'))) return bytesReply(c, await plain(), headers)
+  const told = {
+    ...headers,
+    'content-encoding': 'zstd',
+    vary: 'accept-encoding',
+    'content-length': String(frame.length),
+  }
+  return new Response(frame as Uint8Array<ArrayBuffer>, { headers: told })
+}
+
+function isUnchanged(c: Context, { tag, changedAt }: Revision): boolean {
+  const known = c.req.header('if-none-match')
+  if (known !== undefined) return known.split(',').some((item) => item.trim() === tag || item.trim() === '*')
+  const since = Date.parse(c.req.header('if-modified-since') ?? '')
+  return changedAt !== null && !Number.isNaN(since) && Date.parse(httpDate(changedAt)) <= since
+}
+
+function notModified(c: Context, revision: Revision): Response {
+  const reply = c.body(null, 304)
+  describe(reply, revision)
+  return reply
+}
+
+function describe(reply: Response, { tag, changedAt }: Revision): void {
+  reply.headers.set('etag', tag)
+  reply.headers.set('cache-control', 'no-cache')
+  if (changedAt !== null) reply.headers.set('last-modified', httpDate(changedAt))
+}
+
+/** A moment as HTTP writes it (RFC 9110 section 5.6.7). */
+export function httpDate(moment: string): string {
+  return new Date(`${moment.slice(0, 23)}Z`).toUTCString()
+}
+
+/**
+ * The reply to an error. Refusals and complaints are told; anything else is our bug: the log gets all of it, the
+ * caller no inner text.
+ */
+export function errorReply(error: unknown, log: Log, what: string): Response {
+  const refusal = chainOf(error).find((link) => link instanceof Refusal)
+  if (refusal !== undefined) return textReply(refusal.status, refusal.message)
+  if (error instanceof Complaint) {
+    if (error.exitCode !== 2) log.error(`${what}: ${sentenceOf(error)}`)
+    const text = error.hint === undefined ? error.message : `${error.message} (${error.hint})`
+    return textReply(error.exitCode === 2 ? 400 : 503, text)
+  }
+  log.error(`${what}: ${explain(error)}`)
+  return textReply(500, 'internal error; the log of the server tells more')
+}
+
+function textReply(status: number, text: string): Response {
+  if (text === '') return new Response(null, { status, headers: { 'content-length': '0' } })
+  return new Response(text, { status, headers: { 'content-type': 'text/plain; charset=utf-8' } })
+}

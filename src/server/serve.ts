@@ -1,0 +1,225 @@
+import { accessSync, constants, mkdirSync } from 'node:fs'
+import { createServer, type Server as HttpServer } from 'node:http'
+import { join } from 'node:path'
+import { getRequestListener } from '@hono/node-server'
+import type { ServerSettings } from '../config.ts'
+import { Complaint, during, explain } from '../errors.ts'
+import type { Log } from '../log.ts'
+import { publicKeyToPem } from '../attestation.ts'
+import { wireTime } from '../wire/schema.ts'
+import { openApp, type Service } from './app.ts'
+import { freeDeadJobs, type Schedule } from './queue.ts'
+import { openCookie, openSigningKey } from './secrets.ts'
+import { openBlobs } from './store/blobs.ts'
+import { lockFolder } from './store/lock.ts'
+import { migrate } from './store/schema.ts'
+import { openSqlite } from './store/sqlite.ts'
+import { markOffline } from './store/workers.ts'
+
+export type ServeOptions = {
+  settings: ServerSettings
+  /** Folder of everything that is kept; made when it is missing. */
+  data: string
+  /** File of the signing key; default `rebuilderd.sign.key` in the data folder. */
+  signingKey?: string | undefined
+  /** File of the cookie; default `auth-cookie` in the data folder. */
+  cookieFile?: string | undefined
+  log: Log
+  now?: () => Date
+}
+
+export type RunningServer = {
+  /** `http://127.0.0.1:8484` */
+  address: string
+  cookie: string
+  cookieFile: string
+  /** The public key as PEM that attestations are countersigned with. */
+  publicKey: string
+  /** Nobody can register a worker. */
+  isClosed: boolean
+  /** Answers what has been asked, then ends. */
+  stop: () => Promise<void>
+}
+
+/** Milliseconds between looks for jobs whose worker stopped answering. */
+const tick = 5000
+/** Milliseconds that requests under way may take when the server stops. */
+const drainTime = 20_000
+
+/**
+ * Starts a server: takes its folder, brings the database up to date, listens.
+ * @throws Complaint where the folder is in use or not writable, the database damaged, the port taken
+ */
+export async function startServer(options: ServeOptions): Promise<RunningServer> {
+  const { settings, data, log, now = () => new Date() } = options
+  openFolder(data)
+  const lock = await lockFolder(data)
+  const cleanUp: (() => Promise<void>)[] = [() => lock.release()]
+  const undo = async (): Promise<void> => {
+    for (const step of cleanUp.splice(0).reverse()) await step()
+  }
+  try {
+    const cookieFile = options.cookieFile ?? join(data, 'auth-cookie')
+    const cookie = await openCookie(settings['auth.cookie'], cookieFile)
+    const signingKey = await openSigningKey(options.signingKey ?? join(data, 'rebuilderd.sign.key'))
+    const file = join(data, 'rebuilderd.db')
+    const db = await openSqlite(file)
+    cleanUp.push(() => db.close())
+    await during(`bringing the database ${file} up to date`, () => migrate(db, file))
+    const service: Service = {
+      db,
+      blobs: openBlobs(join(data, 'blobs')),
+      schedule: scheduleOf(settings),
+      secrets: {
+        cookie,
+        signupSecret: settings['worker.signup_secret'],
+        authorizedWorkers: settings['worker.authorized_workers'],
+      },
+      signingKey,
+      countersigns: settings['http.transparently_sign_attestations'],
+      shrinkLimitPercent: settings['import.shrink_limit_percent'],
+      largestBody: settings['http.post_body_size_limit'],
+      realIpHeader: settings['http.real_ip_header'],
+      log,
+      now,
+    }
+    cleanUp.push(keepTime(service))
+    const http = await listen(service, settings['http.bind_addr'], settings['http.base_path'])
+    cleanUp.push(() => drain(http))
+    return {
+      address: addressOf(http) + basePathOf(settings['http.base_path']),
+      cookie,
+      cookieFile,
+      publicKey: publicKeyToPem(signingKey.publicKey),
+      isClosed: service.secrets.signupSecret === null && service.secrets.authorizedWorkers.length === 0,
+      stop: undo,
+    }
+  } catch (error) {
+    await undo()
+    throw error
+  }
+}
+
+function openFolder(data: string): void {
+  try {
+    mkdirSync(data, { recursive: true, mode: 0o700 })
+    accessSync(data, constants.R_OK | constants.W_OK | constants.X_OK)
+  } catch (error) {
+    throw new Complaint(`cannot write to the data folder ${data}`, {
+      cause: error,
+      hint: 'give another folder with --data',
+    })
+  }
+}
+
+/** The operator's settings as numbers. `max_retries = 0` means what leaving it out means. */
+export function scheduleOf(settings: ServerSettings): Schedule {
+  const maxRetries = settings['schedule.max_retries']
+  return {
+    retryDelayHours: settings['schedule.retry_delay_base'],
+    maxRetries: maxRetries === 0 ? null : maxRetries,
+    infrastructureRetryMinutes: settings['schedule.infrastructure_retry_minutes'],
+    infrastructureMaxRetries: settings['schedule.infrastructure_max_retries'],
+    initialDelaySeconds: settings['schedule.initial_delay'],
+    leaseSeconds: settings['schedule.lease_seconds'],
+  }
+}
+
+/** Frees jobs of workers that stopped answering, without waiting for anybody to ask; ends when its result is called. */
+function keepTime({ db, schedule, log, now }: Service): () => Promise<void> {
+  let running: Promise<unknown> = Promise.resolve()
+  const look = async (): Promise<void> => {
+    const moment = now()
+    const freed = await freeDeadJobs(db, moment)
+    if (freed > 0) log.warning(`${freed} jobs taken back from workers that stopped answering`)
+    const deadline = wireTime(new Date(moment.getTime() - schedule.leaseSeconds * 1000))
+    await db.transaction((tx) => tx.all(markOffline(deadline)))
+  }
+  const timer = setInterval(() => {
+    running = running
+      .then(look)
+      .catch((error: unknown) => log.error(`looking for dead jobs: ${explain(error)}`))
+  }, tick)
+  return async () => {
+    clearInterval(timer)
+    await running
+  }
+}
+
+async function listen(service: Service, bind: string, basePath: string): Promise<HttpServer> {
+  const app = openApp(service)
+  const prefix = basePathOf(basePath)
+  const listener = getRequestListener((request, env) => app.fetch(normalised(request, prefix), env))
+  const server = createServer(
+    { requestTimeout: 600_000, headersTimeout: 15_000, keepAliveTimeout: 30_000 },
+    (incoming, outgoing) => {
+      void listener(incoming, outgoing)
+    },
+  )
+  server.maxHeadersCount = 100
+  const { host, port } = hostAndPort(bind)
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (error: Error & { code?: string }) => reject(cannotListen(bind, error)))
+    server.listen(port, host, () => resolve())
+  })
+  return server
+}
+
+function cannotListen(bind: string, error: Error & { code?: string }): Complaint {
+  const isTaken = error.code === 'EADDRINUSE'
+  return new Complaint(
+    `cannot listen on ${bind}: ${isTaken ? 'another program listens there' : error.message}`,
+    {
+      hint: isTaken ? 'stop that program, or choose another port with --listen 127.0.0.1:PORT' : undefined,
+    },
+  )
+}
+
+/** `/amd64/` → `/amd64`; the empty text stays empty. */
+function basePathOf(given: string): string {
+  const trimmed = given.replace(/^\/+|\/+$/g, '')
+  return trimmed === '' ? '' : `/${trimmed}`
+}
+
+/** The same request with a plain path: no base path, no doubled slashes, none at the end. */
+function normalised(request: Request, prefix: string): Request {
+  const start = request.url.indexOf('/', request.url.indexOf('://') + 3)
+  const end = request.url.search(/[?#]/)
+  const path = request.url.slice(start, end === -1 ? undefined : end)
+  const below =
+    prefix !== '' && (path === prefix || path.startsWith(`${prefix}/`)) ? path.slice(prefix.length) : path
+  const plain = below.replace(/\/{2,}/g, '/').replace(/(.)\/$/, '$1')
+  if (plain === path) return request
+  const url =
+    request.url.slice(0, start) + (plain === '' ? '/' : plain) + (end === -1 ? '' : request.url.slice(end))
+  return new Request(url, request)
+}
+
+function hostAndPort(bind: string): { host: string; port: number } {
+  const match = /^(?:\[([^\]]+)\]|([^:]*)):(\d{1,5})$/.exec(bind)
+  const port = Number(match?.[3])
+  if (match === null || port > 65_535) {
+    throw new Complaint(`${bind} is no address to listen on`, {
+      hint: 'write it like 127.0.0.1:8484 or [::1]:8484',
+      exitCode: 2,
+    })
+  }
+  return { host: match[1] ?? (match[2] === '' ? '0.0.0.0' : (match[2] ?? '')), port }
+}
+
+function addressOf(server: HttpServer): string {
+  const address = server.address()
+  if (address === null || typeof address === 'string') return ''
+  return `http://${address.family === 'IPv6' ? `[${address.address}]` : address.address}:${address.port}`
+}
+
+/** Lets requests end, for a while. */
+async function drain(server: HttpServer): Promise<void> {
+  const closed = new Promise((resolve) => server.close(resolve))
+  server.closeIdleConnections()
+  const timer = setTimeout(() => server.closeAllConnections(), drainTime)
+  const idle = setInterval(() => server.closeIdleConnections(), 100)
+  await closed
+  clearTimeout(timer)
+  clearInterval(idle)
+}

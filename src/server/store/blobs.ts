@@ -1,0 +1,84 @@
+import { createHash, randomUUID } from 'node:crypto'
+import { mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { isZstd, plainBytes, zstdFrame } from '../../compression.ts'
+import { Complaint } from '../../errors.ts'
+
+/** Largest log, diff or attestation in bytes, unpacked. */
+export const longestBlob = 512 * 1024 * 1024
+
+/** A kept file: its name is the SHA-256 of its bytes as they lie on disk, a zstd frame. */
+export type Blob = { sha256: string; size: number }
+
+export type Blobs = {
+  /** Keeps bytes (plain, or a sound zstd frame as it is); they are on disk when this resolves. */
+  keep: (bytes: Uint8Array) => Promise<Blob>
+  /** The zstd frame of a kept blob; null where the file is missing or no longer what its name says. */
+  read: (sha256: string) => Promise<Uint8Array | null>
+}
+
+/** Logs, diffs and attestations as files below `folder`, outside the database. */
+export function openBlobs(folder: string): Blobs {
+  const pathOf = (sha256: string): string => join(folder, sha256.slice(0, 2), sha256)
+  return {
+    async keep(bytes) {
+      const frame = isZstd(bytes) ? await soundFrame(bytes) : await zstdFrame(bytes)
+      const sha256 = createHash('sha256').update(frame).digest('hex')
+      if (!(await hasSize(pathOf(sha256), frame.length))) await writeDurably(pathOf(sha256), frame)
+      return { sha256, size: frame.length }
+    },
+    async read(sha256) {
+      const bytes = await readFile(pathOf(sha256)).catch(() => null)
+      const isWhole = bytes !== null && createHash('sha256').update(bytes).digest('hex') === sha256
+      return isWhole ? bytes : null
+    },
+  }
+}
+
+/** A frame from outside is kept as it is, but only if it can be unpacked within bounds. */
+async function soundFrame(frame: Uint8Array): Promise<Uint8Array> {
+  try {
+    await plainBytes(frame, longestBlob)
+    return frame
+  } catch (error) {
+    throw new Complaint('a log, diff or attestation is not a sound zstd frame', { cause: error })
+  }
+}
+
+async function hasSize(path: string, size: number): Promise<boolean> {
+  const found = await stat(path).catch(() => null)
+  return found !== null && found.size === size
+}
+
+/** Writes aside, syncs, renames, syncs the folder: after a crash the file is whole or not there. */
+async function writeDurably(path: string, bytes: Uint8Array): Promise<void> {
+  const folder = dirname(path)
+  const aside = join(folder, `.${randomUUID()}`)
+  await mkdir(folder, { recursive: true, mode: 0o700 })
+  try {
+    await syncing(aside, 'wx', (file) => file.writeFile(bytes))
+    await rename(aside, path)
+  } catch (error) {
+    await rm(aside, { force: true })
+    throw new Complaint('cannot keep a log, diff or attestation', {
+      cause: error,
+      hint: 'is the disk of the data folder full?',
+    })
+  }
+  await syncing(folder, 'r', async () => undefined)
+  await syncing(dirname(folder), 'r', async () => undefined)
+}
+
+async function syncing(
+  path: string,
+  flags: string,
+  work: (file: Awaited<ReturnType<typeof open>>) => Promise<void>,
+): Promise<void> {
+  const file = await open(path, flags, 0o600)
+  try {
+    await work(file)
+    await file.sync()
+  } finally {
+    await file.close()
+  }
+}

@@ -1,0 +1,324 @@
+import type { Reason } from '../../wire/reasons.ts'
+import { first, sql, trusted, type Database, type Row, type Sql, type Transaction } from './database.ts'
+import type { Blob } from './blobs.ts'
+import { inputConditions, type JobFilter } from './queue.ts'
+import { pageOfRows, whereOf, type Listing, type PageRequest } from './page.ts'
+
+export type BuildRow = Row & {
+  id: number
+  name: string
+  version: string
+  distribution: string
+  release: string
+  architecture: string
+  backend: string
+  retries: number
+  started_at: string | null
+  built_at: string | null
+  status: string
+  reason: string | null
+  worker: string | null
+  decided_at: string
+}
+
+export type BuildArtifactRow = Row & {
+  id: number
+  build_id: number
+  name: string
+  url: string | null
+  file: string
+  status: string
+  reason: string | null
+  sha256: string | null
+  size: number | null
+  rebuilt_sha256: string | null
+  rebuilt_size: number | null
+  first_difference: number | null
+  diffoscope_id: number | null
+  attestation_id: number | null
+}
+
+const builds: Listing = {
+  columns:
+    trusted(`h.id, s.name, s.version, r.distribution, r.name AS release, g.architecture, g.backend, h.retries, h.started_at,
+    h.built_at, h.status, h.reason, h.worker, h.decided_at`),
+  from: trusted(`builds h JOIN build_inputs i ON i.id = h.build_input_id JOIN source_packages s ON s.id = i.source_package_id
+    JOIN releases r ON r.id = s.release_id JOIN friend_groups g ON g.id = i.group_id JOIN scopes c ON c.id = i.scope_id`),
+  id: 'h.id',
+  sorts: {
+    id: 'h.id',
+    name: 's.name',
+    version: 's.version',
+    distribution: 'r.distribution',
+    release: 'r.name',
+    architecture: 'g.architecture',
+    backend: 'g.backend',
+    retries: 'h.retries',
+    started_at: 'h.started_at',
+    built_at: 'h.built_at',
+    status: 'h.status',
+    decided_at: 'h.decided_at',
+    reason: 'h.reason',
+    worker: 'h.worker',
+  },
+}
+
+export type BuildFilter = JobFilter & {
+  status?: readonly string[] | undefined
+  reason?: readonly string[] | undefined
+  since?: string | undefined
+}
+
+export async function listBuildRows(
+  db: Database,
+  filter: BuildFilter,
+  request: PageRequest,
+): Promise<{ total: number; rows: BuildRow[] }> {
+  const where = inputConditions(filter)
+  if (filter.status !== undefined) where.push(sql`h.status IN ${filter.status}`)
+  if (filter.reason !== undefined) where.push(sql`h.reason IN ${filter.reason}`)
+  if (filter.since !== undefined) where.push(sql`h.decided_at >= ${filter.since}`)
+  const rows = await pageOfRows<BuildRow>(db, builds, request, where)
+  const from = where.length === 0 ? trusted('builds h') : builds.from
+  const count = await first(db.all<{ n: number }>(sql`SELECT count(*) AS n FROM ${from} ${whereOf(where)}`))
+  return { total: count?.n ?? 0, rows }
+}
+
+export type BuildDetailsRow = BuildRow & { evidence: string | null; environment_sha256: string | null }
+
+export function buildById(db: Database, id: number): Promise<BuildDetailsRow | null> {
+  return first(
+    db.all<BuildDetailsRow>(sql`
+      SELECT ${builds.columns}, h.evidence, e.sha256 AS environment_sha256
+        FROM ${builds.from} LEFT JOIN blobs e ON e.id = h.environment_id WHERE h.id = ${id}`),
+  )
+}
+
+const artifactColumns =
+  trusted(`a.id, a.build_id, a.name, a.url, a.file, a.status, a.reason, a.sha256, a.size, a.rebuilt_sha256,
+  a.rebuilt_size, a.first_difference, a.diffoscope_id, a.attestation_id`)
+
+export function artifactRows(db: Database, buildId: number): Promise<BuildArtifactRow[]> {
+  return db.all<BuildArtifactRow>(
+    sql`SELECT ${artifactColumns} FROM artifacts a WHERE a.build_id = ${buildId} ORDER BY a.id`,
+  )
+}
+
+export function artifactById(db: Database, buildId: number, id: number): Promise<BuildArtifactRow | null> {
+  return first(
+    db.all<BuildArtifactRow>(
+      sql`SELECT ${artifactColumns} FROM artifacts a WHERE a.id = ${id} AND a.build_id = ${buildId}`,
+    ),
+  )
+}
+
+type Sha = { sha256: string }
+
+/** The kept log of a build, by its SHA-256; null where there is none. */
+export function logOf(db: Database, buildId: number): Promise<Sha | null> {
+  return first(
+    db.all<Sha>(sql`SELECT f.sha256 FROM builds h JOIN blobs f ON f.id = h.log_id WHERE h.id = ${buildId}`),
+  )
+}
+
+export function diffoscopeOf(db: Database, buildId: number, artifactId: number): Promise<Sha | null> {
+  return first(
+    db.all<Sha>(
+      sql`SELECT f.sha256 FROM artifacts a JOIN blobs f ON f.id = a.diffoscope_id WHERE a.id = ${artifactId} AND a.build_id = ${buildId}`,
+    ),
+  )
+}
+
+export function attestationOf(db: Database, buildId: number, artifactId: number): Promise<Sha | null> {
+  return first(
+    db.all<Sha>(
+      sql`SELECT f.sha256 FROM artifacts a JOIN blobs f ON f.id = a.attestation_id WHERE a.id = ${artifactId} AND a.build_id = ${buildId}`,
+    ),
+  )
+}
+
+/** The first diff or attestation of a build, for API v0. */
+export function firstBlobOf(
+  db: Database,
+  buildId: number,
+  kind: 'diffoscope' | 'attestation',
+): Promise<Sha | null> {
+  const column = trusted(kind === 'diffoscope' ? 'a.diffoscope_id' : 'a.attestation_id')
+  return first(
+    db.all<Sha>(sql`
+      SELECT f.sha256 FROM artifacts a JOIN blobs f ON f.id = ${column}
+       WHERE a.build_id = ${buildId} ORDER BY a.id LIMIT 1`),
+  )
+}
+
+// --- writing a report
+
+/** A handing-out of a job, as a report finds it. */
+export type Lease = Row & {
+  id: number
+  job_id: number
+  group_id: number
+  build_input_id: number
+  started_at: string
+  outcome: string | null
+  holds: number
+}
+
+/** The newest handing-out of a job to a worker (the named one, where the report names it). `holds`: nobody else works on it now. */
+export function leaseOf(
+  tx: Transaction | Database,
+  jobId: number,
+  workerId: number,
+  token: string | null,
+): Promise<Lease | null> {
+  const named = token === null ? trusted('1') : sql`l.token = ${token}`
+  return first(
+    tx.all<Lease>(sql`
+      SELECT l.id, l.job_id, l.group_id, l.build_input_id, l.started_at, l.outcome,
+             EXISTS (SELECT 1 FROM jobs j WHERE j.id = l.job_id AND (j.lease_id = l.id OR j.state <> 'running')) AS holds
+        FROM leases l WHERE l.job_id = ${jobId} AND l.worker_id = ${workerId} AND ${named} ORDER BY l.id DESC LIMIT 1`),
+  )
+}
+
+/** Files that the inputs of a group list, with the newest hashes known. */
+export type ExpectedFile = Row & { name: string; file: string; url: string; sha256: string | null }
+
+export function expectedFiles(tx: Transaction | Database, groupId: number): Promise<ExpectedFile[]> {
+  return tx.all<ExpectedFile>(sql`
+    SELECT DISTINCT b.name, b.file, b.url, b.sha256
+      FROM build_inputs i JOIN binary_packages b ON b.build_input_id = i.id
+     WHERE i.group_id = ${groupId} AND b.seen = 1 ORDER BY b.id`)
+}
+
+export function keptBlob(blob: Blob, now: string): Sql {
+  return sql`INSERT INTO blobs (sha256, size, kept_at) VALUES (${blob.sha256}, ${blob.size}, ${now})
+             ON CONFLICT (sha256) DO UPDATE SET kept_at = excluded.kept_at RETURNING id`
+}
+
+export type NewBuild = {
+  leaseId: number
+  isLatest: boolean
+  startedAt: string
+  builtAt: string
+  decidedAt: string
+  status: string
+  reason: Reason | null
+  retries: number
+  worker: string
+  workerKey: string
+  logId: number
+  evidence: string | null
+  environmentId: number | null
+}
+
+export type NewArtifact = {
+  name: string
+  file: string
+  status: string
+  reason: string | null
+  sha256: string | null
+  size: number | null
+  rebuiltSha256: string | null
+  rebuiltSize: number | null
+  firstDifference: number | null
+  diffoscopeId: number | null
+  attestationId: number | null
+}
+
+/** Writes a build for one input of the group; its id. */
+export async function writeBuild(
+  tx: Transaction,
+  inputId: number,
+  build: NewBuild,
+  artifacts: readonly NewArtifact[],
+): Promise<number> {
+  const [row] = await tx.all<{ id: number }>(sql`
+    INSERT INTO builds (build_input_id, lease_id, is_latest, started_at, built_at, decided_at, status, reason, retries,
+      worker, worker_key, log_id, evidence, environment_id)
+    VALUES (${inputId}, ${build.leaseId}, ${build.isLatest}, ${build.startedAt}, ${build.builtAt}, ${build.decidedAt},
+      ${build.status}, ${build.reason}, ${build.retries}, ${build.worker}, ${build.workerKey}, ${build.logId},
+      ${build.evidence}, ${build.environmentId}) RETURNING id`)
+  const id = row?.id ?? 0
+  await tx.batch(artifacts.map((artifact) => writtenArtifact(id, inputId, artifact)))
+  return id
+}
+
+/** An artifact is written where the input lists its file. */
+function writtenArtifact(buildId: number, inputId: number, artifact: NewArtifact): Sql {
+  return sql`
+    INSERT INTO artifacts (build_id, name, url, file, status, reason, sha256, size, rebuilt_sha256, rebuilt_size,
+      first_difference, diffoscope_id, attestation_id)
+    SELECT ${buildId}, b.name, b.url, b.file, ${artifact.status}, ${artifact.reason}, coalesce(${artifact.sha256}, b.sha256),
+           coalesce(${artifact.size}, b.size), ${artifact.rebuiltSha256}, ${artifact.rebuiltSize}, ${artifact.firstDifference},
+           ${artifact.diffoscopeId}, ${artifact.attestationId}
+      FROM binary_packages b
+     WHERE b.build_input_id = ${inputId} AND b.seen = 1 AND b.name = ${artifact.name} AND b.file = ${artifact.file} LIMIT 1`
+}
+
+export type GroupInput = Row & { id: number; source_package_id: number; seen: number; status: string | null }
+
+export function inputsOfGroup(tx: Transaction, groupId: number): Promise<GroupInput[]> {
+  return tx.all<GroupInput>(
+    sql`SELECT id, source_package_id, seen, status FROM build_inputs WHERE group_id = ${groupId} ORDER BY id`,
+  )
+}
+
+/** A rebuild that could not be compared: its listed files have no verdict, and say why. */
+export function failedFiles(inputId: number, buildId: number, reason: string | null, now: string): Sql {
+  return sql`
+    UPDATE binary_packages SET status = 'FAIL', reason = ${reason}, build_id = ${buildId}, artifact_id = NULL, diffoscope_id = NULL,
+      attestation_id = NULL, decided_at = ${now} WHERE build_input_id = ${inputId} AND seen = 1
+      AND NOT EXISTS (SELECT 1 FROM artifacts a WHERE a.build_id = ${buildId} AND a.name = binary_packages.name AND a.file = binary_packages.file)`
+}
+
+export type Counters = Row & {
+  retries: number
+  infrastructure_retries: number
+  backend: string
+  architecture: string
+}
+
+export function countersOf(tx: Transaction, groupId: number): Promise<Counters | null> {
+  return first(
+    tx.all<Counters>(
+      sql`SELECT retries, infrastructure_retries, backend, architecture FROM friend_groups WHERE id = ${groupId}`,
+    ),
+  )
+}
+
+export function countersSet(
+  groupId: number,
+  set: { retries: number; infrastructureRetries: number; nextRetry: string | null; reason: string | null },
+): Sql {
+  return sql`UPDATE friend_groups SET retries = ${set.retries}, infrastructure_retries = ${set.infrastructureRetries},
+               next_retry = ${set.nextRetry}, last_reason = ${set.reason} WHERE id = ${groupId}`
+}
+
+/** Ends a lease, and its job unless another worker has it by now. */
+export function leaseEnded(lease: Lease, workerId: number, outcome: 'reported' | 'late', now: string): Sql[] {
+  return [
+    sql`UPDATE leases SET outcome = ${outcome}, ended_at = ${now} WHERE id = ${lease.id}`,
+    sql`DELETE FROM jobs WHERE id = ${lease.job_id} AND (lease_id = ${lease.id} OR state <> 'running')`,
+    sql`UPDATE workers SET status = NULL, online = 1, last_ping = ${now} WHERE id = ${workerId}`,
+  ]
+}
+
+/** Queues a group again for one of its inputs that is still listed and still needs it. */
+export function requeued(
+  groupId: number,
+  set: { priority: number; nextRetry: string | null; now: string; avoidWorkerId: number | null },
+): Sql {
+  return sql`
+    INSERT INTO jobs (group_id, build_input_id, backend, architecture, state, priority, queued_at, next_retry, avoid_worker_id)
+    SELECT g.id, min(i.id), g.backend, g.architecture, CASE WHEN ${set.nextRetry} > ${set.now} THEN 'waiting' ELSE 'ready' END,
+           ${set.priority}, ${set.now}, ${set.nextRetry}, ${set.avoidWorkerId}
+      FROM friend_groups g JOIN build_inputs i ON i.group_id = g.id AND i.seen = 1 AND i.needs_work = 1
+     WHERE g.id = ${groupId} GROUP BY g.id
+    ON CONFLICT (group_id) DO NOTHING`
+}
+
+/** Whether another worker than this one is about, that could take the job over. */
+export async function hasOtherWorkers(tx: Transaction, workerId: number): Promise<boolean> {
+  const rows = await tx.all(sql`SELECT 1 AS one FROM workers WHERE online = 1 AND id <> ${workerId} LIMIT 1`)
+  return rows.length > 0
+}

@@ -1,0 +1,311 @@
+import type { ReportedArtifact } from '../../wire/packages.ts'
+import { first, joined, sql, trusted, type Database, type Sql, type Transaction } from './database.ts'
+
+/** The packages of one release for one input architecture, as last reported. */
+export type Scope = { id: number; release_id: number; listed: number }
+
+/** A listed build input as the database has it. */
+export type KnownInput = {
+  id: number
+  source_package_id: number
+  group_id: number
+  name: string
+  version: string
+  url: string
+  maintainer: string | null
+}
+export type KnownBinary = {
+  id: number
+  build_input_id: number
+  name: string
+  version: string
+  component: string
+  architecture: string
+  url: string
+  sha256: string | null
+  size: number | null
+}
+
+type Id = { id: number }
+
+/** The scope of a report; made when it is new. `listed` is what the report before it listed. */
+export async function openScope(
+  tx: Transaction,
+  distribution: string,
+  release: string,
+  architecture: string,
+  now: string,
+): Promise<Scope> {
+  const [releases] = await tx.batch<Id>([
+    sql`INSERT INTO releases (distribution, name) VALUES (${distribution}, ${release})
+        ON CONFLICT (distribution, name) DO UPDATE SET name = excluded.name RETURNING id`,
+  ])
+  const releaseId = releases?.[0]?.id ?? 0
+  const [scope] = await tx.all<Scope>(
+    sql`INSERT INTO scopes (release_id, architecture, imported_at, listed) VALUES (${releaseId}, ${architecture}, ${now}, 0)
+        ON CONFLICT (release_id, architecture) DO UPDATE SET architecture = excluded.architecture RETURNING id, release_id, listed`,
+  )
+  return scope as Scope // an upsert returns its row
+}
+
+/** Ends an import: how much was listed, when, and whether the index was proven. */
+export async function closeScope(
+  tx: Transaction,
+  scope: Scope,
+  listed: number,
+  trust: string | null,
+  now: string,
+): Promise<void> {
+  await tx.all(
+    sql`UPDATE scopes SET imported_at = ${now}, listed = ${listed}, index_trust = ${trust} WHERE id = ${scope.id}`,
+  )
+}
+
+/** Listed inputs of a scope after an id, with their listed binaries. */
+export async function listedInputs(
+  db: Database,
+  scope: Scope,
+  after: number,
+  limit: number,
+): Promise<{ inputs: KnownInput[]; binaries: KnownBinary[] }> {
+  const inputs = await db.all<KnownInput>(sql`
+    SELECT i.id, i.source_package_id, i.group_id, s.name, s.version, g.url, s.maintainer
+      FROM build_inputs i JOIN source_packages s ON s.id = i.source_package_id JOIN friend_groups g ON g.id = i.group_id
+     WHERE i.scope_id = ${scope.id} AND i.seen = 1 AND i.id > ${after}
+     ORDER BY i.id LIMIT ${limit}`)
+  const binaries = await db.all<KnownBinary>(sql`
+    SELECT b.id, b.build_input_id, b.name, b.version, b.component, b.architecture, b.url, b.sha256, b.size
+      FROM binary_packages b
+     WHERE b.build_input_id IN ${inputs.map((input) => input.id)} AND b.seen = 1`)
+  return { inputs, binaries }
+}
+
+/** A package to write: what the report says, and the binaries of it that the report no longer names. */
+export type Upsert = {
+  name: string
+  version: string
+  url: string
+  maintainer: string | null
+  artifacts: readonly ReportedArtifact[]
+  goneBinaries: readonly number[]
+}
+
+/** An input just written. `build_id` is null where it has no result yet. */
+export type WrittenInput = {
+  id: number
+  source_package_id: number
+  group_id: number
+  build_id: number | null
+}
+
+/** Writes packages of a scope; their inputs, in the same order. */
+export async function writePackages(
+  tx: Transaction,
+  scope: Scope,
+  backend: string,
+  architecture: string,
+  packages: readonly Upsert[],
+  { now, firstDue }: { now: string; firstDue: string | null },
+): Promise<WrittenInput[]> {
+  const sources = await tx.batch<Id>(
+    packages.map(
+      (item) => sql`
+        INSERT INTO source_packages (release_id, name, version, maintainer, seen, first_seen, last_seen)
+        VALUES (${scope.release_id}, ${item.name}, ${item.version}, ${item.maintainer}, 1, ${now}, ${now})
+        ON CONFLICT (release_id, name, version) DO UPDATE SET seen = 1, maintainer = coalesce(excluded.maintainer, maintainer)
+        RETURNING id`,
+    ),
+  )
+  const groups = await tx.batch<Id>(
+    packages.map(
+      (item) => sql`
+        INSERT INTO friend_groups (url, backend, architecture, retries, infrastructure_retries, next_retry)
+        VALUES (${item.url}, ${backend}, ${architecture}, 0, 0, ${firstDue})
+        ON CONFLICT (url, backend, architecture) DO UPDATE SET url = excluded.url RETURNING id`,
+    ),
+  )
+  const inputs = await tx.batch<WrittenInput>(
+    packages.map(
+      (_, index) => sql`
+        INSERT INTO build_inputs (source_package_id, group_id, scope_id, seen, needs_work)
+        VALUES (${idAt(sources, index)}, ${idAt(groups, index)}, ${scope.id}, 1, 1)
+        ON CONFLICT (source_package_id, group_id) DO UPDATE SET seen = 1, scope_id = excluded.scope_id
+        RETURNING id, source_package_id, group_id, build_id`,
+    ),
+  )
+  const written = inputs.flat()
+  await tx.batch(
+    packages.flatMap((item, index) => binariesOf(scope, item, written[index] as WrittenInput, now)),
+  )
+  return written
+}
+
+function idAt(rows: readonly (readonly Id[])[], index: number): number {
+  return rows[index]?.[0]?.id ?? 0
+}
+
+/** Statements that write the binaries of one input. New bytes under an old version have no verdict yet. */
+function binariesOf(scope: Scope, item: Upsert, input: WrittenInput, now: string): Sql[] {
+  const written = item.artifacts.map(
+    (artifact) => sql`
+      INSERT INTO binary_packages (build_input_id, source_package_id, release_id, scope_id, name, version, component,
+        architecture, url, file, sha256, size, seen, first_seen, last_seen)
+      VALUES (${input.id}, ${input.source_package_id}, ${scope.release_id}, ${scope.id}, ${artifact.name}, ${artifact.version},
+        ${artifact.component ?? ''}, ${artifact.architecture}, ${artifact.url}, ${fileOf(artifact.url)}, ${artifact.sha256},
+        ${artifact.size}, 1, ${now}, ${now})
+      ON CONFLICT (build_input_id, name, version, component, architecture) DO UPDATE SET
+        url = excluded.url, file = excluded.file, seen = 1, scope_id = excluded.scope_id, size = coalesce(excluded.size, size),
+        status = CASE WHEN sha256 <> excluded.sha256 THEN NULL ELSE status END,
+        reason = CASE WHEN sha256 <> excluded.sha256 THEN NULL ELSE reason END,
+        sha256 = coalesce(excluded.sha256, sha256)`,
+  )
+  const gone = sql`UPDATE binary_packages SET seen = 0, last_seen = ${now} WHERE id IN ${item.goneBinaries}`
+  return item.goneBinaries.length === 0 ? written : [...written, gone]
+}
+
+/** The file a URL names: its last segment, as it stands there. */
+export function fileOf(url: string): string {
+  const path = url.replace(/[?#].*$/, '')
+  return path.slice(path.lastIndexOf('/') + 1)
+}
+
+/** Brings inputs and their source packages up to date with the verdicts of their binaries. */
+export function refreshed(inputs: readonly { id: number; source_package_id: number }[]): Sql[] {
+  const sources = [...new Set(inputs.map((input) => input.source_package_id))]
+  return [...inputs.map((input) => refreshedInput(input.id)), ...sources.map(refreshedSource)]
+}
+
+/** An input is GOOD only while every listed file of it is; one with a new file waits for a verdict again. */
+function refreshedInput(id: number): Sql {
+  const listed = sql`SELECT 1 FROM binary_packages b WHERE b.build_input_id = ${id} AND b.seen = 1`
+  return sql`
+    UPDATE build_inputs SET
+      needs_work = CASE WHEN EXISTS (${listed}) AND NOT EXISTS (${listed} AND b.status IS NOT 'GOOD') THEN 0 ELSE 1 END,
+      status = CASE WHEN status = 'GOOD' AND EXISTS (${listed} AND b.status IS NOT 'GOOD') THEN NULL ELSE status END
+     WHERE id = ${id}`
+}
+
+/** A source package shows the worst of its listed inputs. */
+function refreshedSource(id: number): Sql {
+  return sql`
+    UPDATE source_packages SET
+      seen = EXISTS (SELECT 1 FROM build_inputs i WHERE i.source_package_id = ${id} AND i.seen = 1),
+      (status, reason, build_id, decided_at) = (
+        SELECT i.status, i.reason, i.build_id, i.decided_at FROM build_inputs i WHERE i.source_package_id = ${id}
+         ORDER BY i.seen DESC, CASE coalesce(i.status, 'UNKWN') WHEN 'BAD' THEN 0 WHEN 'FAIL' THEN 1 WHEN 'UNKWN' THEN 2 ELSE 3 END, i.id
+         LIMIT 1)
+     WHERE id = ${id}`
+}
+
+/** The newest decided build of another input of each group, where there is one. */
+export async function friendsBuilds(
+  tx: Transaction,
+  inputs: readonly WrittenInput[],
+): Promise<(number | null)[]> {
+  const rows = await tx.batch<{ build_id: number }>(
+    inputs.map(
+      (input) => sql`
+        SELECT i.build_id FROM build_inputs i
+         WHERE i.group_id = ${input.group_id} AND i.id <> ${input.id} AND i.build_id IS NOT NULL
+         ORDER BY i.decided_at DESC, i.build_id DESC LIMIT 1`,
+    ),
+  )
+  return rows.map(([row]) => row?.build_id ?? null)
+}
+
+/** Gives an input without a result a copy of a friend's build, for the files that both list. */
+export async function shareBuild(tx: Transaction, input: WrittenInput, buildId: number): Promise<void> {
+  const [copy] = await tx.all<Id>(sql`
+    INSERT INTO builds (build_input_id, lease_id, is_latest, started_at, built_at, decided_at, status, reason, retries,
+      worker, worker_key, log_id, evidence, environment_id)
+    SELECT ${input.id}, lease_id, 1, started_at, built_at, decided_at, status, reason, 0, worker, worker_key, log_id, evidence, environment_id
+      FROM builds WHERE id = ${buildId} RETURNING id`)
+  if (copy === undefined) return
+  await tx.batch([
+    sql`INSERT INTO artifacts (build_id, name, url, file, status, reason, sha256, size, rebuilt_sha256, rebuilt_size,
+          first_difference, diffoscope_id, attestation_id)
+        SELECT ${copy.id}, a.name, b.url, a.file, a.status, a.reason, a.sha256, a.size, a.rebuilt_sha256, a.rebuilt_size,
+               a.first_difference, a.diffoscope_id, a.attestation_id
+          FROM artifacts a JOIN binary_packages b
+            ON b.build_input_id = ${input.id} AND b.name = a.name AND b.file = a.file AND b.seen = 1
+         WHERE a.build_id = ${buildId} AND (a.sha256 IS NULL OR b.sha256 IS NULL OR a.sha256 = b.sha256)`,
+    ...adopted(copy.id, input.id),
+  ])
+}
+
+/** Makes a build the latest result of its input and of the binaries it has artifacts for. */
+export function adopted(buildId: number, inputId: number): Sql[] {
+  const artifact = sql`FROM artifacts a WHERE a.build_id = ${buildId} AND a.name = binary_packages.name AND a.file = binary_packages.file`
+  return [
+    sql`UPDATE build_inputs SET (status, reason, build_id, decided_at) =
+          (SELECT status, reason, id, decided_at FROM builds WHERE id = ${buildId}) WHERE id = ${inputId}`,
+    sql`UPDATE binary_packages SET
+          (status, reason, artifact_id, diffoscope_id, attestation_id) =
+            (SELECT a.status, a.reason, a.id, a.diffoscope_id, a.attestation_id ${artifact} ORDER BY a.id LIMIT 1),
+          (build_id, decided_at) = (SELECT id, decided_at FROM builds WHERE id = ${buildId})
+         WHERE build_input_id = ${inputId} AND EXISTS (SELECT 1 ${artifact})`,
+  ]
+}
+
+/** Takes inputs out of their release; jobs that nobody lists any more go, running ones end by themselves. */
+export async function retire(tx: Transaction, inputs: readonly KnownInput[], now: string): Promise<void> {
+  const ids = inputs.map((input) => input.id)
+  const groups = [...new Set(inputs.map((input) => input.group_id))]
+  const stillListed = sql`SELECT min(i.id) FROM build_inputs i WHERE i.group_id = jobs.group_id AND i.seen = 1`
+  await tx.batch([
+    sql`UPDATE build_inputs SET seen = 0 WHERE id IN ${ids}`,
+    sql`UPDATE binary_packages SET seen = 0, last_seen = ${now} WHERE build_input_id IN ${ids} AND seen = 1`,
+    sql`UPDATE source_packages SET last_seen = ${now} WHERE id IN ${inputs.map((input) => input.source_package_id)}`,
+    ...refreshed(inputs),
+    sql`DELETE FROM jobs WHERE group_id IN ${groups} AND state <> 'running' AND (${stillListed}) IS NULL`,
+    sql`UPDATE jobs SET build_input_id = coalesce((${stillListed}), build_input_id) WHERE group_id IN ${groups}`,
+  ])
+}
+
+/** Queues what a scope's inputs after an id still need, some at a time. */
+export async function queueNeeds(
+  tx: Transaction,
+  scope: Scope,
+  after: number,
+  { now, maxRetries, limit }: { now: string; maxRetries: number | null; limit: number },
+): Promise<{ last: number | null; queued: number }> {
+  const inputs = await tx.all<Id>(
+    sql`SELECT id FROM build_inputs WHERE scope_id = ${scope.id} AND needs_work = 1 AND seen = 1 AND id > ${after} ORDER BY id LIMIT ${limit}`,
+  )
+  const retriesLeft = maxRetries === null ? trusted('1') : sql`g.retries < ${maxRetries}`
+  const queued = await tx.all<Id>(sql`
+    INSERT INTO jobs (group_id, build_input_id, backend, architecture, state, priority, queued_at, next_retry)
+    SELECT g.id, i.id, g.backend, g.architecture, CASE WHEN g.next_retry > ${now} THEN 'waiting' ELSE 'ready' END,
+           CASE WHEN i.status = 'BAD' THEN 2 ELSE 1 END, ${now}, g.next_retry
+      FROM build_inputs i JOIN friend_groups g ON g.id = i.group_id
+     WHERE i.id IN ${inputs.map((input) => input.id)} AND ${retriesLeft}
+    ON CONFLICT (group_id) DO NOTHING RETURNING id`)
+  return { last: inputs.at(-1)?.id ?? null, queued: queued.length }
+}
+
+/** Marks parts of the data as changed, for ETag and Last-Modified. */
+export function touched(
+  now: string,
+  ...names: readonly ('packages' | 'queue' | 'builds' | 'workers')[]
+): Sql {
+  const rows = joined(
+    names.map((name) => sql`(${name}, 1, ${now})`),
+    ', ',
+  )
+  return sql`INSERT INTO generations (name, value, changed_at) VALUES ${rows}
+             ON CONFLICT (name) DO UPDATE SET value = value + 1, changed_at = excluded.changed_at`
+}
+
+/** The report before this one of the same scope; null when there was none. */
+export async function previousScope(
+  db: Database,
+  distribution: string,
+  release: string,
+  architecture: string,
+): Promise<Scope | null> {
+  return first(
+    db.all<Scope>(sql`
+      SELECT c.id, c.release_id, c.listed FROM scopes c JOIN releases r ON r.id = c.release_id
+       WHERE r.distribution = ${distribution} AND r.name = ${release} AND c.architecture = ${architecture}`),
+  )
+}

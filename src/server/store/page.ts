@@ -1,0 +1,120 @@
+import { Complaint } from '../../errors.ts'
+import { first, joined, sql, trusted, type Database, type Row, type Sql, type Value } from './database.ts'
+
+/** Most records of one page: a script in the wild asks for as many. */
+export const longestPage = 50_000
+const usualPage = 1000
+
+/** What callers may ask of a list (contract of every v1 list). */
+export type PageRequest = {
+  limit?: number | undefined
+  before?: number | undefined
+  after?: number | undefined
+  sort?: string | undefined
+  direction?: 'Ascending' | 'Descending' | undefined
+}
+
+/** A list: what is selected, from where, and the words callers may sort by with the column of each. */
+export type Listing = {
+  columns: Sql
+  /** With joins; the table that has the ids goes first. */
+  from: Sql
+  id: string
+  sorts: Readonly<Record<string, string>>
+}
+
+type Cursor = { id: number; value: Value | undefined }
+type Order = 'ASC' | 'DESC'
+
+/**
+ * One page of a list. Rows come in the order of (sort column, id). `after` and `before` are ids and always mean
+ * "greater" and "less" in that order, whatever the direction; of the rows that a cursor leaves, the page has
+ * the nearest ones.
+ * @param where conditions, all of which hold
+ * @throws Complaint where the sort word is none
+ */
+export async function pageOfRows<T extends Row>(
+  db: Database,
+  listing: Listing,
+  request: PageRequest,
+  where: readonly Sql[],
+): Promise<T[]> {
+  const limit = limitOf(request.limit)
+  if (limit === 0) return []
+  const column = columnOf(listing, request.sort)
+  const after = await cursorAt(db, listing, column, request.after)
+  const before = await cursorAt(db, listing, column, request.before)
+  if (after === null || before === null) return []
+  const cursors = [
+    after && beyond(listing.id, column, after, '>'),
+    before && beyond(listing.id, column, before, '<'),
+  ]
+  const conditions = [...where, ...cursors.filter((cursor) => cursor !== undefined)]
+  const shown: Order = request.direction === 'Descending' ? 'DESC' : 'ASC'
+  const walked = walkOf(shown, after !== undefined, before !== undefined)
+  const rows = await db.all<T>(sql`
+    SELECT ${listing.columns} FROM ${listing.from} ${whereOf(conditions)}
+     ORDER BY ${orderOf(listing.id, column, walked)} LIMIT ${limit}`)
+  return walked === shown ? rows : rows.reverse()
+}
+
+/** `WHERE a AND b`, or nothing. */
+export function whereOf(conditions: readonly Sql[]): Sql {
+  return conditions.length === 0 ? trusted('') : sql`WHERE ${joined(conditions, ' AND ')}`
+}
+
+function limitOf(asked: number | undefined): number {
+  if (asked === undefined) return usualPage
+  return asked < 0 ? longestPage : Math.min(asked, longestPage)
+}
+
+/** Which way to walk, so that rows nearest to the cursor come first. */
+function walkOf(shown: Order, hasAfter: boolean, hasBefore: boolean): Order {
+  if (hasAfter === hasBefore) return shown
+  return hasAfter ? 'ASC' : 'DESC'
+}
+
+function columnOf(listing: Listing, sort: string | undefined): string {
+  if (sort === undefined) return listing.id
+  const column = Object.hasOwn(listing.sorts, sort) ? listing.sorts[sort] : undefined
+  if (column === undefined) {
+    throw new Complaint(`cannot sort by \`${sort}\``, {
+      hint: `sort by one of ${Object.keys(listing.sorts).join(', ')}`,
+      exitCode: 2,
+    })
+  }
+  return column
+}
+
+function orderOf(id: string, column: string, order: Order): Sql {
+  return trusted(column === id ? `${id} ${order}` : `${column} ${order}, ${id} ${order}`)
+}
+
+/** The row a cursor names; undefined: not asked for; null: there is no such row. */
+async function cursorAt(
+  db: Database,
+  listing: Listing,
+  column: string,
+  id: number | undefined,
+): Promise<Cursor | null | undefined> {
+  if (id === undefined) return undefined
+  if (column === listing.id) return { id, value: undefined }
+  const row = await first(
+    db.all<{ value: Value }>(
+      sql`SELECT ${trusted(column)} AS value FROM ${listing.from} WHERE ${trusted(listing.id)} = ${id}`,
+    ),
+  )
+  return row === null ? null : { id, value: row.value }
+}
+
+/** Rows beyond a cursor; NULL sorts before everything. */
+function beyond(id: string, column: string, cursor: Cursor, sign: '>' | '<'): Sql {
+  const [idColumn, sortColumn, compare] = [trusted(id), trusted(column), trusted(sign)]
+  if (cursor.value === undefined) return sql`${idColumn} ${compare} ${cursor.id}`
+  if (cursor.value === null) {
+    const among = sql`(${sortColumn} IS NULL AND ${idColumn} ${compare} ${cursor.id})`
+    return sign === '>' ? sql`(${among} OR ${sortColumn} IS NOT NULL)` : among
+  }
+  const pair = sql`(${sortColumn}, ${idColumn}) ${compare} (${cursor.value}, ${cursor.id})`
+  return sign === '>' ? pair : sql`(${pair} OR ${sortColumn} IS NULL)`
+}

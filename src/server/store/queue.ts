@@ -1,0 +1,255 @@
+import { first, sql, trusted, type Database, type Row, type Sql, type Transaction } from './database.ts'
+import { pageOfRows, whereOf, type Listing, type PageRequest } from './page.ts'
+
+export type JobRow = Row & {
+  id: number
+  name: string
+  version: string
+  distribution: string
+  release: string
+  architecture: string
+  backend: string
+  url: string
+  next_retry: string | null
+  priority: number
+  queued_at: string
+  started_at: string | null
+  worker: string | null
+  reason: string | null
+}
+
+export type ArtifactRow = Row & {
+  name: string
+  version: string
+  architecture: string
+  url: string
+  file: string
+  sha256: string | null
+  size: number | null
+}
+
+const jobs: Listing = {
+  columns:
+    trusted(`j.id, s.name, s.version, r.distribution, r.name AS release, j.architecture, j.backend, g.url, j.next_retry,
+    j.priority, j.queued_at, j.started_at, w.name AS worker, g.last_reason AS reason`),
+  from: trusted(`jobs j JOIN build_inputs i ON i.id = j.build_input_id JOIN source_packages s ON s.id = i.source_package_id
+    JOIN releases r ON r.id = s.release_id JOIN friend_groups g ON g.id = j.group_id LEFT JOIN workers w ON w.id = j.worker_id`),
+  id: 'j.id',
+  sorts: {
+    id: 'j.id',
+    name: 's.name',
+    version: 's.version',
+    distribution: 'r.distribution',
+    release: 'r.name',
+    architecture: 'j.architecture',
+    backend: 'j.backend',
+    url: 'g.url',
+    next_retry: 'j.next_retry',
+    priority: 'j.priority',
+    queued_at: 'j.queued_at',
+    started_at: 'j.started_at',
+  },
+}
+
+export type JobFilter = {
+  distribution?: string | null | undefined
+  release?: string | null | undefined
+  component?: string | null | undefined
+  architecture?: string | null | undefined
+  name?: string | null | undefined
+  version?: string | null | undefined
+}
+
+/** Conditions on a build input `i` with its source package `s` and release `r`. */
+export function inputConditions(filter: JobFilter): Sql[] {
+  const given = <T>(value: T | null | undefined, condition: (value: T) => Sql): Sql[] =>
+    value === undefined || value === null ? [] : [condition(value)]
+  return [
+    ...given(filter.distribution, (value) => sql`r.distribution = ${value}`),
+    ...given(filter.release, (value) => sql`r.name = ${value}`),
+    ...given(filter.name, (value) => sql`s.name = ${value}`),
+    ...given(filter.version, (value) => sql`s.version = ${value}`),
+    ...given(filter.architecture, (value) => sql`c.architecture = ${value}`),
+    ...given(
+      filter.component,
+      (value) =>
+        sql`EXISTS (SELECT 1 FROM binary_packages b WHERE b.source_package_id = s.id AND b.component = ${value})`,
+    ),
+  ]
+}
+
+const withScope: Listing = { ...jobs, from: sql`${jobs.from} JOIN scopes c ON c.id = i.scope_id` }
+
+/** Jobs, running and waiting. */
+export async function listJobs(
+  db: Database,
+  filter: JobFilter,
+  request: PageRequest,
+): Promise<{ total: number; rows: JobRow[] }> {
+  const where = inputConditions(filter)
+  const counted =
+    where.length === 0
+      ? sql`SELECT count(*) AS n FROM jobs`
+      : sql`SELECT count(*) AS n FROM ${withScope.from} ${whereOf(where)}`
+  const rows = await pageOfRows<JobRow>(db, withScope, request, where)
+  const count = await first(db.all<{ n: number }>(counted))
+  return { total: count?.n ?? 0, rows }
+}
+
+function jobById(id: number): Sql {
+  return sql`SELECT ${jobs.columns} FROM ${jobs.from} WHERE j.id = ${id}`
+}
+
+export function getJobRow(db: Database, id: number): Promise<JobRow | null> {
+  return first(db.all<JobRow>(jobById(id)))
+}
+
+/** Jobs whose wait is over become ready. */
+export function promoted(now: string): Sql {
+  return sql`UPDATE jobs SET state = 'ready' WHERE state = 'waiting' AND next_retry <= ${now}`
+}
+
+export type Wanted = { backend: string; architecture: string }
+
+/** For each pair the job whose turn it is: most urgent first, then the one that has waited longest. One index look-up each. */
+export function turns(pairs: readonly Wanted[], workerId: number, shunUntil: string): Sql[] {
+  return pairs.map(
+    ({ backend, architecture }) => sql`
+      SELECT j.id, j.priority, j.queued_at FROM jobs j
+       WHERE j.state = 'ready' AND j.backend = ${backend} AND j.architecture = ${architecture}
+         AND (j.avoid_worker_id IS NULL OR j.avoid_worker_id <> ${workerId} OR j.next_retry <= ${shunUntil})
+       ORDER BY j.priority, j.queued_at, j.id LIMIT 1`,
+  )
+}
+
+/** All architectures that jobs can have, for a worker that builds for any. */
+export async function knownArchitectures(tx: Transaction): Promise<string[]> {
+  const rows = await tx.all<{ architecture: string }>(sql`SELECT DISTINCT architecture FROM scopes`)
+  return rows.map((row) => row.architecture)
+}
+
+/** The files of a job: those that any listed friend has, each once. */
+export function artifactsOf(jobId: number): Sql {
+  return sql`
+    SELECT min(b.name) AS name, min(b.version) AS version, min(b.architecture) AS architecture, min(b.url) AS url, b.file, max(b.sha256) AS sha256, max(b.size) AS size
+      FROM jobs j JOIN build_inputs i ON i.group_id = j.group_id JOIN binary_packages b ON b.build_input_id = i.id
+     WHERE j.id = ${jobId} AND i.seen = 1 AND b.seen = 1
+     GROUP BY b.file ORDER BY min(b.id)`
+}
+
+/** Hands a job to a worker; the rows of the job as it was before, and of its files. */
+export async function leaseJob(
+  tx: Transaction,
+  jobId: number,
+  lease: { token: string; workerId: number; status: (job: JobRow) => string; now: string; until: string },
+): Promise<{ job: JobRow; artifacts: ArtifactRow[] }> {
+  const [jobRows, artifacts] = await tx.batch<Row>([jobById(jobId), artifactsOf(jobId)])
+  const job = jobRows?.[0] as JobRow // the caller has just found it, in the same transaction
+  await tx.batch([
+    sql`INSERT INTO leases (token, job_id, group_id, build_input_id, worker_id, started_at)
+        SELECT ${lease.token}, j.id, j.group_id, j.build_input_id, ${lease.workerId}, ${lease.now} FROM jobs j WHERE j.id = ${jobId}`,
+    sql`UPDATE jobs SET state = 'running', worker_id = ${lease.workerId}, started_at = ${lease.now}, lease_until = ${lease.until},
+          lease_id = (SELECT id FROM leases WHERE token = ${lease.token}) WHERE id = ${jobId}`,
+    sql`UPDATE workers SET online = 1, last_ping = ${lease.now}, status = ${lease.status(job)} WHERE id = ${lease.workerId}`,
+  ])
+  return { job, artifacts: (artifacts ?? []) as ArtifactRow[] }
+}
+
+/** Extends the lease of a running job; false where the job is not this worker's. */
+export async function extendLease(
+  tx: Transaction,
+  jobId: number,
+  workerId: number,
+  { now, until }: { now: string; until: string },
+): Promise<boolean> {
+  const [held] = await tx.batch([
+    sql`UPDATE jobs SET lease_until = ${until} WHERE id = ${jobId} AND worker_id = ${workerId} AND state = 'running' RETURNING id`,
+    sql`UPDATE workers SET online = 1, last_ping = ${now} WHERE id = ${workerId}`,
+  ])
+  return (held ?? []).length > 0
+}
+
+/** Takes jobs from workers that stopped answering; their ids. */
+export async function freeJobs(tx: Transaction, now: string): Promise<number[]> {
+  const [freed] = await tx.batch<{ id: number }>([
+    sql`SELECT id FROM jobs WHERE state = 'running' AND lease_until < ${now}`,
+    sql`UPDATE leases SET outcome = 'lost', ended_at = ${now}
+         WHERE outcome IS NULL AND id IN (SELECT lease_id FROM jobs WHERE state = 'running' AND lease_until < ${now})`,
+    sql`UPDATE jobs SET state = 'ready', worker_id = NULL, lease_id = NULL, started_at = NULL, lease_until = NULL
+         WHERE state = 'running' AND lease_until < ${now}`,
+  ])
+  return (freed ?? []).map((job) => job.id)
+}
+
+/** Drops jobs; those that run are told so at their next ping. */
+export async function deleteJobs(
+  tx: Transaction,
+  which: { id: number } | JobFilter,
+  now: string,
+): Promise<number> {
+  const chosen =
+    'id' in which
+      ? sql`SELECT ${which.id} AS id`
+      : sql`SELECT j.id FROM ${withScope.from} ${whereOf(inputConditions(which))}`
+  const [, , dropped] = await tx.batch([
+    sql`UPDATE workers SET status = NULL WHERE id IN (SELECT worker_id FROM jobs WHERE state = 'running' AND id IN (${chosen}))`,
+    sql`UPDATE leases SET outcome = 'dropped', ended_at = ${now}
+         WHERE outcome IS NULL AND id IN (SELECT lease_id FROM jobs WHERE state = 'running' AND id IN (${chosen}))`,
+    sql`DELETE FROM jobs WHERE id IN (${chosen}) RETURNING id`,
+  ])
+  return (dropped ?? []).length
+}
+
+export type Selection = JobFilter & { status?: string | null; reason?: string | null }
+
+/** Queues the inputs that match with a priority, due at once; how many inputs matched. */
+export async function queueMatching(
+  tx: Transaction,
+  selection: Selection,
+  priority: number,
+  { now, due }: { now: string; due: string },
+): Promise<number> {
+  const wanted = [...inputConditions(selection), ...statusConditions(selection)]
+  if (selection.version === undefined || selection.version === null) wanted.push(sql`i.seen = 1`)
+  const matching = await tx.all<{ id: number; group_id: number }>(sql`
+    SELECT i.id, i.group_id FROM build_inputs i JOIN source_packages s ON s.id = i.source_package_id
+      JOIN releases r ON r.id = s.release_id JOIN scopes c ON c.id = i.scope_id ${whereOf(wanted)}`)
+  const inputs = matching.map((row) => row.id)
+  const groups = [...new Set(matching.map((row) => row.group_id))]
+  await tx.batch([
+    sql`UPDATE friend_groups SET next_retry = ${due} WHERE id IN ${groups}`,
+    sql`UPDATE jobs SET priority = ${priority}, next_retry = ${due}, avoid_worker_id = NULL,
+          state = CASE state WHEN 'waiting' THEN 'ready' ELSE state END WHERE group_id IN ${groups}`,
+    sql`INSERT INTO jobs (group_id, build_input_id, backend, architecture, state, priority, queued_at, next_retry)
+        SELECT g.id, min(i.id), g.backend, g.architecture, 'ready', ${priority}, ${now}, ${due}
+          FROM build_inputs i JOIN friend_groups g ON g.id = i.group_id WHERE i.id IN ${inputs} GROUP BY g.id
+        ON CONFLICT (group_id) DO NOTHING`,
+  ])
+  return inputs.length
+}
+
+/** Of the latest result; UNKWN: there is none. */
+function statusConditions({ status, reason }: Selection): Sql[] {
+  const conditions: Sql[] = []
+  if (status === 'UNKWN') conditions.push(sql`(i.status IS NULL OR i.status = 'UNKWN')`)
+  else if (status !== undefined && status !== null) conditions.push(sql`i.status = ${status}`)
+  if (reason !== undefined && reason !== null) conditions.push(sql`i.reason = ${reason}`)
+  return conditions
+}
+
+/** Numbers of jobs by state, with filters or without. */
+export async function countJobs(
+  db: Database,
+  filter: JobFilter,
+  now: string,
+): Promise<{ running: number; available: number; pending: number }> {
+  const where = whereOf(inputConditions(filter))
+  const row = await first(
+    db.all<{ running: number; available: number; pending: number }>(sql`
+      SELECT coalesce(sum(j.state = 'running'), 0) AS running,
+             coalesce(sum(j.state = 'ready' OR (j.state = 'waiting' AND j.next_retry <= ${now})), 0) AS available,
+             coalesce(sum(j.state = 'waiting' AND j.next_retry > ${now}), 0) AS pending
+        FROM ${withScope.from} ${where}`),
+  )
+  return row ?? { running: 0, available: 0, pending: 0 }
+}

@@ -1,0 +1,83 @@
+import { first, sql, trusted, type Database, type Row, type Sql, type Transaction } from './database.ts'
+import { pageOfRows, type Listing, type PageRequest } from './page.ts'
+
+export type WorkerRow = Row & {
+  id: number
+  key: string
+  name: string
+  address: string
+  status: string | null
+  last_ping: string
+  online: number
+}
+
+const workers: Listing = {
+  columns: trusted('w.id, w.key, w.name, w.address, w.status, w.last_ping, w.online'),
+  from: trusted('workers w'),
+  id: 'w.id',
+  sorts: {
+    id: 'w.id',
+    name: 'w.name',
+    address: 'w.address',
+    status: 'w.status',
+    last_ping: 'w.last_ping',
+    online: 'w.online',
+    is_online: 'w.online',
+  },
+}
+
+export async function listWorkerRows(
+  db: Database,
+  request: PageRequest,
+): Promise<{ total: number; rows: WorkerRow[] }> {
+  const rows = await pageOfRows<WorkerRow>(db, workers, request, [])
+  const count = await first(db.all<{ n: number }>(sql`SELECT count(*) AS n FROM workers`))
+  return { total: count?.n ?? 0, rows }
+}
+
+export function workerById(db: Database, id: number): Promise<WorkerRow | null> {
+  return first(db.all<WorkerRow>(sql`SELECT ${workers.columns} FROM workers w WHERE w.id = ${id}`))
+}
+
+export function workerByKey(db: Database, key: string): Promise<WorkerRow | null> {
+  return first(db.all<WorkerRow>(sql`SELECT ${workers.columns} FROM workers w WHERE w.key = ${key}`))
+}
+
+/** Makes a worker known, or gives it a new name; what it did before is over. */
+export async function writeWorker(
+  tx: Transaction,
+  worker: { key: string; name: string; address: string },
+  now: string,
+): Promise<void> {
+  await tx.all(sql`
+    INSERT INTO workers (key, name, address, status, last_ping, online, registered_at)
+    VALUES (${worker.key}, ${worker.name}, ${worker.address}, NULL, ${now}, 1, ${now})
+    ON CONFLICT (key) DO UPDATE SET name = excluded.name, address = excluded.address, status = NULL,
+      last_ping = excluded.last_ping, online = 1`)
+}
+
+/** Forgets a worker; a job that it held is free at once. */
+export async function deleteWorker(tx: Transaction, id: number, now: string): Promise<boolean> {
+  const [, , gone] = await tx.batch([
+    sql`UPDATE leases SET outcome = 'lost', ended_at = ${now}
+         WHERE outcome IS NULL AND id IN (SELECT lease_id FROM jobs WHERE worker_id = ${id} AND state = 'running')`,
+    sql`UPDATE jobs SET state = 'ready', worker_id = NULL, lease_id = NULL, started_at = NULL, lease_until = NULL
+         WHERE worker_id = ${id} AND state = 'running'`,
+    sql`DELETE FROM workers WHERE id = ${id} RETURNING id`,
+  ])
+  return (gone ?? []).length > 0
+}
+
+/** A worker that asks for work and has no job rests. */
+export function restWorkers(id: number, now: string): Sql[] {
+  return [
+    sql`UPDATE workers SET online = 1, last_ping = ${now},
+          status = CASE WHEN EXISTS (SELECT 1 FROM jobs WHERE worker_id = ${id} AND state = 'running') THEN status ELSE NULL END
+         WHERE id = ${id}`,
+  ]
+}
+
+/** Workers that did not call since `deadline` are offline. */
+export function markOffline(deadline: string): Sql {
+  return sql`UPDATE workers SET online = 0, status = NULL WHERE online = 1 AND last_ping < ${deadline}`
+}
