@@ -107,6 +107,8 @@ export type Context = {
   write: (chunk: string | Uint8Array) => void
   /** Writes one line to standard error. */
   err: (line: string) => void
+  /** Writes to standard error as it is. */
+  writeError: (text: string) => void
   log: Log
   /** Aborted by the first SIGINT or SIGTERM, or when nobody reads standard output any more. */
   signal: AbortSignal

@@ -3,13 +3,19 @@ import { completions } from './ctl-completions.ts'
 import { pkgsLs } from './ctl-packages.ts'
 import { queueDrop, queueLs, queuePush } from './ctl-queue.ts'
 import { resultCommands } from './ctl-results.ts'
+import { pkgsSync, pkgsSyncProfile, pkgsSyncStdin } from './ctl-sync.ts'
+import { serve } from './serve.ts'
 import { status, workersLs } from './ctl-status.ts'
 
 /** Every command, in the order of --help. What a command needs besides is imported when it runs. */
 export const commands: readonly Command[] = [
+  serve,
   status,
   pkgsLs,
   ...resultCommands,
+  pkgsSync,
+  pkgsSyncProfile,
+  pkgsSyncStdin,
   queueLs,
   queuePush,
   queueDrop,

@@ -44,7 +44,7 @@ export const pkgsLs = command(
   },
   {
     details:
-      'FAIL are packages whose last rebuild could not be compared; UNKWN are those without any verdict,\nFAIL among them. A list of a server that knows reasons has them at the end of the line on a terminal.',
+      'GOOD: equal byte for byte. BAD: built, and it differs. FAIL: no comparison was possible, for a reason that is\nprinted at the end of the line on a terminal. UNKWN: not rebuilt yet; also FAIL, at servers without reasons.',
   },
 )
 
@@ -60,7 +60,7 @@ export function queryOf(filters: PackageFilters): PackageQuery {
   if (release !== undefined) query.release = release
   if (component !== undefined) query.component = component
   if (architecture !== undefined) query.architecture = architecture
-  if (status === 'GOOD' || status === 'BAD') query.status = [status]
+  if (status !== undefined) query.status = [status]
   return query
 }
 
@@ -93,11 +93,15 @@ export function isWanted(record: BinaryPackage, wanted: Wanted): boolean {
   return wanted.current !== true || record.seen_in_last_sync
 }
 
-/** A rebuild that could not be compared leaves no verdict on the package, but its build. */
-function hasStatus({ status, build_id }: BinaryPackage, wanted: (typeof statuses)[number]): boolean {
-  const known = status ?? 'UNKWN'
-  if (wanted === 'FAIL') return known === 'UNKWN' && build_id !== null
-  return known === wanted
+/** Servers that know reasons have one where a rebuild could not be compared; others leave FAIL and UNKWN alike. */
+export function verdictOf({ status, reason }: BinaryPackage): (typeof statuses)[number] {
+  if (status === 'GOOD' || status === 'BAD') return status
+  return reason === null ? 'UNKWN' : 'FAIL'
+}
+
+function hasStatus(record: BinaryPackage, wanted: (typeof statuses)[number]): boolean {
+  const verdict = verdictOf(record)
+  return verdict === wanted || (wanted === 'FAIL' && verdict === 'UNKWN' && record.build_id !== null)
 }
 
 async function printPackages(records: AsyncIterable<BinaryPackage>, context: Context): Promise<void> {
@@ -111,7 +115,7 @@ async function printPackages(records: AsyncIterable<BinaryPackage>, context: Con
 
 /** `[GOOD ] name version … (debian, trixie, main, amd64) "https://…"`, as rebuildctl prints it. */
 export function packageLine(record: BinaryPackage, paint: Paint): string {
-  const status = paintedStatus((record.status ?? 'UNKWN').padEnd(5), paint)
+  const status = paintedStatus(verdictOf(record).padEnd(5), paint)
   const { distribution, release, component, architecture } = record
   const origin = [distribution, release, component, architecture].map((word) => printable(word ?? '<none>'))
   const title = padded(printable(`${record.name} ${record.version}`), 60, paint.bold)

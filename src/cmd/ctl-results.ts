@@ -6,7 +6,14 @@ import { getAttestation, getBuildLog, getDiffoscope } from '../wire/builds.ts'
 import { listBinaryPackages, type BinaryPackage } from '../wire/packages.ts'
 import { command, longName, type Command, type Context } from './command.ts'
 import { openPublicClient, serverOptions, type ServerOptions } from './credentials.ts'
-import { isWanted, packageFilters, queryOf, withName, type PackageFilters } from './ctl-packages.ts'
+import {
+  isWanted,
+  packageFilters,
+  queryOf,
+  verdictOf,
+  withName,
+  type PackageFilters,
+} from './ctl-packages.ts'
 import { pagesOf } from './lists.ts'
 import { showText } from './pager.ts'
 
@@ -143,7 +150,7 @@ function noResult(kind: Kind, records: readonly BinaryPackage[]): Complaint {
       hint: '`ctl queue ls` shows when its turn is',
     })
   }
-  const verdicts = [...new Set(records.map((record) => record.status ?? 'UNKWN'))].join(', ')
+  const verdicts = [...new Set(records.map(verdictOf))].join(', ')
   const hint = kind.word === 'log' ? undefined : `its log: ctl pkgs log --name ${first.name}`
   return new Complaint(`there is no ${kind.what} of ${title}: it is ${verdicts}`, { hint })
 }

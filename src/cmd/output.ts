@@ -97,6 +97,11 @@ export function shownJson(document: unknown): string {
   return escapedJson(JSON.stringify(document, null, 2))
 }
 
+/** JSON on one line. */
+export function jsonLine(document: unknown): string {
+  return escapedJson(JSON.stringify(document))
+}
+
 function escapedJson(json: string): string {
   return json.replace(
     /[\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g,

@@ -139,6 +139,7 @@ function contextOf(
     out: (line) => void process.stdout.write(`${line}\n`),
     write: (chunk) => void process.stdout.write(chunk),
     err: (line) => void process.stderr.write(`${line}\n`),
+    writeError: (text) => void process.stderr.write(text),
     log: openLog({ level: Number(options['verbose'] ?? 0) > 0 ? 'debug' : 'info' }),
     signal,
     hurry,
