@@ -1,0 +1,253 @@
+import { Complaint, sentenceOf } from '../errors.ts'
+import type { PackageReport, ReportedArtifact, ReportedPackage } from '../wire/packages.ts'
+import { addressOf } from './address.ts'
+import { fetchIndex, isListed, stanzasOf, type IndexPath } from './debian-index.ts'
+import {
+  binaryOf,
+  binaryFields,
+  sourceFields,
+  sourceOf,
+  sourceKey,
+  type Binary,
+  type Source,
+} from './debian-packages.ts'
+import { readRelease, type Release } from './debian-release.ts'
+import { buildInputs, type BuildInputOf } from './debian-input.ts'
+import {
+  complainAbout,
+  releasesOf,
+  requireLists,
+  type Distribution,
+  type Failure,
+  type SyncContext,
+} from './distribution.ts'
+import type { Mirror, MirrorFile } from './mirror.ts'
+import type { Profile } from './profile.ts'
+import { wantedBy } from './rules.ts'
+
+/** Most packages of one report: several times what the largest distribution has. */
+const mostPackages = 2_000_000
+
+export const debian: Distribution = {
+  name: 'debian',
+  doc: 'Debian and its derivatives: indexes below dists/, build inputs are .buildinfo or .dsc files',
+  async *reports(profile, context) {
+    requireLists(profile, 'releases', 'components', 'architectures')
+    const failures: Failure[] = []
+    for (const release of releasesOf(profile)) {
+      const addresses = [release.source, ...release.mirrors].map((address) => address.replace(/\/+$/, ''))
+      const mirror = context.mirrorOf(addresses)
+      yield* releaseReports(
+        { profile, context, mirror, name: release.name, source: addresses[0] ?? '' },
+        failures,
+      )
+    }
+    complainAbout(failures)
+  },
+}
+
+type Reading = { profile: Profile; context: SyncContext; mirror: Mirror; name: string; source: string }
+
+/** Reports of one release, one per architecture that was read whole. */
+async function* releaseReports(reading: Reading, failures: Failure[]): AsyncGenerator<PackageReport> {
+  const { profile, context, name } = reading
+  const failed = new Map<string, string>()
+  try {
+    const release = await readRelease(reading.mirror, name, profile, context)
+    const indexes = await fetchIndexes(reading, release)
+    const sources = await readSources(indexes.sources, reading, release)
+    const groups = await readBinaries(indexes.binaries, sources, reading, release, failed)
+    for (const architecture of [...new Set(profile.architectures)].sort()) {
+      if (failed.has(architecture)) continue
+      const packages = [...(groups.get(architecture)?.values() ?? [])]
+      yield {
+        distribution: 'debian',
+        release: name,
+        architecture,
+        packages,
+        index: release?.index ?? 'unsigned',
+      }
+    }
+  } catch (error) {
+    context.signal.throwIfAborted()
+    for (const architecture of profile.architectures) failed.set(architecture, sentenceOf(error))
+  }
+  for (const [architecture, reason] of failed)
+    failures.push({ scope: `debian ${name} ${architecture}`, reason })
+}
+
+/** An index and what became of its download. */
+type Fetched = { path: IndexPath; component: string; architecture: string; file: MirrorFile | null | Error }
+
+type Indexes = { sources: Fetched[]; binaries: Fetched[] }
+
+/** Downloads all indexes before any is read, a few at a time. */
+async function fetchIndexes(
+  { profile, mirror, name, context }: Reading,
+  release: Release | null,
+): Promise<Indexes> {
+  const components = [...new Set(profile.components)]
+  const sources = [...new Set(components.map(sourceComponent))].map((component) => ({
+    component,
+    architecture: 'source',
+    path: `${component}/source/Sources`,
+  }))
+  const binaries = components.flatMap((component) =>
+    readArchitectures(profile, component, release).map((architecture) => ({
+      component,
+      architecture,
+      path: `${component}/binary-${architecture}/Packages`,
+    })),
+  )
+  const waiting = [...sources, ...binaries]
+  const fetched = new Map<IndexPath, Fetched>()
+  const work = async (): Promise<void> => {
+    for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
+      const file = await fetchIndex(mirror, name, next.path, release).catch(asError)
+      context.signal.throwIfAborted()
+      fetched.set(next.path, { ...next, file })
+    }
+  }
+  await Promise.all([work(), work(), work(), work()])
+  const inOrder = (rows: readonly { path: IndexPath }[]): Fetched[] =>
+    rows.map(({ path }) => fetched.get(path)).filter((row) => row !== undefined)
+  return { sources: inOrder(sources), binaries: inOrder(binaries) }
+}
+
+function asError(error: unknown): Error {
+  return error instanceof Error ? error : new Error(String(error))
+}
+
+/** The sources of `main/debian-installer` are those of `main`. */
+function sourceComponent(component: string): string {
+  return component.replace(/\/debian-installer$/, '')
+}
+
+/** Whose indexes are read: that of `all` only where the others do not tell of its packages, or tell nothing. */
+function readArchitectures(profile: Profile, component: string, release: Release | null): string[] {
+  const others = [...new Set(profile.architectures)].filter((architecture) => architecture !== 'all')
+  if (!profile.architectures.includes('all')) return others
+  if (others.length === 0) return ['all']
+  if (release === null) return others
+  return !release.hasAllElsewhere && isListed(release, `${component}/binary-all/Packages`)
+    ? ['all', ...others]
+    : others
+}
+
+async function readSources(
+  fetched: readonly Fetched[],
+  { profile }: Reading,
+  release: Release | null,
+): Promise<Map<string, Source>> {
+  const sources = new Map<string, Source>()
+  const wantsDsc = profile.build_input === 'dsc'
+  for (const { path, file } of fetched) {
+    if (file instanceof Error) throw file
+    if (file === null) throw new Complaint(`the archive has no ${path}`)
+    for await (const stanza of stanzasOf(file, path, release, sourceFields(wantsDsc))) {
+      const source = sourceOf(stanza, file.origin, wantsDsc)
+      sources.set(sourceKey(source.name, source.version), source)
+    }
+  }
+  return sources
+}
+
+type Groups = Map<string, Map<string, ReportedPackage>>
+
+/** Packages by the architecture they are of, grouped by source; an architecture whose index fails is in `failed`. */
+async function readBinaries(
+  fetched: readonly Fetched[],
+  sources: ReadonlyMap<string, Source>,
+  reading: Reading,
+  release: Release | null,
+  failed: Map<string, string>,
+): Promise<Groups> {
+  const groups: Groups = new Map(
+    reading.profile.architectures.map((architecture) => [architecture, new Map()]),
+  )
+  const collect = collector(groups, sources, reading)
+  for (const { path, component, architecture, file } of fetched) {
+    if (failed.has(architecture)) continue
+    try {
+      if (file instanceof Error) throw file
+      if (file === null) throw new Complaint(`the archive has no ${path}`)
+      for await (const stanza of stanzasOf(file, path, release, binaryFields)) {
+        collect.add(binaryOf(stanza, file.origin), component, file.origin)
+      }
+    } catch (error) {
+      reading.context.signal.throwIfAborted()
+      failed.set(architecture, sentenceOf(error))
+      if (groups.has('all')) failed.set('all', sentenceOf(error)) // its packages are in this index, too
+    }
+  }
+  collect.sayWhatWasLeftOut()
+  return groups
+}
+
+function collector(
+  groups: Groups,
+  sources: ReadonlyMap<string, Source>,
+  { profile, context, name, source }: Reading,
+) {
+  const isWanted = wantedBy(profile)
+  const inputOf = buildInputs(profile, source)
+  const orphans: string[] = []
+  let count = 0
+  return {
+    add(binary: Binary, component: string, origin: string): void {
+      const group = groups.get(binary.architecture)
+      if (group === undefined) return
+      const found = sources.get(sourceKey(binary.source, binary.sourceVersion))
+      if (found === undefined) {
+        orphans.push(`${binary.name} ${binary.version}`)
+        return
+      }
+      const maintainers = [binary.maintainer, found.maintainer, ...found.uploaders()].filter(
+        (one) => one !== null,
+      )
+      if (!isWanted({ name: binary.name, source: binary.source, component, maintainers })) return
+      if (++count > mostPackages) throw new Complaint(`${origin} lists more than ${mostPackages} packages`)
+      addTo(
+        group,
+        binary,
+        found,
+        inputOf,
+        artifactOf(binary, component, addressOf(source, binary.path, origin)),
+      )
+    },
+    sayWhatWasLeftOut(): void {
+      if (orphans.length === 0) return
+      const some = orphans.slice(0, 5).join(', ')
+      context.log.warning(
+        `sync: debian ${name}: left out ${orphans.length} packages whose source is in no Sources: ${some}`,
+      )
+    },
+  }
+}
+
+function artifactOf(binary: Binary, component: string, url: string): ReportedArtifact {
+  const { name, version, architecture, sha256, size } = binary
+  return { name, version, component, architecture, url, sha256, size }
+}
+
+/** Packages of `all` come from the index of each architecture, and are listed once. */
+function addTo(
+  group: Map<string, ReportedPackage>,
+  binary: Binary,
+  source: Source,
+  inputOf: BuildInputOf,
+  artifact: ReportedArtifact,
+): void {
+  const version = binary.sourceVersion + binary.rebuild
+  const key = sourceKey(binary.source, version)
+  const known = group.get(key)
+  if (known === undefined) {
+    const url = inputOf({ source, version, architecture: binary.architecture })
+    const maintainer = source.maintainer ?? binary.maintainer
+    group.set(key, { name: binary.source, version, url, artifacts: [artifact], maintainer })
+    return
+  }
+  const twin = known.artifacts.find(({ url }) => url === artifact.url)
+  if (twin === undefined) known.artifacts.push(artifact)
+  else if (twin.sha256 !== artifact.sha256) throw new Complaint(`the indexes disagree on ${artifact.url}`)
+}

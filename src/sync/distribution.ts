@@ -1,0 +1,58 @@
+import { Complaint } from '../errors.ts'
+import type { Log } from '../log.ts'
+import type { PackageReport } from '../wire/packages.ts'
+import type { Mirror } from './mirror.ts'
+import type { Profile } from './profile.ts'
+
+/** What a distribution needs to read its indexes. */
+export type SyncContext = {
+  log: Log
+  signal: AbortSignal
+  now: () => Date
+  /** Opens an archive; it is closed when the sync is over. */
+  mirrorOf: (addresses: readonly string[]) => Mirror
+}
+
+/** One distribution's way of telling what it ships. */
+export type Distribution = {
+  name: string
+  doc: string
+  /**
+   * One report per release and architecture. Yields all that is sound, then throws a Complaint that lists what
+   * could not be read, so that a mirror which fails costs no queue.
+   */
+  reports: (profile: Profile, context: SyncContext) => AsyncGenerator<PackageReport>
+}
+
+/** Name and address of each release a profile lists. */
+export function releasesOf(profile: Profile): { name: string; source: string; mirrors: readonly string[] }[] {
+  return profile.releases.map((release) =>
+    typeof release === 'string'
+      ? { name: release, source: profile.source, mirrors: profile.mirrors }
+      : { ...release, mirrors: [] },
+  )
+}
+
+/** @throws Complaint where a list is empty without which nothing, or an empty report, would be sent */
+export function requireLists(
+  profile: Profile,
+  ...keys: ('components' | 'releases' | 'architectures')[]
+): void {
+  for (const key of keys) {
+    if (profile[key].length > 0) continue
+    throw new Complaint(`the profile names no ${key}`, {
+      hint: `add ${key} = [ … ], or --${key.slice(0, -1)}`,
+      exitCode: 2,
+    })
+  }
+}
+
+/** A scope that could not be read: `trixie amd64` and why. */
+export type Failure = { scope: string; reason: string }
+
+/** @throws Complaint that lists the failures, where there are any */
+export function complainAbout(failures: readonly Failure[]): void {
+  if (failures.length === 0) return
+  const lines = failures.map(({ scope, reason }) => `${scope} (${reason})`)
+  throw new Complaint(`not synced, and left as it was: ${lines.join('; ')}`)
+}

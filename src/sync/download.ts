@@ -1,0 +1,237 @@
+import { createHash, randomBytes } from 'node:crypto'
+import { open, rename, rm, stat } from 'node:fs/promises'
+import * as http from 'node:http'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Complaint, sentenceOf } from '../errors.ts'
+
+/** What the index says of a file. */
+export type Expected = { sha256: string; size: number }
+
+/** What a server said of a file, to ask later whether it has changed. */
+export type Validators = { etag: string | null; lastModified: string | null }
+
+export type DownloadOptions = {
+  /** Where the file goes once it is complete and proven. */
+  target: string
+  expected: Expected | null
+  /** Most bytes that are taken. */
+  limit: number
+  signal: AbortSignal
+  /** Asks only for a file that differs from this one. */
+  known?: Validators | null
+  /** Milliseconds before the second try; doubled for each further one. */
+  retryMs?: number
+  /** Milliseconds without a byte after which the mirror is given up. */
+  idleMs?: number
+  onProgress?: (done: number, total: number | null) => void
+}
+
+export type Downloaded = { outcome: 'new'; validators: Validators } | { outcome: 'unchanged' | 'absent' }
+
+const mostTries = 4
+const longestWaitMs = 30_000
+
+/** A trouble that may be over soon; `waitMs` is what the server asked for. */
+class Hiccup extends Error {
+  readonly waitMs: number
+
+  constructor(message: string, waitMs = 0) {
+    super(message)
+    this.name = 'Hiccup'
+    this.waitMs = waitMs
+  }
+}
+
+/**
+ * Gets a file over HTTP, again and again while that may help. A download that broke off is continued where the
+ * index tells what the whole must be.
+ * @throws Complaint where the server refuses, breaks off too often, or sends other bytes than expected
+ */
+export async function download(url: string, options: DownloadOptions): Promise<Downloaded> {
+  followEnvironmentProxies()
+  const part = `${options.target}.${randomBytes(6).toString('hex')}.part`
+  try {
+    return await downloadTo(part, url, options)
+  } finally {
+    await rm(part, { force: true })
+  }
+}
+
+async function downloadTo(part: string, url: string, options: DownloadOptions): Promise<Downloaded> {
+  for (let tries = 1; ; tries++) {
+    try {
+      return await downloadOnce(part, url, options)
+    } catch (error) {
+      options.signal.throwIfAborted()
+      if (error instanceof Complaint) throw error
+      if (tries >= mostTries) {
+        throw new Complaint(`${url} cannot be downloaded: ${reasonOf(error)} (tried ${tries} times)`)
+      }
+      const backoff = (options.retryMs ?? 500) * 2 ** (tries - 1) * (0.75 + Math.random() / 2)
+      const asked = error instanceof Hiccup ? error.waitMs : 0
+      await sleep(Math.min(Math.max(backoff, asked), longestWaitMs), undefined, { signal: options.signal })
+    }
+  }
+}
+
+let followsProxies = false
+
+/** Node's fetch minds HTTP_PROXY, HTTPS_PROXY and NO_PROXY only when told to. */
+function followEnvironmentProxies(): void {
+  const isSet = ['http_proxy', 'https_proxy'].some(
+    (name) => process.env[name] ?? process.env[name.toUpperCase()],
+  )
+  if (followsProxies || !isSet) return
+  followsProxies = true
+  http.setGlobalProxyFromEnv()
+}
+
+/** fetch says "fetch failed" and hides the reason below. */
+function reasonOf(error: unknown): string {
+  return error instanceof Error && error.cause instanceof Error ? sentenceOf(error.cause) : sentenceOf(error)
+}
+
+async function downloadOnce(part: string, url: string, options: DownloadOptions): Promise<Downloaded> {
+  const had = options.expected === null ? 0 : await sizeOf(part)
+  const idle = idleLimit(options.idleMs ?? 60_000)
+  try {
+    const signal = AbortSignal.any([options.signal, idle.signal])
+    const response = await fetch(url, { headers: headersFor(had, options.known ?? null), signal })
+    const outcome = outcomeOf(response, url)
+    if (outcome !== null) {
+      await response.body?.cancel()
+      if (response.status === 416) await rm(part, { force: true })
+      if (outcome instanceof Error) throw outcome
+      return { outcome }
+    }
+    const from = response.status === 206 && startOf(response) === had ? had : 0
+    await receive(response, { part, from, url, idle, options })
+    await keepProven(part, url, options, from > 0)
+    return { outcome: 'new', validators: validatorsOf(response) }
+  } finally {
+    idle.end()
+  }
+}
+
+async function sizeOf(path: string): Promise<number> {
+  return stat(path).then(
+    ({ size }) => size,
+    () => 0,
+  )
+}
+
+/** Ends a request in which nothing moves. */
+function idleLimit(ms: number) {
+  const over = new AbortController()
+  const timer = setTimeout(() => over.abort(new Hiccup(`nothing came for ${ms / 1000} s`)), ms)
+  return { signal: over.signal, moved: () => void timer.refresh(), end: () => clearTimeout(timer) }
+}
+
+/** The bytes themselves are asked for: what a server compresses on the way has another hash. */
+function headersFor(had: number, known: Validators | null): Record<string, string> {
+  const headers: Record<string, string> = { 'accept-encoding': 'identity', 'user-agent': 'rebuilderd' }
+  if (had > 0) headers['range'] = `bytes=${had}-`
+  if (known?.etag) headers['if-none-match'] = known.etag
+  else if (known?.lastModified) headers['if-modified-since'] = known.lastModified
+  return headers
+}
+
+/** Null: the file follows. */
+function outcomeOf(response: Response, url: string): 'unchanged' | 'absent' | Error | null {
+  const { status } = response
+  if (status === 200 || status === 206) return null
+  if (status === 304) return 'unchanged'
+  if (status === 404 || status === 410) return 'absent'
+  if (status >= 500 || [408, 416, 425, 429].includes(status)) {
+    const seconds = Number(response.headers.get('retry-after') ?? 0)
+    return new Hiccup(`the server answers ${status}`, Number.isFinite(seconds) ? seconds * 1000 : 0)
+  }
+  return new Complaint(`${url} cannot be downloaded: the server answers ${status}`)
+}
+
+/** The first byte of a part, from `content-range: bytes 5-9/10`. */
+function startOf(response: Response): number | null {
+  const match = /^bytes (\d+)-/.exec(response.headers.get('content-range') ?? '')
+  return match === null ? null : Number(match[1])
+}
+
+function validatorsOf(response: Response): Validators {
+  return { etag: response.headers.get('etag'), lastModified: response.headers.get('last-modified') }
+}
+
+type Receiving = {
+  part: string
+  from: number
+  url: string
+  idle: ReturnType<typeof idleLimit>
+  options: DownloadOptions
+}
+
+async function receive(response: Response, { part, from, url, idle, options }: Receiving): Promise<void> {
+  const most = Math.min(options.limit, options.expected?.size ?? Infinity)
+  const length = Number(response.headers.get('content-length') ?? NaN)
+  const total = options.expected?.size ?? (Number.isFinite(length) ? length : null)
+  const file = await open(part, from > 0 ? 'a' : 'w', 0o600)
+  let done = from
+  try {
+    for await (const chunk of response.body ?? []) {
+      idle.moved()
+      done += chunk.length
+      if (done > most) throw tooLong(url, most, options.expected !== null)
+      await file.write(chunk)
+      options.onProgress?.(done, total)
+    }
+  } finally {
+    await file.close()
+    if (done > most) await rm(part, { force: true })
+  }
+  if (total !== null && done < total && options.expected === null)
+    throw new Hiccup('the connection broke off')
+}
+
+function tooLong(url: string, most: number, isExpected: boolean): Complaint {
+  return isExpected
+    ? new Complaint(`${url} is longer than the ${most} bytes that the index tells`)
+    : new Complaint(`${url} is longer than ${most} bytes`)
+}
+
+/** Gives the file its name, if it is what the index tells. */
+async function keepProven(
+  part: string,
+  url: string,
+  options: DownloadOptions,
+  wasContinued: boolean,
+): Promise<void> {
+  const { expected, target } = options
+  if (expected !== null) {
+    const size = await sizeOf(part)
+    if (size < expected.size)
+      throw new Hiccup(`the connection broke off after ${size} of ${expected.size} bytes`)
+    const problem = await mismatchOf(part, expected)
+    if (problem !== null) {
+      await rm(part, { force: true })
+      if (wasContinued) throw new Hiccup(problem)
+      throw new Complaint(`${url} is not what the index tells: ${problem}`, {
+        hint: 'the mirror may be in the middle of an update: try again in some minutes',
+      })
+    }
+  }
+  await rename(part, target)
+}
+
+/** What differs between a file and what the index says of it; null: nothing. */
+export async function mismatchOf(path: string, expected: Expected): Promise<string | null> {
+  const file = await open(path)
+  try {
+    const { size } = await file.stat()
+    if (size !== expected.size) return `${size} bytes instead of ${expected.size}`
+    const hash = createHash('sha256')
+    for await (const chunk of file.createReadStream({ highWaterMark: 1 << 20, autoClose: false })) {
+      hash.update(chunk as Uint8Array) // no encoding is set
+    }
+    const found = hash.digest('hex')
+    return found === expected.sha256 ? null : `SHA-256 ${found} instead of ${expected.sha256}`
+  } finally {
+    await file.close()
+  }
+}
