@@ -92,11 +92,12 @@ for (const name of [
 test('rebuildctl-pkgs-ls-json: every member is there', { skip }, async (t) => {
   const { expected, stdout } = await replayed(t, 'rebuildctl-pkgs-ls-json')
 
-  const ours = JSON.parse(stdout) as Record<string, unknown>[]
-  const theirs = (JSON.parse(expected) as Record<string, unknown>[]).map((record) => ({
-    ...record,
-    last_seen: String(record['last_seen']).replace(/0+$/, ''),
-  }))
+  const plain = (json: string): Record<string, unknown>[] =>
+    (JSON.parse(json) as Record<string, unknown>[]).map((record) => ({
+      ...record,
+      last_seen: String(record['last_seen']).replace(/0+$/, ''),
+    }))
+  const [ours, theirs] = [plain(stdout), plain(expected)]
   assert.equal(ours.length, theirs.length)
   assert.partialDeepStrictEqual(ours, theirs)
 })

@@ -20,9 +20,18 @@ export async function tempFolder(t: TestContext): Promise<string> {
   return folder
 }
 
+/** Many short runs of the same sources: the second one need not strip and compile them again. */
+const compileCache = fileURLToPath(new URL('../../node_modules/.cache/compile', import.meta.url))
+
 /** A program that knows nothing of the person who runs the tests. */
 export function cleanEnvironment(home: string): Record<string, string> {
-  return { PATH: process.env['PATH'] ?? '', HOME: home, NO_PROXY: '*', TERM: 'xterm' }
+  return {
+    PATH: process.env['PATH'] ?? '',
+    HOME: home,
+    NO_PROXY: '*',
+    TERM: 'xterm',
+    NODE_COMPILE_CACHE: compileCache,
+  }
 }
 
 /** Runs the program to its end. */

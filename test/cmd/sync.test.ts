@@ -1,0 +1,202 @@
+import assert from 'node:assert/strict'
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { test, type TestContext } from 'node:test'
+import { gzipSync, zstdCompressSync } from 'node:zlib'
+import { readReports } from '../../src/cmd/reports-in.ts'
+import {
+  aPackage,
+  listReply,
+  runProgram,
+  startStandIn,
+  tempFolder,
+  type Asked,
+  type Ended,
+} from './program.ts'
+
+type Report = ReturnType<typeof aReport>
+
+function aReport(release: string | null, ...names: string[]) {
+  return {
+    distribution: 'debian',
+    release,
+    architecture: 'amd64',
+    packages: names.map((name) => ({
+      name,
+      version: '1.10',
+      url: `https://mirror.example/${name}.buildinfo`,
+      artifacts: [
+        {
+          name,
+          version: '1.10',
+          component: 'main',
+          architecture: 'amd64',
+          url: `https://mirror.example/${name}.deb`,
+          sha256: null,
+          size: null,
+        },
+      ],
+      maintainer: null,
+    })),
+    index: null,
+  }
+}
+
+const one = aReport('trixie', 'midge', 'tzdata')
+const other = aReport('sid', 'midge')
+
+/** Bytes in odd pieces, as a pipe brings them. */
+async function* pieces(bytes: Uint8Array, size: number): AsyncGenerator<Uint8Array> {
+  for (let at = 0; at < bytes.length; at += size) yield bytes.subarray(at, at + size)
+}
+
+const utf8 = (text: string): Uint8Array => new TextEncoder().encode(text)
+const forms: readonly [string, Uint8Array, Report[]][] = [
+  ['one report', utf8(JSON.stringify(one)), [one]],
+  ['a report over several lines', utf8(JSON.stringify(one, null, 2)), [one]],
+  ['an array', utf8(JSON.stringify([one, other])), [one, other]],
+  [
+    'an array with one report on each line',
+    utf8(`[\n${JSON.stringify(one)},\n${JSON.stringify(other)}\n]\n`),
+    [one, other],
+  ],
+  ['one on each line', utf8(`${JSON.stringify(one)}\n\n${JSON.stringify(other)}\n`), [one, other]],
+  ['an empty array', utf8('[]'), []],
+  ['gzip', gzipSync(JSON.stringify(one)), [one]],
+  ['zstd', zstdCompressSync(JSON.stringify([one])), [one]],
+]
+
+for (const [title, bytes, expected] of forms) {
+  test(`reports are read from ${title}`, async () => {
+    for (const size of [1, 7, 100_000]) {
+      const found = await Array.fromAsync(readReports(pieces(bytes, size)))
+
+      assert.deepEqual(found, expected)
+    }
+  })
+}
+
+for (const [title, bytes, message] of [
+  ['nothing', utf8(' \n'), /standard input is empty/],
+  ['half a report', utf8(JSON.stringify(one).slice(0, -9)), /standard input is not JSON: /],
+  ['a broken second line', utf8(`${JSON.stringify(one)}\n{`), /line 2 of standard input is not JSON: /],
+  [
+    'another document',
+    utf8('[{"distribution":"debian"}]'),
+    /report 1: `release`|report 1: `architecture` is missing/,
+  ],
+  ['a wrong member', utf8(JSON.stringify([one, { ...other, packages: 5 }])), /report 2: `packages`/],
+  ['other bytes', Uint8Array.of(0xff, 0xfe, 0, 1), /not UTF-8/],
+  ['half an archive', gzipSync(JSON.stringify(one)).subarray(0, 40), /standard input/],
+] as const) {
+  test(`${title} is no package report, and it is said why`, async () => {
+    await assert.rejects(Array.fromAsync(readReports(pieces(bytes, 100_000))), message)
+  })
+}
+
+/** Runs `ctl pkgs …` against a server that lists `known` and takes any report. */
+async function sync(
+  t: TestContext,
+  args: string[],
+  { input = '', known = [] }: { input?: string; known?: Record<string, unknown>[] } = {},
+): Promise<Ended & { posts: Asked[]; asked: Asked[] }> {
+  const home = await tempFolder(t)
+  const { url, asked } = await startStandIn(t, ({ method, query }) =>
+    method === 'POST' ? { status: 200 } : listReply(known, query),
+  )
+  await writeFile(join(home, 'cookie'), 'secret')
+  const all = ['ctl', 'pkgs', ...args, '-H', url, '--cookie-file', 'cookie']
+  const ended = await runProgram(all, { home, input })
+  return { ...ended, asked, posts: asked.filter(({ method }) => method === 'POST') }
+}
+
+test('sync-stdin sends each report as it is, with the cookie', async (t) => {
+  const { code, stdout, stderr, posts } = await sync(t, ['sync-stdin'], {
+    input: JSON.stringify([one, other]),
+  })
+
+  assert.deepEqual([code, stdout], [0, ''])
+  assert.deepEqual(
+    posts.map(({ body, path, cookie }) => [body, path, cookie]),
+    [
+      [one, '/api/v1/packages', 'secret'],
+      [other, '/api/v1/packages', 'secret'],
+    ],
+  )
+  assert.match(stderr, /sending debian\/trixie \(amd64\) to http\S+: 2 build inputs with 2 packages\n/)
+})
+
+test('an empty list is not sent, unless it is meant', async (t) => {
+  const input = JSON.stringify(aReport('trixie'))
+
+  const refused = await sync(t, ['sync-stdin'], { input })
+  const forced = await sync(t, ['sync-stdin', '--force'], { input })
+
+  assert.match(refused.stderr, /the list of debian\/trixie \(amd64\) is empty/)
+  assert.deepEqual([refused.code, refused.posts], [1, []])
+  assert.equal(forced.code, 0)
+  assert.equal(forced.posts[0]?.query.get('force'), 'true')
+})
+
+test('--dry-run tells what is new and what is gone, and changes nothing', async (t) => {
+  const known = [
+    aPackage({ id: 1, version: '1.10' }),
+    aPackage({ id: 2, name: 'gone', version: '1' }),
+    aPackage({ id: 3, name: 'other-architecture', architecture: 'arm64' }),
+    aPackage({ id: 4, name: 'other-release', release: 'sid' }),
+    aPackage({ id: 5, name: 'history', seen_in_last_sync: false }),
+  ]
+
+  const { code, stdout, asked } = await sync(t, ['sync-stdin', '--dry-run'], {
+    input: JSON.stringify(one),
+    known,
+  })
+
+  assert.equal(
+    stdout,
+    'debian/trixie (amd64): 2 packages, 1 new, 1 gone\n+ tzdata 1.10 (amd64, main)\n- gone 1 (amd64, main)\n',
+  )
+  assert.equal(code, 0)
+  assert.deepEqual(
+    asked.map(({ method, cookie }) => [method, cookie]),
+    [['GET', undefined]],
+  )
+})
+
+test('a server that refuses a report is quoted, and nothing more is sent', async (t) => {
+  const home = await tempFolder(t)
+  const { url, asked } = await startStandIn(t, () => ({
+    status: 409,
+    type: 'text/plain',
+    body: 'the list shrank',
+  }))
+  await writeFile(join(home, 'cookie'), 'secret')
+
+  const args = ['ctl', 'pkgs', 'sync-stdin', '-H', url, '--cookie-file', 'cookie']
+  const { code, stderr } = await runProgram(args, { home, input: JSON.stringify([one, other]) })
+
+  assert.match(stderr, /importing debian\/trixie \(amd64\): .*409 the list shrank/)
+  assert.deepEqual([code, asked.length], [1, 1])
+})
+
+test('an unknown profile is named together with the nearest one', async (t) => {
+  const home = await tempFolder(t)
+  const content = '[profile."debian-trixie"]\ndistro = "debian"\nsource = "https://mirror.example/debian"\n'
+  await writeFile(join(home, 'sync.conf'), content)
+
+  const args = ['ctl', 'pkgs', 'sync-profile', 'debian-trixi', '--sync-config', 'sync.conf', '--print-json']
+  const { code, stderr } = await runProgram(args, { home })
+
+  assert.equal(stderr, 'rebuilderd: sync.conf has no profile debian-trixi\n  did you mean debian-trixie?\n')
+  assert.equal(code, 2)
+})
+
+test('a pattern that is none, and a distribution that nobody knows, are wrong usage', async (t) => {
+  const home = await tempFolder(t)
+  const sync = ['ctl', 'pkgs', 'sync', 'debian', 'https://mirror.example/', '--print-json']
+
+  const pattern = await runProgram([...sync, '--pkg', '***'], { home })
+
+  assert.match(pattern.stderr, /the command line: `pkgs\S*` is not a valid pattern/)
+  assert.equal(pattern.code, 2)
+})
