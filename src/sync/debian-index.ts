@@ -1,8 +1,9 @@
 import { Complaint } from '../errors.ts'
 import { decompressed } from '../compression.ts'
-import { stanzas, type Stanza } from './deb822.ts'
+import type { Stanza } from './deb822.ts'
 import type { Release } from './debian-release.ts'
 import type { Mirror, MirrorFile } from './mirror.ts'
+import { isKept, keeping, keptChunks } from './plain-cache.ts'
 
 /** Where an index lies below `dists/NAME`, without its ending: `main/binary-amd64/Packages`. */
 export type IndexPath = string
@@ -14,8 +15,11 @@ const longestPlain = 8 * 1024 * 1024 * 1024
 /** Smallest first. */
 const endings = ['.xz', '.zst', '.bz2', '.gz', '']
 
+/** An index that is at hand. */
+export type Index = { origin: string; chunks: (signal: AbortSignal) => AsyncIterable<Uint8Array> }
+
 /**
- * Fetches an index in one of its codings; null where the archive does not have it.
+ * Fetches an index in one of its codings, unless it is still at hand; null where the archive does not have it.
  * @param release null: take what the mirror has
  */
 export async function fetchIndex(
@@ -23,16 +27,32 @@ export async function fetchIndex(
   name: string,
   path: IndexPath,
   release: Release | null,
+): Promise<Index | null> {
+  const plain = release?.files.get(path) ?? null
+  const kept = mirror.cache === null || plain === null ? null : { cache: mirror.cache, plain }
+  if (kept !== null && (await isKept(kept))) {
+    return { origin: `dists/${name}/${path}`, chunks: (signal) => keptChunks(kept, signal) }
+  }
+  const file = await fetchFile(mirror, name, path, release)
+  if (file === null) return null
+  const unpacked = (): AsyncIterable<Uint8Array> =>
+    decompressed(file.chunks(), { limit: plain?.size ?? longestPlain, what: file.origin })
+  return { origin: file.origin, chunks: () => (kept === null ? unpacked() : keeping(unpacked(), kept)) }
+}
+
+async function fetchFile(
+  mirror: Mirror,
+  name: string,
+  path: IndexPath,
+  release: Release | null,
 ): Promise<MirrorFile | null> {
-  const base = `dists/${name}`
+  const folder = `dists/${name}/${path.slice(0, path.lastIndexOf('/'))}`
   for (const ending of endings) {
     const expected = release?.files.get(path + ending) ?? null
     if (release !== null && expected === null) continue
-    const limit = expected?.size ?? longestStored
-    const byHash = `${base}/${path.slice(0, path.lastIndexOf('/'))}/by-hash/SHA256/${expected?.sha256}`
-    const addresses = [...(release?.hasByHash === true ? [byHash] : []), `${base}/${path}${ending}`]
-    for (const address of addresses) {
-      const file = await mirror.file(address, { expected, limit })
+    const addresses = release?.hasByHash === true ? [`${folder}/by-hash/SHA256/${expected?.sha256}`] : []
+    for (const address of [...addresses, `dists/${name}/${path}${ending}`]) {
+      const file = await mirror.file(address, { expected, limit: expected?.size ?? longestStored })
       if (file !== null) return file
     }
   }
@@ -42,17 +62,6 @@ export async function fetchIndex(
 /** Whether the Release lists the index in any coding. */
 export function isListed(release: Release, path: IndexPath): boolean {
   return endings.some((ending) => release.files.has(path + ending))
-}
-
-/** The stanzas of a fetched index, with the fields that are wanted. */
-export function stanzasOf(
-  file: MirrorFile,
-  path: IndexPath,
-  release: Release | null,
-  wanted: readonly string[],
-): AsyncGenerator<Stanza> {
-  const limit = release?.files.get(path)?.size ?? longestPlain
-  return stanzas(decompressed(file.chunks(), { limit, what: file.origin }), { what: file.origin, wanted })
 }
 
 /** A field that must be there and look as it should. */

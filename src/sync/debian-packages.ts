@@ -74,7 +74,7 @@ export type Source = {
   name: string
   version: string
   maintainer: string | null
-  uploaders: () => string[]
+  uploaders: string
   /** Where its files are, below the archive's address. */
   directory: string
   /** File name of its .dsc; null unless asked for. */
@@ -101,7 +101,7 @@ export function sourceOf(stanza: Stanza, origin: string, wantsDsc: boolean): Sou
     name: requiredField(stanza, 'Package', patterns.name, origin),
     version: requiredField(stanza, 'Version', patterns.version, origin),
     maintainer: maintainer?.slice(0, 1024) ?? null,
-    uploaders: () => peopleOf(uploaders),
+    uploaders,
     directory: stanza.fields['Directory'] ?? '',
     dsc: wantsDsc ? dscOf(stanza, origin) : null,
   }
@@ -115,7 +115,7 @@ function dscOf(stanza: Stanza, origin: string): string {
 }
 
 /** `"Doe, Jane" <jane@example.org>, Team <team@example.org>` → one text each. */
-function peopleOf(list: string): string[] {
+export function peopleOf(list: string): string[] {
   return (list.match(/(?:"[^"]*"|[^",])+/g) ?? []).map((one) => one.trim()).filter((one) => one !== '')
 }
 

@@ -1,10 +1,12 @@
-import { Complaint, sentenceOf } from '../errors.ts'
+import { Complaint } from '../errors.ts'
 import type { PackageReport, ReportedArtifact, ReportedPackage } from '../wire/packages.ts'
 import { addressOf } from './address.ts'
-import { fetchIndex, isListed, stanzasOf, type IndexPath } from './debian-index.ts'
+import { stanzas } from './deb822.ts'
+import { fetchIndex, isListed, type Index, type IndexPath } from './debian-index.ts'
 import {
   binaryOf,
   binaryFields,
+  peopleOf,
   sourceFields,
   sourceOf,
   sourceKey,
@@ -15,13 +17,14 @@ import { readRelease, type Release } from './debian-release.ts'
 import { buildInputs, type BuildInputOf } from './debian-input.ts'
 import {
   complainAbout,
+  reasonOf,
   releasesOf,
   requireLists,
   type Distribution,
   type Failure,
   type SyncContext,
 } from './distribution.ts'
-import type { Mirror, MirrorFile } from './mirror.ts'
+import type { Mirror } from './mirror.ts'
 import type { Profile } from './profile.ts'
 import { wantedBy } from './rules.ts'
 
@@ -55,8 +58,8 @@ async function* releaseReports(reading: Reading, failures: Failure[]): AsyncGene
   try {
     const release = await readRelease(reading.mirror, name, profile, context)
     const indexes = await fetchIndexes(reading, release)
-    const sources = await readSources(indexes.sources, reading, release)
-    const groups = await readBinaries(indexes.binaries, sources, reading, release, failed)
+    const sources = await readSources(indexes.sources, reading)
+    const groups = await readBinaries(indexes.binaries, sources, reading, failed)
     for (const architecture of [...new Set(profile.architectures)].sort()) {
       if (failed.has(architecture)) continue
       const packages = [...(groups.get(architecture)?.values() ?? [])]
@@ -69,15 +72,15 @@ async function* releaseReports(reading: Reading, failures: Failure[]): AsyncGene
       }
     }
   } catch (error) {
-    context.signal.throwIfAborted()
-    for (const architecture of profile.architectures) failed.set(architecture, sentenceOf(error))
+    const reason = reasonOf(error, context.signal)
+    for (const architecture of profile.architectures) failed.set(architecture, reason)
   }
   for (const [architecture, reason] of failed)
     failures.push({ scope: `debian ${name} ${architecture}`, reason })
 }
 
 /** An index and what became of its download. */
-type Fetched = { path: IndexPath; component: string; architecture: string; file: MirrorFile | null | Error }
+type Fetched = { path: IndexPath; component: string; architecture: string; index: Index | null | Error }
 
 type Indexes = { sources: Fetched[]; binaries: Fetched[] }
 
@@ -103,9 +106,9 @@ async function fetchIndexes(
   const fetched = new Map<IndexPath, Fetched>()
   const work = async (): Promise<void> => {
     for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
-      const file = await fetchIndex(mirror, name, next.path, release).catch(asError)
+      const index = await fetchIndex(mirror, name, next.path, release).catch(asError)
       context.signal.throwIfAborted()
-      fetched.set(next.path, { ...next, file })
+      fetched.set(next.path, { ...next, index })
     }
   }
   await Promise.all([work(), work(), work(), work()])
@@ -136,20 +139,28 @@ function readArchitectures(profile: Profile, component: string, release: Release
 
 async function readSources(
   fetched: readonly Fetched[],
-  { profile }: Reading,
-  release: Release | null,
+  { profile, context }: Reading,
 ): Promise<Map<string, Source>> {
   const sources = new Map<string, Source>()
   const wantsDsc = profile.build_input === 'dsc'
-  for (const { path, file } of fetched) {
-    if (file instanceof Error) throw file
-    if (file === null) throw new Complaint(`the archive has no ${path}`)
-    for await (const stanza of stanzasOf(file, path, release, sourceFields(wantsDsc))) {
-      const source = sourceOf(stanza, file.origin, wantsDsc)
+  for (const { path, index } of fetched) {
+    const { origin, chunks } = present(index, path)
+    for await (const stanza of stanzas(chunks(context.signal), {
+      what: origin,
+      wanted: sourceFields(wantsDsc),
+    })) {
+      const source = sourceOf(stanza, origin, wantsDsc)
       sources.set(sourceKey(source.name, source.version), source)
     }
   }
   return sources
+}
+
+/** @throws what went wrong with its download */
+function present(index: Fetched['index'], path: IndexPath): Index {
+  if (index instanceof Error) throw index
+  if (index === null) throw new Complaint(`the archive has no ${path}`)
+  return index
 }
 
 type Groups = Map<string, Map<string, ReportedPackage>>
@@ -159,25 +170,26 @@ async function readBinaries(
   fetched: readonly Fetched[],
   sources: ReadonlyMap<string, Source>,
   reading: Reading,
-  release: Release | null,
   failed: Map<string, string>,
 ): Promise<Groups> {
   const groups: Groups = new Map(
     reading.profile.architectures.map((architecture) => [architecture, new Map()]),
   )
   const collect = collector(groups, sources, reading)
-  for (const { path, component, architecture, file } of fetched) {
+  for (const { path, component, architecture, index } of fetched) {
     if (failed.has(architecture)) continue
     try {
-      if (file instanceof Error) throw file
-      if (file === null) throw new Complaint(`the archive has no ${path}`)
-      for await (const stanza of stanzasOf(file, path, release, binaryFields)) {
-        collect.add(binaryOf(stanza, file.origin), component, file.origin)
+      const { origin, chunks } = present(index, path)
+      for await (const stanza of stanzas(chunks(reading.context.signal), {
+        what: origin,
+        wanted: binaryFields,
+      })) {
+        collect.add(binaryOf(stanza, origin), component, origin)
       }
     } catch (error) {
-      reading.context.signal.throwIfAborted()
-      failed.set(architecture, sentenceOf(error))
-      if (groups.has('all')) failed.set('all', sentenceOf(error)) // its packages are in this index, too
+      const reason = reasonOf(error, reading.context.signal)
+      failed.set(architecture, reason)
+      if (groups.has('all')) failed.set('all', reason) // its packages are in this index, too
     }
   }
   collect.sayWhatWasLeftOut()
@@ -202,9 +214,8 @@ function collector(
         orphans.push(`${binary.name} ${binary.version}`)
         return
       }
-      const maintainers = [binary.maintainer, found.maintainer, ...found.uploaders()].filter(
-        (one) => one !== null,
-      )
+      const maintainers = (): string[] =>
+        [binary.maintainer, found.maintainer, ...peopleOf(found.uploaders)].filter((one) => one !== null)
       if (!isWanted({ name: binary.name, source: binary.source, component, maintainers })) return
       if (++count > mostPackages) throw new Complaint(`${origin} lists more than ${mostPackages} packages`)
       addTo(

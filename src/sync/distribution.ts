@@ -1,4 +1,4 @@
-import { Complaint } from '../errors.ts'
+import { chainOf, Complaint, sentenceOf } from '../errors.ts'
 import type { Log } from '../log.ts'
 import type { PackageReport } from '../wire/packages.ts'
 import type { Mirror } from './mirror.ts'
@@ -49,6 +49,17 @@ export function requireLists(
 
 /** A scope that could not be read: `trixie amd64` and why. */
 export type Failure = { scope: string; reason: string }
+
+/**
+ * Why a scope could not be read.
+ * @throws the error itself where it is a bug of ours, or the sync was given up
+ */
+export function reasonOf(error: unknown, signal: AbortSignal): string {
+  signal.throwIfAborted()
+  const isOutside = chainOf(error).some((link) => link instanceof Complaint || 'code' in link)
+  if (!isOutside) throw error
+  return sentenceOf(error)
+}
 
 /** @throws Complaint that lists the failures, where there are any */
 export function complainAbout(failures: readonly Failure[]): void {

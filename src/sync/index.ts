@@ -36,7 +36,7 @@ export async function* reportsOf(profile: Profile, options: SyncOptions): AsyncG
     log,
     signal,
     now,
-    mirrorOf: (addresses) => openMirror({ addresses, folder: folder.path, log, signal, progress, ...retry }),
+    mirrorOf: (addresses) => openMirror({ addresses, folder, log, signal, progress, ...retry }),
   })
 }
 

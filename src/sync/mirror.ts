@@ -40,6 +40,8 @@ export type FetchOptions = {
 
 /** An archive: one address or folder, or several with the same content. */
 export type Mirror = {
+  /** Folder that outlives the sync, if any. */
+  cache: string | null
   /** Null where the archive does not have the file. */
   file: (path: string, options: FetchOptions) => Promise<MirrorFile | null>
   /** What was kept of `key` at an earlier sync of this archive, and its replacement. Null without a cache. */
@@ -49,8 +51,7 @@ export type Mirror = {
 
 export type MirrorOptions = {
   addresses: readonly string[]
-  /** Folder that outlives the sync; the caller removes it where it shall not. */
-  folder: string
+  folder: DownloadFolder
   log: Log
   signal: AbortSignal
   progress?: ((progress: Progress) => void) | undefined
@@ -60,8 +61,9 @@ export type MirrorOptions = {
 /** Opens an archive. Nothing is fetched yet. */
 export function openMirror(options: MirrorOptions): Mirror {
   const noteFile = (key: string): string =>
-    join(options.folder, `note-${shortHash(options.addresses[0] + key)}`)
+    join(options.folder.path, `note-${shortHash(options.addresses[0] + key)}`)
   return {
+    cache: options.folder.isKept ? options.folder.path : null,
     async file(path, { expected = null, limit }) {
       const failures: unknown[] = []
       for (const base of options.addresses) {
@@ -82,14 +84,17 @@ export function openMirror(options: MirrorOptions): Mirror {
   }
 }
 
+/** Where downloads go; `isKept`: they are there at the next sync. */
+export type DownloadFolder = { path: string; isKept: boolean }
+
 /** A folder for what is downloaded: `cache`, or one that is removed when it is disposed of. */
-export async function downloadFolder(cache: string | null): Promise<AsyncDisposable & { path: string }> {
+export async function downloadFolder(cache: string | null): Promise<AsyncDisposable & DownloadFolder> {
   if (cache !== null) {
     await mkdir(cache, { recursive: true, mode: 0o700 })
-    return { path: cache, [Symbol.asyncDispose]: () => sweep(cache) }
+    return { path: cache, isKept: true, [Symbol.asyncDispose]: () => sweep(cache) }
   }
   const path = await mkdtemp(join(tmpdir(), 'rebuilderd-sync-'))
-  return { path, [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }) }
+  return { path, isKept: false, [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }) }
 }
 
 const keptDays = 14
@@ -98,7 +103,7 @@ const keptDays = 14
 async function sweep(cache: string): Promise<void> {
   const oldest = Date.now() - keptDays * 86_400_000
   for (const name of await readdir(cache)) {
-    if (!/^(?:sha256|named)-|\.part$/.test(name)) continue
+    if (!/^(?:sha256|plain|named)-|\.part$/.test(name)) continue
     const path = join(cache, name)
     const { mtimeMs } = await stat(path).catch(() => ({ mtimeMs: Infinity })) // another sync was faster
     if (mtimeMs < oldest) await rm(path, { force: true })
@@ -138,7 +143,10 @@ async function downloadedFile(
 ): Promise<MirrorFile | null> {
   const { expected, limit } = wanted
   const { folder, signal } = options
-  const target = join(folder, expected === null ? `named-${shortHash(url)}` : `sha256-${expected.sha256}`)
+  const target = join(
+    folder.path,
+    expected === null ? `named-${shortHash(url)}` : `sha256-${expected.sha256}`,
+  )
   const file = provenFile(url, target, expected, signal)
   if (expected !== null && (await isProven(target, expected))) {
     await utimes(target, new Date(), new Date())

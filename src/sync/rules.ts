@@ -22,7 +22,8 @@ export type Candidate = {
   /** Null where the index does not tell. */
   source: string | null
   component: string | null
-  maintainers: readonly string[]
+  /** Asked only where a rule needs them. */
+  maintainers: () => readonly string[]
 }
 
 /**
@@ -60,7 +61,9 @@ function compiled(rule: IncludeRule): Compiled {
 }
 
 function hasMaintainer(candidate: Candidate, prefixes: readonly string[]): boolean {
-  return prefixes.some((prefix) => candidate.maintainers.some((maintainer) => maintainer.startsWith(prefix)))
+  return prefixes.some((prefix) =>
+    candidate.maintainers().some((maintainer) => maintainer.startsWith(prefix)),
+  )
 }
 
 function anyGlob(patterns: readonly string[]): (name: string) => boolean {
