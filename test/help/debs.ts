@@ -129,11 +129,9 @@ export async function buildOriginals(dsc: string, out: string, entry = ''): Prom
   const as = process.getuid?.() === 0 ? ['--user-namespace', 'none'] : ['--user-namespace', 'single']
   const binds = ['--bind', out, buildPath, '--read', join(dsc, '..'), `${buildPath}/source`]
   await mkdir(join(out, 'source'), { recursive: true })
-  await run('/bin/bash', [
-    ...[sandbox, ...as, ...binds, '--user', '1234', '--directory', buildPath, '--'],
-    ...['env', '-i', 'PATH=/usr/bin:/bin', 'LC_ALL=C.UTF-8', 'HOME=/nonexistent'],
-    ...['/bin/sh', '-c', script, 'sh', entry],
-  ])
+  const inside = [sandbox, ...as, ...binds, '--user', '1234', '--directory', buildPath, '--']
+  const clean = ['env', '-i', 'PATH=/usr/bin:/bin', 'LC_ALL=C.UTF-8', 'HOME=/nonexistent']
+  await run('/bin/bash', [...inside, ...clean, '/bin/sh', '-c', script, 'sh', entry])
   const made = await readdir(out)
   return join(out, made.find((file) => file.endsWith('.buildinfo')) ?? 'none')
 }

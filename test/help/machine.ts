@@ -1,0 +1,50 @@
+import { existsSync, readFileSync, readdirSync } from 'node:fs'
+import { join } from 'node:path'
+
+export type Leftovers = { mounts: string[]; groups: string[]; processes: string[]; entries: string[] }
+
+/** What a job has left on this machine: things that bear the name of its folder, or of our process. */
+export function leftovers(folder: string): Leftovers {
+  return {
+    mounts: linesWith('/proc/self/mountinfo', folder),
+    groups: groupFolders().filter((name) => name.includes(`rebuilderd-${process.pid}-`)),
+    processes: processesWith(folder),
+    entries: existsSync(folder) ? readdirSync(folder).sort() : [],
+  }
+}
+
+/** Nothing but the folder for the outputs. */
+export const clean: Leftovers = { mounts: [], groups: [], processes: [], entries: ['out'] }
+
+function linesWith(file: string, text: string): string[] {
+  return readFileSync(file, 'utf8')
+    .split('\n')
+    .filter((line) => line.includes(text))
+}
+
+function groupFolders(): string[] {
+  const lines = readFileSync('/proc/self/cgroup', 'utf8').split('\n')
+  const own = lines.map((line) => line.split(':')[2] ?? '').filter((path) => path !== '')
+  const roots = ['', 'unified', 'memory', 'pids'].map((name) => join('/sys/fs/cgroup', name))
+  return roots.flatMap((root) => ['/', ...own].flatMap((path) => foldersIn(join(root, path))))
+}
+
+function foldersIn(folder: string): string[] {
+  return existsSync(folder) ? readdirSync(folder) : []
+}
+
+/** Processes whose arguments or environment name the folder, this one aside. */
+function processesWith(text: string): string[] {
+  return readdirSync('/proc').filter((id) => {
+    if (!/^\d+$/.test(id) || Number(id) === process.pid) return false
+    return contentOf(`/proc/${id}/cmdline`).includes(text) || contentOf(`/proc/${id}/environ`).includes(text)
+  })
+}
+
+function contentOf(file: string): string {
+  try {
+    return readFileSync(file, 'latin1')
+  } catch {
+    return '' // it has ended meanwhile, or is not ours
+  }
+}

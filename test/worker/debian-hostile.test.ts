@@ -1,0 +1,190 @@
+import assert from 'node:assert/strict'
+import { mkdir, readFile, readdir } from 'node:fs/promises'
+import { basename, join } from 'node:path'
+import { after, before, test } from 'node:test'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { builtInBackend, defaultLimits, runBackend, type BackendRun } from '../../src/worker/backend.ts'
+import { openControlGroup } from '../../src/worker/cgroup.ts'
+import {
+  aFolder,
+  aSource,
+  buildOriginals,
+  buildinfoFor,
+  debianArchitecture,
+  lacksPrograms,
+  serveFolder,
+} from '../help/debs.ts'
+import { clean, leftovers } from '../help/machine.ts'
+
+const skip = lacksPrograms('dpkg-buildpackage', 'unshare', 'apt-get', 'setpriv')
+const architecture = skip === false ? debianArchitecture() : ''
+const limited = await limitsHere()
+const mebibyte = 1024 * 1024
+let workshop = ''
+let template = ''
+
+async function limitsHere(): Promise<{ memory: boolean; processes: boolean }> {
+  const group = await openControlGroup(defaultLimits)
+  await group.remove()
+  return group.limited
+}
+
+before(async () => {
+  if (skip !== false) return
+  workshop = await mkdtemp(join(tmpdir(), 'rebuilderd-test-'))
+  const dsc = await aSource(workshop, { name: 'template', make: 'echo > made' })
+  template = await buildOriginals(dsc, workshop)
+})
+after(() => (workshop === '' ? undefined : rm(workshop, { recursive: true, force: true })))
+
+type Row = {
+  name: string
+  make: string
+  /** Of the script: 0 built, 1 the build failed, 'stopped' by us. */
+  exits: 0 | 1 | 'stopped'
+  says?: RegExp
+  reason?: string
+  more?: Partial<BackendRun>
+  skip?: string | false
+}
+
+const table: Row[] = [
+  { name: 'fails', make: 'echo "no such luck"; exit 7', exits: 1, says: /no such luck/ },
+  {
+    name: 'hangs',
+    make: 'sleep 7654321',
+    exits: 'stopped',
+    says: /TRUNCATED DUE TO TIMEOUT: 4 seconds/,
+    more: { timeoutSeconds: 4 },
+  },
+  {
+    name: 'ignores-signals',
+    make: `perl -e '$SIG{TERM} = $SIG{HUP} = $SIG{INT} = "IGNORE"; setpgrp; sleep 7654321'`,
+    exits: 'stopped',
+    more: { timeoutSeconds: 4 },
+  },
+  {
+    name: 'forks-for-ever',
+    make: `bash -c 'f() { f | f & }; f' 2>/dev/null; sleep 7654321`,
+    exits: 'stopped',
+    more: { timeoutSeconds: 5, limits: { ...defaultLimits, processes: 100 } },
+    skip: limited.processes ? false : 'needs a limit on processes',
+  },
+  {
+    name: 'eats-memory',
+    make: 'tail /dev/zero',
+    exits: 1,
+    reason: 'too_large',
+    more: { limits: { ...defaultLimits, memoryBytes: 256 * mebibyte } },
+    skip: limited.memory ? false : 'needs a limit on memory',
+  },
+  {
+    name: 'writes-a-huge-file',
+    make: 'head -c 1000000000 /dev/zero > huge',
+    exits: 1,
+    more: { limits: { ...defaultLimits, fileBytes: 50 * mebibyte } },
+  },
+  {
+    name: 'talks-too-much',
+    make: 'yes chatter | head -c 300000000; echo > made',
+    exits: 0,
+    says: /chatter\n\n\nTRUNCATED DUE TO SIZE LIMIT: 900000 bytes\n\n$/,
+    more: { maxLogBytes: 900_000 },
+  },
+  { name: 'closes-output-early', make: 'echo > made; exec >&- 2>&-; sleep 0.3', exits: 0 },
+  {
+    name: 'leaves-a-daemon',
+    make: 'echo > made; (setsid sh -c "setsid sleep 7654321 & sleep 7654321" &); sleep 0.1',
+    exits: 0,
+  },
+  {
+    name: 'needs-network',
+    make: 'getent hosts mirror.example; cat < /dev/tcp/192.0.2.1/80 > made',
+    exits: 1,
+  },
+  {
+    name: 'has-no-way-out',
+    make: 'perl -MIO::Socket -e "IO::Socket::INET->new(q(192.0.2.1:80)) or die qq(no way: \\$!)"',
+    exits: 1,
+    says: /no way: Network is unreachable/,
+  },
+  {
+    name: 'talks-to-itself',
+    make: 'perl -MIO::Socket -e "IO::Socket::INET->new(Listen => 1, LocalAddr => q(127.0.0.1)) or die" > made',
+    exits: 0,
+  },
+  {
+    name: 'writes-elsewhere',
+    make: 'for f in /x /etc/x /usr/x /root/x /run/x; do ! echo x > $f || exit 9; done 2>/dev/null; echo > made; ls -d / > /tmp/x',
+    exits: 0,
+  },
+  {
+    name: 'deletes-its-root',
+    make: 'rm -rf --no-preserve-root / 2>/dev/null & sleep 1; kill $!; exit 1',
+    exits: 1,
+  },
+  {
+    name: 'looks-for-the-original',
+    make: 'env | sort; ! ls -d /tmp/rebuilderd* /var/tmp/rebuild* /home/* /root/* "$HOME" 2>/dev/null || exit 9; echo > made',
+    exits: 0,
+    says: /^(?![\s\S]*REBUILDERD_)/,
+  },
+  {
+    name: 'is-nobody',
+    make: 'test "$(id -u)" = 1234; ! mount -t tmpfs x /tmp 2>/dev/null; ! unshare -n true 2>/dev/null || :; echo > made',
+    exits: 0,
+  },
+  {
+    name: 'leaves-links',
+    make: 'ln -s /etc/passwd ../leaves-links-extra_1.0_all.deb; mkfifo ../pipe_1.0_all.deb; echo > made',
+    exits: 0,
+  },
+]
+
+for (const row of table) {
+  test(
+    `a package that ${row.name.replaceAll('-', ' ')} → ${row.exits}`,
+    { skip: skip || (row.skip ?? false) },
+    async (t) => {
+      const folder = await aFolder(t)
+      const directory = join(folder, 'job')
+      await mkdir(directory, { mode: 0o700 })
+      await aSource(folder, { name: row.name, make: row.make })
+      const input = await buildinfoFor(template, folder, row.name)
+
+      const result = await runBackend({
+        backend: builtInBackend('debian'),
+        input,
+        directory,
+        job: {
+          name: row.name,
+          version: '1.0',
+          distribution: 'debian',
+          release: null,
+          architecture,
+          inputUrl: `${await serveFolder(t, folder)}/${basename(input)}`,
+          artifacts: [`${row.name}_1.0_${architecture}.deb`],
+        },
+        cache: join(folder, 'cache'),
+        timeoutSeconds: 60,
+        maxLogBytes: null,
+        silent: true,
+        isolation: 'require',
+        signal: AbortSignal.timeout(60_000),
+        ...row.more,
+      })
+
+      const log = Buffer.from(result.log).toString()
+      assert.equal(result.exitCode, row.exits, log.slice(-5000))
+      assert.equal(result.timedOut, row.timedOut ?? false)
+      if (row.says !== undefined) assert.match(log, row.says)
+      if (row.reason !== undefined) assert.equal(result.told?.reason, row.reason)
+      assert.deepEqual(leftovers(directory), clean)
+      assert.deepEqual(leftovers('7654321').processes, [])
+      const made = (await readdir(result.outdir)).filter((file) => file.endsWith('deb'))
+      assert.deepEqual(made, row.exits === 0 ? [`${row.name}_1.0_${architecture}.deb`] : [])
+      assert.match(await readFile('/etc/passwd', 'utf8'), /^root:/)
+    },
+  )
+}
