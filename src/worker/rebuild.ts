@@ -1,4 +1,4 @@
-import { mkdir, readdir } from 'node:fs/promises'
+import { copyFile, lstat, mkdir, readdir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { HashedFile, SigningKey } from '../attestation.ts'
 import { zstdFrame } from '../compression.ts'
@@ -30,6 +30,8 @@ export type RebuildSettings = {
   maxLogBytes: number | null
   silent: boolean
   isolation: 'auto' | 'require' | 'off'
+  /** Folder where copies of the rebuilt files are left, by name; absent: they are removed with the job. */
+  outputs?: string | undefined
 }
 
 export type RebuildJob = {
@@ -93,6 +95,7 @@ async function attempt(
   const run = await build(job, backend, { input, originals }, options)
   progress.log = run.log
   progress.evidence = evidenceOf(run, backend)
+  if (settings.outputs !== undefined) await keepOutputs(run.outdir, originals, settings.outputs)
   return compareAll({ run, backend, originals, input: { file: fileNameOf(job.url), ...hashes } }, options)
 }
 
@@ -177,6 +180,15 @@ async function madeFolder(path: string): Promise<string> {
   await mkdir(dirname(path), { recursive: true, mode: 0o700 })
   await mkdir(path, { mode: 0o700 })
   return path
+}
+
+/** Only plain files: the build may have left links. */
+async function keepOutputs(outdir: string, originals: readonly Original[], folder: string): Promise<void> {
+  await mkdir(folder, { recursive: true })
+  for (const { file } of originals) {
+    const built = join(outdir, file)
+    if ((await lstat(built).catch(() => null))?.isFile() === true) await copyFile(built, join(folder, file))
+  }
 }
 
 async function isEmpty(folder: string): Promise<boolean> {
