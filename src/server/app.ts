@@ -1,8 +1,5 @@
 import { Hono, type Context } from 'hono'
-import type { SigningKey } from '../attestation.ts'
 import { publicKeyToPem } from '../attestation.ts'
-import { plainBytes } from '../compression.ts'
-import type { Log } from '../log.ts'
 import {
   getArtifact,
   getAttestation,
@@ -39,7 +36,7 @@ import {
 } from '../wire/queue.ts'
 import { wireTime } from '../wire/schema.ts'
 import { getWorker, listWorkers, registerWorker, removeWorker } from '../wire/workers.ts'
-import { openDoor, type Secrets } from './callers.ts'
+import { openDoor } from './callers.ts'
 import { importReport } from './imports.ts'
 import {
   artifactsOfBuild,
@@ -56,33 +53,17 @@ import {
   sourcePackages,
   workers,
 } from './overview.ts'
-import { pingJob, popJob, type Schedule } from './queue.ts'
+import { mountLegacy } from './legacy.ts'
+import { pingJob, popJob } from './queue.ts'
 import { Refusal, found, notFound } from './refusal.ts'
 import { takeReport } from './results.ts'
-import { errorReply, mounter, type Frame, type Mount, type Revision } from './route.ts'
-import { longestBlob, type Blobs } from './store/blobs.ts'
+import { errorReply, mounter, type Mount } from './route.ts'
+import { frameOf, revisionOf, type Service } from './service.ts'
 import { attestationOf, diffoscopeOf, logOf } from './store/builds.ts'
-import type { Database } from './store/database.ts'
 import { touched } from './store/imports.ts'
-import { architectureNames, distributionNames, generationsOf, releaseNames } from './store/packages.ts'
+import { architectureNames, distributionNames, releaseNames } from './store/packages.ts'
 import { deleteJobs, queueMatching } from './store/queue.ts'
 import { deleteWorker, writeWorker } from './store/workers.ts'
-
-/** Everything that answers requests is made of. */
-export type Service = {
-  db: Database
-  blobs: Blobs
-  schedule: Schedule
-  secrets: Secrets
-  signingKey: SigningKey
-  /** Countersign attestations that were checked. */
-  countersigns: boolean
-  shrinkLimitPercent: number
-  largestBody: number
-  realIpHeader: string | null
-  log: Log
-  now: () => Date
-}
 
 const minute = 60_000
 
@@ -98,6 +79,7 @@ export function openApp(service: Service): Hono {
   mountQueue(mount, service)
   mountWorkers(mount, service)
   mountMeta(mount, service)
+  mountLegacy(app, mount, service)
   app.notFound(() => errorReply(notFound(), log, ''))
   app.onError((error, c) => errorReply(error, log, `${c.req.method} ${c.req.path}`))
   return app
@@ -111,21 +93,6 @@ function callerAddress(c: Context, header: string | null): string {
   }
   const env = c.env as { incoming?: { socket?: { remoteAddress?: string } } } | undefined // as @hono/node-server passes it
   return env?.incoming?.socket?.remoteAddress ?? '127.0.0.1'
-}
-
-/** What ETag and Last-Modified of a reply are made from. */
-function revisionOf(db: Database, ...names: readonly string[]): { revision: () => Promise<Revision> } {
-  return {
-    async revision() {
-      const rows = await generationsOf(db, names)
-      const changedAt =
-        rows
-          .map((row) => row.changed_at)
-          .sort()
-          .at(-1) ?? null
-      return { tag: `W/"${rows.map((row) => `${row.name}${row.value}`).join('-')}"`, changedAt }
-    },
-  }
 }
 
 function mountPackages(mount: Mount, service: Service): void {
@@ -188,20 +155,6 @@ function mountBuilds(mount: Mount, service: Service): void {
       )
     }
   })
-}
-
-/** A kept blob, or 404 in words. */
-export async function frameOf(
-  { blobs, log }: Pick<Service, 'blobs' | 'log'>,
-  blob: { sha256: string } | null,
-): Promise<Frame> {
-  const { sha256 } = found(blob)
-  const frame = await blobs.read(sha256)
-  if (frame === null) {
-    log.error(`the file ${sha256} of the data folder is missing or damaged`)
-    throw new Refusal(404, 'the server no longer has this file as it was stored')
-  }
-  return { frame, plain: () => plainBytes(frame, longestBlob) }
 }
 
 function mountQueue(mount: Mount, service: Service): void {

@@ -24,6 +24,7 @@ export type Asked<E> = Identity & {
   body: BodyOf<E>
   address: string
   request: Request
+  context: Context
 }
 
 /** A kept zstd frame, for endpoints that reply with bytes. */
@@ -31,11 +32,9 @@ export type Frame = { frame: Uint8Array; plain: () => Promise<Uint8Array> }
 /** JSON text that is ready. */
 export type Ready = { json: string | Uint8Array }
 
-type Answer<E> = E extends { reply: Special }
-  ? ReplyOf<E> extends undefined
-    ? void
-    : Frame | Response
-  : ReplyOf<E> | Ready
+type Answer<E> =
+  | Response
+  | (E extends { reply: Special } ? (ReplyOf<E> extends undefined ? void : Frame) : ReplyOf<E> | Ready)
 
 export type Revision = { tag: string; changedAt: string | null }
 
@@ -70,7 +69,7 @@ export function mounter(site: Site): Mount {
       const body = await readBody(row, c.req.raw, site.largestBody)
       const revision = await options.revision?.()
       if (revision !== undefined && isUnchanged(c, revision)) return notModified(c, revision)
-      const asked = { ...identity, params, query, body, address, request: c.req.raw }
+      const asked = { ...identity, params, query, body, address, request: c.req.raw, context: c }
       const answer: unknown = await handle(asked as never) // checked against the row's own schemas just above
       const reply = await replyOf(c, row, answer)
       if (revision !== undefined) describe(reply, revision)

@@ -210,6 +210,14 @@ export const migrations: readonly string[] = [
   CREATE INDEX artifacts_by_diffoscope ON artifacts (diffoscope_id) WHERE diffoscope_id IS NOT NULL;
   CREATE INDEX artifacts_by_attestation ON artifacts (attestation_id) WHERE attestation_id IS NOT NULL;
 
+  -- What happened, for those who watch; old ones go.
+  CREATE TABLE events (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    at TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    data TEXT NOT NULL
+  );
+
   -- How often each part of the data changed, and when: ETag and Last-Modified come from here.
   CREATE TABLE generations (
     name TEXT PRIMARY KEY,

@@ -1,0 +1,99 @@
+import { createZstdDecompress, zstdCompress } from 'node:zlib'
+import { promisify } from 'node:util'
+import { Readable } from 'node:stream'
+import type { Context } from 'hono'
+import { codingFor, encoded, type Coding } from './encoding.ts'
+
+const zstd = promisify(zstdCompress)
+
+/** A list that took this long to make is given out again for a while, though the data has moved on. */
+const costly = 50
+/** For how many times as long as it took. */
+const patience = 10
+
+type Kept = {
+  tag: string
+  madeAt: number
+  took: number
+  size: number
+  codings: Map<Coding, Promise<Uint8Array>>
+}
+
+/**
+ * Long lists, kept as compressed bytes for as long as the data they show is the same: making one costs far more
+ * than sending it. However many ask at once, each is made once.
+ * @param most how many lists are kept
+ */
+export function keeper(most: number) {
+  const kept = new Map<string, Promise<Kept>>()
+
+  const make = async (tag: string, text: () => AsyncIterable<string>): Promise<Kept> => {
+    const start = performance.now()
+    const parts: Buffer[] = []
+    for await (const part of text()) parts.push(Buffer.from(part))
+    const plain = Buffer.concat(parts)
+    const frame = await zstd(plain)
+    const took = performance.now() - start
+    return {
+      tag,
+      madeAt: performance.now(),
+      took,
+      size: plain.length,
+      codings: new Map([['zstd', Promise.resolve(frame)]]),
+    }
+  }
+
+  const isFresh = (list: Kept, tag: string): boolean =>
+    list.tag === tag || (list.took > costly && performance.now() - list.madeAt < patience * list.took)
+
+  const fetch = async (key: string, tag: string, text: () => AsyncIterable<string>): Promise<Kept> => {
+    const known = await kept.get(key)?.catch(() => undefined)
+    if (known !== undefined && isFresh(known, tag)) return known
+    const pending = kept.get(key)
+    const others = pending === undefined ? undefined : await pending.catch(() => undefined)
+    if (others !== undefined && others !== known && isFresh(others, tag)) return others
+    const making = make(tag, text)
+    kept.delete(key)
+    kept.set(key, making)
+    for (const oldest of kept.keys()) {
+      if (kept.size <= most) break
+      kept.delete(oldest)
+    }
+    return making
+  }
+
+  /** A reply with the list, in the coding the caller likes best. */
+  return async (
+    c: Context,
+    key: string,
+    tag: string,
+    type: string,
+    text: () => AsyncIterable<string>,
+  ): Promise<Response> => {
+    const coding = codingFor(c.req.header('accept-encoding'))
+    const list = await fetch(key, tag, text)
+    const headers = { 'content-type': type, vary: 'accept-encoding', etag: list.tag }
+    const frame = (await list.codings.get('zstd')) ?? new Uint8Array()
+    if (coding === 'identity') {
+      const plain = Readable.toWeb(Readable.from([frame]).pipe(createZstdDecompress()))
+      return new Response(plain as ReadableStream<Uint8Array>, {
+        headers: { ...headers, 'content-length': String(list.size) },
+      })
+    }
+    const bytes = await (list.codings.get(coding) ?? recoded(list, frame, coding))
+    const told = { ...headers, 'content-encoding': coding, 'content-length': String(bytes.length) }
+    return new Response(bytes as Uint8Array<ArrayBuffer>, { headers: told })
+  }
+}
+
+/** The same list in another coding, kept from now on. */
+function recoded(list: Kept, frame: Uint8Array, coding: Coding): Promise<Uint8Array> {
+  const made = (async () => {
+    const parts: Uint8Array[] = []
+    for await (const part of Readable.from([frame]).pipe(createZstdDecompress()))
+      parts.push(part as Uint8Array)
+    return encoded(Buffer.concat(parts), coding)
+  })()
+  list.codings.set(coding, made)
+  return made
+}

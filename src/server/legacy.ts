@@ -1,0 +1,110 @@
+/** API v0, told in terms of what the server has now, and nothing else. */
+import type { Hono } from 'hono'
+import { publicKeyToPem } from '../attestation.ts'
+import { wireTime } from '../wire/schema.ts'
+import {
+  getAttestationV0,
+  getDashboardV0,
+  getDiffoscopeV0,
+  getLogV0,
+  getPublicKeysV0,
+  listPackagesV0,
+  listQueueV0,
+  listWorkersV0,
+  writesV0,
+  type QueueItemV0,
+} from '../wire/v0.ts'
+import { keeper } from './kept.ts'
+import type { Mount } from './route.ts'
+import { frameOf, revisionOf, type Service } from './service.ts'
+import { firstBlobOf, logOf } from './store/builds.ts'
+import { componentCounts, packagesAsJson, queueRowsV0, type QueueRowV0 } from './store/legacy.ts'
+import { longestPage } from './store/page.ts'
+import { countJobs } from './store/queue.ts'
+import { listWorkerRows } from './store/workers.ts'
+
+/** Lists kept ready: one for each filter that is asked for a lot. */
+const keptLists = 8
+
+/** What v0 says where v1 says nothing; clients compare these texts. */
+const words: Readonly<Record<number, string>> = { 403: 'Authentication failed\n', 404: 'Not found\n' }
+
+/** Mounts API v0. */
+export function mountLegacy(app: Hono, mount: Mount, service: Service): void {
+  app.use('/api/v0/*', async (c, next) => {
+    await next()
+    const text = words[c.res.status]
+    if (text === undefined || c.res.headers.get('content-length') !== '0') return
+    const { status } = c.res
+    c.res = undefined // else its headers would stay
+    c.res = new Response(text, { status })
+  })
+  const { db, now, signingKey } = service
+  const keep = keeper(keptLists)
+  const packages = revisionOf(db, 'packages')
+  mount(
+    listPackagesV0,
+    async ({ query, context }) => {
+      const { tag } = await packages.revision()
+      return keep(context, JSON.stringify(query), tag, 'application/json', () => packagesAsJson(db, query))
+    },
+    packages,
+  )
+  mount(getDashboardV0, async () => {
+    const [counts, running, jobs] = await Promise.all([
+      componentCounts(db),
+      queueRowsV0(db, longestPage, true),
+      countJobs(db, {}, wireTime(now())),
+    ])
+    const suites = counts.map(
+      ({ component, good, bad, unknown }) => [component, { good, unknown, bad }] as const,
+    )
+    return {
+      suites: Object.fromEntries(suites),
+      active_builds: running.map((row) => queueItem(row)),
+      queue_length: jobs.available + jobs.pending,
+      now: wireTime(now()),
+    }
+  })
+  mount(listQueueV0, async ({ body }) => {
+    const rows = await queueRowsV0(db, Math.min(body.limit ?? longestPage, longestPage), false)
+    return { now: wireTime(now()), queue: rows.map((row) => queueItem(row)) }
+  })
+  mount(getLogV0, async ({ params }) => frameOf(service, await logOf(db, params.id)))
+  mount(getDiffoscopeV0, async ({ params }) =>
+    frameOf(service, await firstBlobOf(db, params.id, 'diffoscope')),
+  )
+  mount(getAttestationV0, async ({ params }) =>
+    frameOf(service, await firstBlobOf(db, params.id, 'attestation')),
+  )
+  mount(getPublicKeysV0, async () => ({ current: [publicKeyToPem(signingKey.publicKey)] }))
+  mount(listWorkersV0, async () => {
+    const { rows } = await listWorkerRows(db, { limit: longestPage })
+    const online = rows.filter((row) => row.online === 1)
+    return online.map(({ id, name, address, status, last_ping }) => ({
+      id,
+      name,
+      addr: address,
+      address,
+      status,
+      last_ping,
+      online: true,
+    }))
+  })
+  for (const row of writesV0)
+    mount(row, async () => new Response(null, { status: 501, headers: { 'content-length': '0' } }))
+}
+
+function queueItem(row: QueueRowV0): QueueItemV0 {
+  const { id, name, version, distribution, architecture, url, queued_at, worker_id, started_at } = row
+  const artifacts = JSON.parse(row.artifacts) as QueueItemV0['pkgbase']['artifacts'] // as the query made it
+  return {
+    id,
+    pkgbase: { name, version, distro: distribution, suite: '', architecture, input_url: url, artifacts },
+    version,
+    queued_at,
+    worker_id,
+    started_at,
+    last_ping: started_at === null ? null : row.last_ping,
+  }
+}

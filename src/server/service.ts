@@ -1,0 +1,55 @@
+import type { SigningKey } from '../attestation.ts'
+import { plainBytes } from '../compression.ts'
+import type { Log } from '../log.ts'
+import type { Secrets } from './callers.ts'
+import type { Schedule } from './queue.ts'
+import { Refusal, found } from './refusal.ts'
+import type { Frame, Revision } from './route.ts'
+import { longestBlob, type Blobs } from './store/blobs.ts'
+import type { Database } from './store/database.ts'
+import { generationsOf } from './store/packages.ts'
+
+/** Everything that answers requests is made of. */
+export type Service = {
+  db: Database
+  blobs: Blobs
+  schedule: Schedule
+  secrets: Secrets
+  signingKey: SigningKey
+  /** Countersign attestations that were checked. */
+  countersigns: boolean
+  shrinkLimitPercent: number
+  largestBody: number
+  realIpHeader: string | null
+  log: Log
+  now: () => Date
+}
+
+/** What ETag and Last-Modified of a reply are made from. */
+export function revisionOf(db: Database, ...names: readonly string[]): { revision: () => Promise<Revision> } {
+  return {
+    async revision() {
+      const rows = await generationsOf(db, names)
+      const changedAt =
+        rows
+          .map((row) => row.changed_at)
+          .sort()
+          .at(-1) ?? null
+      return { tag: `W/"${rows.map((row) => `${row.name}${row.value}`).join('-')}"`, changedAt }
+    },
+  }
+}
+
+/** A kept blob, or 404 in words. */
+export async function frameOf(
+  { blobs, log }: Pick<Service, 'blobs' | 'log'>,
+  blob: { sha256: string } | null,
+): Promise<Frame> {
+  const { sha256 } = found(blob)
+  const frame = await blobs.read(sha256)
+  if (frame === null) {
+    log.error(`the file ${sha256} of the data folder is missing or damaged`)
+    throw new Refusal(404, 'the server no longer has this file as it was stored')
+  }
+  return { frame, plain: () => plainBytes(frame, longestBlob) }
+}

@@ -1,0 +1,90 @@
+/** The questions of API v0. */
+import { sql, type Database, type Row, type Sql } from './database.ts'
+import { whereOf } from './page.ts'
+
+export type ListFilterV0 = {
+  name?: string | undefined
+  status?: string | undefined
+  distro?: string | undefined
+  suite?: string | undefined
+  architecture?: string | undefined
+}
+
+/** Rows per query: so many take the database's thread about 20 ms. */
+const rowsAtOnce = 5000
+
+/** The listed binary packages as the text of one JSON array, piece by piece. */
+export async function* packagesAsJson(db: Database, filter: ListFilterV0): AsyncGenerator<string> {
+  yield '['
+  let isFirst = true
+  for (let after = 0; ;) {
+    const [row] = await db.all<{ records: string; n: number; last: number | null }>(pieceAfter(after, filter))
+    if (row === undefined || row.last === null) break
+    yield (isFirst ? '' : ',') + row.records.slice(1, -1)
+    isFirst = false
+    after = row.last
+  }
+  yield ']'
+}
+
+function pieceAfter(after: number, filter: ListFilterV0): Sql {
+  const where = [sql`b.seen = 1`, sql`b.id > ${after}`, ...conditions(filter)]
+  return sql`
+    SELECT json_group_array(json_object('name', p.name, 'version', p.version, 'status', p.status, 'distro', p.distribution,
+             'suite', p.component, 'architecture', p.architecture, 'artifact_url', p.url, 'build_id', p.build_id,
+             'built_at', p.built_at, 'has_diffoscope', json(p.has_diffoscope), 'has_attestation', json(p.has_attestation))) AS records,
+           count(*) AS n, max(p.id) AS last
+      FROM (SELECT b.id, b.name, b.version, CASE b.status WHEN 'GOOD' THEN 'GOOD' WHEN 'BAD' THEN 'BAD' ELSE 'UNKWN' END AS status,
+                   r.distribution, b.component, b.architecture, b.url, b.build_id, h.built_at,
+                   iif(b.diffoscope_id IS NULL, 'false', 'true') AS has_diffoscope,
+                   iif(b.attestation_id IS NULL, 'false', 'true') AS has_attestation
+              FROM binary_packages b JOIN releases r ON r.id = b.release_id JOIN scopes c ON c.id = b.scope_id
+              LEFT JOIN builds h ON h.id = b.build_id
+              ${whereOf(where)} ORDER BY b.id LIMIT ${rowsAtOnce}) p`
+}
+
+function conditions(filter: ListFilterV0): Sql[] {
+  const given: Sql[] = []
+  if (filter.name !== undefined) given.push(sql`b.name = ${filter.name}`)
+  if (filter.distro !== undefined) given.push(sql`r.distribution = ${filter.distro}`)
+  if (filter.suite !== undefined) given.push(sql`b.component = ${filter.suite}`)
+  if (filter.architecture !== undefined) given.push(sql`c.architecture = ${filter.architecture}`)
+  if (filter.status === 'UNKWN') given.push(sql`coalesce(b.status, '') NOT IN ('GOOD', 'BAD')`)
+  else if (filter.status !== undefined) given.push(sql`b.status = ${filter.status}`)
+  return given
+}
+
+/** Listed binaries by component and verdict. */
+export function componentCounts(
+  db: Database,
+): Promise<(Row & { component: string; good: number; bad: number; unknown: number })[]> {
+  return db.all(sql`
+    SELECT component, sum(iif(status = 'GOOD', n, 0)) AS good, sum(iif(status = 'BAD', n, 0)) AS bad,
+           sum(iif(status IN ('GOOD', 'BAD'), 0, n)) AS unknown
+      FROM binary_counts WHERE seen = 1 GROUP BY component HAVING sum(n) > 0`)
+}
+
+export type QueueRowV0 = Row & {
+  id: number
+  name: string
+  version: string
+  distribution: string
+  architecture: string
+  url: string
+  queued_at: string
+  worker_id: number | null
+  started_at: string | null
+  last_ping: string | null
+  artifacts: string
+}
+
+/** Jobs in the order they run: those that do first, then by turn. `artifacts` is a JSON array. */
+export function queueRowsV0(db: Database, limit: number, onlyRunning: boolean): Promise<QueueRowV0[]> {
+  return db.all<QueueRowV0>(sql`
+    SELECT j.id, s.name, s.version, r.distribution, j.architecture, g.url, j.queued_at, j.worker_id, j.started_at, w.last_ping,
+           (SELECT json_group_array(json_object('name', b.name, 'version', b.version, 'url', b.url)) FROM binary_packages b
+             WHERE b.build_input_id = j.build_input_id AND b.seen = 1) AS artifacts
+      FROM jobs j JOIN build_inputs i ON i.id = j.build_input_id JOIN source_packages s ON s.id = i.source_package_id
+      JOIN releases r ON r.id = s.release_id JOIN friend_groups g ON g.id = j.group_id LEFT JOIN workers w ON w.id = j.worker_id
+      ${whereOf(onlyRunning ? [sql`j.state = 'running'`] : [])} ORDER BY j.priority, j.queued_at, j.id LIMIT ${limit}`)
+}

@@ -1,0 +1,108 @@
+/** What migration gates and status tools ask for: many packages at once, the whole of a distribution, what changes. */
+import * as v from 'valibot'
+import { BuildStatus, IdOrNull, TextOrNull } from './common.ts'
+import { endpoint, eventStream, megabytes } from './endpoint.ts'
+import { Reason } from './reasons.ts'
+import { Count, DateTime, NamesText, text, type Shape } from './schema.ts'
+
+/** Most packages of one look-up. */
+export const longestLookup = 10_000
+
+const Wanted = v.object({
+  distribution: text(),
+  name: text(),
+  version: text(),
+  architecture: text(),
+})
+
+export const LookupRequest = v.object({
+  packages: v.pipe(v.array(Wanted), v.maxLength(longestLookup, `at most ${longestLookup} packages at once`)),
+})
+
+export const Found = v.object({
+  /** null: not known here */
+  status: v.nullable(v.picklist(['GOOD', 'BAD', 'FAIL', 'UNKWN'])),
+  reason: v.nullable(Reason),
+  release: TextOrNull,
+  sha256: TextOrNull,
+  size: v.nullable(Count),
+  build_id: IdOrNull,
+  artifact_id: IdOrNull,
+  has_attestation: v.boolean(),
+  decided_at: v.nullable(DateTime),
+})
+export type Found = Shape<typeof Found>
+
+export const lookupPackages = endpoint('POST', '/api/v1/packages/lookup', {
+  doc: 'The verdicts of many binary packages at once, in the order asked; null for those not known here.',
+  body: LookupRequest,
+  bodyLimit: 8 * megabytes,
+  reply: v.object({ records: v.array(v.nullable(Found)) }),
+  upstream: false,
+})
+
+export const Exported = v.object({
+  architecture: v.string(),
+  name: v.string(),
+  version: v.string(),
+  source_name: v.string(),
+  source_version: v.string(),
+  releases: v.array(v.string()),
+  status: v.picklist(['GOOD', 'BAD', 'FAIL', 'UNKWN']),
+  reason: v.nullable(Reason),
+  sha256: TextOrNull,
+  build_id: IdOrNull,
+  artifact_id: IdOrNull,
+  /** Path of the evidence on this server. */
+  evidence: TextOrNull,
+})
+export type Exported = Shape<typeof Exported>
+
+export const exportDistribution = endpoint('GET', '/api/v1/export/{distribution}', {
+  doc: 'Every listed binary package once per architecture, name and version, in that order, for migration gates. format=ndjson: one record a line.',
+  params: v.object({ distribution: text() }),
+  query: v.object({ releases: v.optional(NamesText), format: v.optional(v.picklist(['json', 'ndjson'])) }),
+  reply: v.array(Exported),
+  upstream: false,
+})
+
+/** What the event `verdict` carries. */
+export const VerdictEvent = v.object({
+  build_id: v.number(),
+  name: v.string(),
+  version: v.string(),
+  distribution: v.string(),
+  release: TextOrNull,
+  architecture: v.string(),
+  status: BuildStatus,
+  reason: v.nullable(Reason),
+  before: v.nullable(BuildStatus),
+})
+export type VerdictEvent = Shape<typeof VerdictEvent>
+
+/** What the event `queue` carries: how many jobs became due, or were handed out, and for which backends. */
+export const QueueEvent = v.object({ change: v.picklist(['added', 'started', 'dropped', 'freed']), count: Count })
+export type QueueEvent = Shape<typeof QueueEvent>
+
+export const watchEvents = endpoint('GET', '/api/v1/events', {
+  doc: 'Verdicts and changes of the queue as they happen (server-sent events). Last-Event-ID, or after=ID, resumes.',
+  query: v.object({
+    after: v.optional(v.pipe(v.string(), v.regex(/^\d{1,15}$/), v.transform(Number))),
+    kinds: v.optional(NamesText),
+  }),
+  reply: eventStream,
+  upstream: false,
+})
+
+export const getOpenApi = endpoint('GET', '/api/v1/openapi.json', {
+  doc: 'This API, described (OpenAPI 3.1).',
+  reply: v.record(v.string(), v.unknown()),
+  upstream: false,
+})
+
+export const Health = v.object({ status: v.literal('ok'), version: v.string() })
+export const getHealth = endpoint('GET', '/api/v1/health', {
+  doc: 'Whether the server answers and its database can be read.',
+  reply: Health,
+  upstream: false,
+})

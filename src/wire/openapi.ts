@@ -1,0 +1,91 @@
+import { toJsonSchema } from '@valibot/to-json-schema'
+import type * as v from 'valibot'
+import { hasBody, isSpecial, type Endpoint } from './endpoint.ts'
+
+type Schema = Record<string, unknown>
+
+/** How callers prove who they are, by the words of the table. */
+const securities: Readonly<Record<Endpoint['caller'], readonly Schema[]>> = {
+  anyone: [],
+  admin: [{ cookie: [] }],
+  worker: [{ workerKey: [] }],
+  signup: [{ workerKey: [], signupSecret: [] }],
+  'worker or admin': [{ workerKey: [] }, { cookie: [] }],
+}
+
+/**
+ * The table of endpoints as an OpenAPI 3.1 document (spec.openapis.org/oas/v3.1.0).
+ * @param version of this program
+ */
+export function openApi(endpoints: readonly Endpoint[], version: string): Schema {
+  const paths: Record<string, Record<string, Schema>> = {}
+  for (const row of endpoints) {
+    const methods = (paths[row.path] ??= {})
+    methods[row.method.toLowerCase()] = operationOf(row)
+  }
+  const header = (name: string): Schema => ({ type: 'apiKey', in: 'header', name })
+  return {
+    openapi: '3.1.0',
+    info: { title: 'rebuilderd', version, license: { name: 'MIT', identifier: 'MIT' } },
+    paths,
+    components: {
+      securitySchemes: {
+        cookie: header('X-Auth-Cookie'),
+        workerKey: header('X-Worker-Key'),
+        signupSecret: header('X-Signup-Secret'),
+      },
+    },
+  }
+}
+
+function operationOf(row: Endpoint): Schema {
+  const parameters = [...parametersOf(row.params, 'path'), ...parametersOf(row.query, 'query')]
+  const body = hasBody(row) ? { requestBody: { required: true, content: json(schemaOf(row.body, 'input')) } } : {}
+  return { summary: row.doc, parameters, ...body, responses: responsesOf(row), security: securities[row.caller] }
+}
+
+function parametersOf(fields: Endpoint['params'], place: 'path' | 'query'): Schema[] {
+  const schema = schemaOf(fields, 'input')
+  const properties = (schema['properties'] ?? {}) as Record<string, Schema> // an object's schema has them so
+  const required = (schema['required'] ?? []) as string[]
+  return Object.entries(properties).map(([name, type]) => ({
+    name,
+    in: place,
+    required: place === 'path' || required.includes(name),
+    schema: type,
+  }))
+}
+
+function responsesOf({ reply, caller, path }: Endpoint): Schema {
+  const answer = isSpecial(reply)
+    ? reply.special === 'none'
+      ? { 204: { description: 'Done.' } }
+      : { 200: { description: 'The bytes.', content: { [reply.type]: {} } } }
+    : { 200: { description: 'The answer.', content: json(schemaOf(reply, 'output')) } }
+  const refused = caller === 'anyone' ? {} : { 403: { description: 'Not allowed.' } }
+  const missing = path.includes('{') ? { 404: { description: 'There is no such thing.' } } : {}
+  return { ...answer, 400: { description: 'The request cannot be understood; the body says why.' }, ...refused, ...missing }
+}
+
+function json(schema: Schema): Schema {
+  return { 'application/json': { schema } }
+}
+
+/** JSON Schema of a shape; what a shape says of itself (dates, bytes) goes before what can be read off it. */
+export function schemaOf(shape: v.GenericSchema, mode: 'input' | 'output'): Schema {
+  const { $schema: _, ...schema } = toJsonSchema(shape, {
+    errorMode: 'ignore',
+    typeMode: mode,
+    overrideSchema: ({ valibotSchema, jsonSchema }) => ownSchema(valibotSchema) ?? jsonSchema,
+  }) as Schema
+  return schema
+}
+
+function ownSchema(shape: unknown): Schema | undefined {
+  const pipe = typeof shape === 'object' && shape !== null && 'pipe' in shape ? (shape.pipe as readonly unknown[]) : []
+  for (const action of pipe) {
+    const metadata = typeof action === 'object' && action !== null && 'metadata' in action ? action.metadata : undefined
+    if (typeof metadata === 'object' && metadata !== null && 'jsonSchema' in metadata) return metadata.jsonSchema as Schema
+  }
+  return undefined
+}
