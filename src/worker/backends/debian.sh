@@ -252,12 +252,12 @@ sha256_of() { # FILE NAME
 }
 
 beside() { # NAME [SHA256]
-  local near base=${REBUILDERD_INPUT_URL-} name=${1//+/%2b}
+  local url=${REBUILDERD_INPUT_URL-} near name=${1//+/%2b}
   near=$(dirname "$input")/$1
-  if [ -f "$near" ] && [ -z "${2-}" -o "$(sha256sum < "$near" | cut -d' ' -f1)" = "${2-}" ]; then
+  if [ -f "$near" ] && { [ -z "${2-}" ] || [ "$(sha256sum < "$near")" = "$2  -" ]; }; then
     cp "$near" "$work/source/$1"
   else
-    [[ $base =~ ^(https?|file):/ ]] && fetch "${base%/*}/${name//\~/%7e}" "$work/source/$1" "${2-}"
+    [[ $url =~ ^(https?|file):/ ]] && fetch "${url%/*}/${name//\~/%7e}" "$work/source/$1" "${2-}"
   fi
 }
 

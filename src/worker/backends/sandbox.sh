@@ -75,8 +75,8 @@ see() {
 
 # Every mount at or below a folder, so that what is mounted inside it is read-only too.
 read_only() {
-  local id parent device source target options rest
-  while read -r id parent device source target options rest; do
+  local target options
+  while read -r _ _ _ _ target options _; do
     printf -v target %b "$target"
     [[ $target = "$1" || $target = "$1"/* ]] || continue
     [[ $options != ro* ]] || continue
@@ -171,8 +171,8 @@ inside() {
 
 # In a user namespace of one id nobody can become another user; a second namespace calls us so.
 is_mapped() {
-  local first outside count
-  while read -r first outside count; do
+  local first count
+  while read -r first _ count; do
     if [ "$1" -ge "$first" ] && [ "$1" -lt $((first + count)) ]; then return 0; fi
   done < /proc/self/uid_map
   return 1
