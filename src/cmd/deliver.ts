@@ -31,16 +31,14 @@ export async function deliver(
   for await (const report of reports) await send(report, options.force, client, context)
 }
 
-/** One array with one report on each line; it is closed even where a later report cannot be read. */
+/** One array with one report on each line; what was begun is closed even where a later report cannot be read. */
 async function printReports(reports: AsyncIterable<PackageReport>, context: Context): Promise<void> {
-  let isFirst = true
+  let printed = 0
   try {
-    for await (const report of reports) {
-      context.write(`${isFirst ? '[' : ','}\n${jsonLine(report)}`)
-      isFirst = false
-    }
+    for await (const report of reports) context.write(`${printed++ === 0 ? '[' : ','}\n${jsonLine(report)}`)
+    if (printed === 0) context.write('[]\n')
   } finally {
-    context.write(isFirst ? '[]\n' : '\n]\n')
+    if (printed > 0) context.write('\n]\n')
   }
 }
 
