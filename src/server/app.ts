@@ -53,6 +53,7 @@ import {
   sourcePackages,
   workers,
 } from './overview.ts'
+import { mountGates } from './gates.ts'
 import { mountLegacy } from './legacy.ts'
 import { pingJob, popJob } from './queue.ts'
 import { Refusal, found, notFound } from './refusal.ts'
@@ -60,6 +61,7 @@ import { takeReport } from './results.ts'
 import { errorReply, mounter, type Mount } from './route.ts'
 import { frameOf, revisionOf, type Service } from './service.ts'
 import { attestationOf, diffoscopeOf, logOf } from './store/builds.ts'
+import { happened } from './store/events.ts'
 import { touched } from './store/imports.ts'
 import { architectureNames, distributionNames, releaseNames } from './store/packages.ts'
 import { deleteJobs, queueMatching } from './store/queue.ts'
@@ -73,6 +75,11 @@ export function openApp(service: Service): Hono {
   const { log, db, secrets, now, largestBody } = service
   const door = openDoor(db, secrets, now)
   const addressOf = (c: Context): string => callerAddress(c, service.realIpHeader)
+  app.use(openToReaders)
+  app.use(async (c, next) => {
+    await next()
+    if (c.req.method !== 'GET' && c.res.ok) service.pulse.beat()
+  })
   const mount = mounter({ app, door, log, largestBody, addressOf })
   mountPackages(mount, service)
   mountBuilds(mount, service)
@@ -80,9 +87,26 @@ export function openApp(service: Service): Hono {
   mountWorkers(mount, service)
   mountMeta(mount, service)
   mountLegacy(app, mount, service)
+  mountGates(mount, service)
   app.notFound(() => errorReply(notFound(), log, ''))
   app.onError((error, c) => errorReply(error, log, `${c.req.method} ${c.req.path}`))
   return app
+}
+
+/** Anybody may read from any web page (fetch.spec.whatwg.org, CORS); secrets are never asked for by that way. */
+async function openToReaders(c: Context, next: () => Promise<void>): Promise<Response | undefined> {
+  if (c.req.method === 'OPTIONS') {
+    const allowed = 'GET, HEAD, OPTIONS'
+    const headers = {
+      allow: allowed,
+      'access-control-allow-origin': '*',
+      'access-control-allow-methods': allowed,
+    }
+    return new Response(null, { status: 204, headers: { ...headers, 'access-control-max-age': '86400' } })
+  }
+  await next()
+  if (c.req.method === 'GET' || c.req.method === 'HEAD') c.res.headers.set('access-control-allow-origin', '*')
+  return undefined
 }
 
 /** The address of whoever calls: the connection's, or what a proxy that the operator trusts says. */
@@ -171,7 +195,8 @@ function mountQueue(mount: Mount, service: Service): void {
     const due = wireTime(new Date(moment.getTime() - minute))
     return db.transaction(async (tx) => {
       const affected = await queueMatching(tx, body, body.priority ?? 0, { now: wireTime(moment), due })
-      await tx.all(touched(wireTime(moment), 'queue'))
+      const event = happened({ kind: 'queue', data: { change: 'added', count: affected } }, wireTime(moment))
+      await tx.batch([touched(wireTime(moment), 'queue'), event])
       return { affected }
     })
   })
@@ -179,7 +204,8 @@ function mountQueue(mount: Mount, service: Service): void {
     db.transaction(async (tx) => {
       const moment = wireTime(now())
       const dropped = await deleteJobs(tx, which, moment)
-      if (dropped > 0) await tx.all(touched(moment, 'queue', 'workers'))
+      const event = happened({ kind: 'queue', data: { change: 'dropped', count: dropped } }, moment)
+      if (dropped > 0) await tx.batch([touched(moment, 'queue', 'workers'), event])
       return dropped
     })
   mount(dropJobs, async ({ query }) => {

@@ -3,6 +3,7 @@ import { wireTime } from '../wire/schema.ts'
 import type { Schedule } from './queue.ts'
 import { Refusal } from './refusal.ts'
 import type { Database } from './store/database.ts'
+import { happened } from './store/events.ts'
 import {
   closeScope,
   friendsBuilds,
@@ -66,7 +67,9 @@ export async function importReport(
   await db.transaction(async (tx) => {
     await closeScope(tx, scope, listed.size, report.index, wireTime(options.now()))
     const changed = upserts.length + gone.length + queued > 0
-    if (changed) await tx.all(touched(wireTime(options.now()), 'packages', 'queue', 'builds'))
+    const now = wireTime(options.now())
+    if (changed) await tx.all(touched(now, 'packages', 'queue', 'builds'))
+    if (queued > 0) await tx.all(happened({ kind: 'queue', data: { change: 'added', count: queued } }, now))
   })
   return { listed: listed.size, written: upserts.length, retired: gone.length, queued }
 }

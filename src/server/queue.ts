@@ -3,7 +3,8 @@ import type { JobArtifact, JobAssignment, PopRequest, QueuedJob } from '../wire/
 import { isReason, type ReasonClass } from '../wire/reasons.ts'
 import { wireTime } from '../wire/schema.ts'
 import { touched } from './store/imports.ts'
-import type { Database } from './store/database.ts'
+import { sql, type Database } from './store/database.ts'
+import { happened } from './store/events.ts'
 import {
   extendLease,
   freeJobs,
@@ -104,7 +105,8 @@ export async function popJob(
       status: (job: JobRow) => `working hard on ${job.name} ${job.version}`,
     }
     const { job, artifacts } = await leaseJob(tx, next.id, lease)
-    await tx.all(touched(now, 'queue', 'workers'))
+    const event = happened({ kind: 'queue', data: { change: 'started', count: 1 } }, now)
+    await tx.batch([touched(now, 'queue', 'workers'), event])
     return { Rebuild: { job: queuedJob(job), artifacts: artifacts.map(jobArtifact), lease: token } }
   })
 }
@@ -135,14 +137,20 @@ export function pingJob(
   return db.transaction((tx) => extendLease(tx, jobId, workerId, { now: wireTime(moment), until }))
 }
 
-/** Takes jobs from workers that stopped answering and makes due what has waited long enough; how many were freed. */
-export async function freeDeadJobs(db: Database, moment: Date): Promise<number> {
+/** Takes jobs from workers that stopped answering and makes due what has waited long enough; how many of each. */
+export async function tendQueue(db: Database, moment: Date): Promise<{ freed: number; due: number }> {
   const now = wireTime(moment)
   return db.transaction(async (tx) => {
     const freed = await freeJobs(tx, now)
-    await tx.all(promoted(now))
-    if (freed.length > 0) await tx.all(touched(now, 'queue', 'workers'))
-    return freed.length
+    const due = await tx.all(sql`${promoted(now)} RETURNING id`)
+    const changes = { freed: freed.length, due: due.length }
+    if (changes.freed + changes.due === 0) return changes
+    const count = changes.freed + changes.due
+    await tx.batch([
+      touched(now, 'queue', 'workers'),
+      happened({ kind: 'queue', data: { change: changes.freed > 0 ? 'freed' : 'added', count } }, now),
+    ])
+    return changes
   })
 }
 

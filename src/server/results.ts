@@ -9,6 +9,7 @@ import { plainBytes } from '../compression.ts'
 import { Complaint, sentenceOf } from '../errors.ts'
 import type { Log } from '../log.ts'
 import type { RebuildReport } from '../wire/builds.ts'
+import type { VerdictEvent } from '../wire/gates.ts'
 import { classOf } from '../wire/reasons.ts'
 import { wireTime } from '../wire/schema.ts'
 import { verdictOf, type Judged, type Verdict } from './judge.ts'
@@ -24,6 +25,7 @@ import {
   keptBlob,
   leaseEnded,
   leaseOf,
+  namesOfInput,
   requeued,
   writeBuild,
   type GroupInput,
@@ -32,6 +34,7 @@ import {
   type NewBuild,
 } from './store/builds.ts'
 import type { Database, Transaction } from './store/database.ts'
+import { happened } from './store/events.ts'
 import { adopted, refreshed, touched } from './store/imports.ts'
 
 /** Largest attestation in bytes. */
@@ -159,7 +162,11 @@ async function store(tx: Transaction, results: Results, taken: Taken): Promise<v
   )
   const { build, artifacts } = await rowsOf(tx, taken, isLate ? (counters?.retries ?? 0) : after.retries, now)
   const inputs = await inputsOfGroup(tx, lease.group_id)
-  for (const input of inputs) await writeFor(tx, input, build, artifacts, isLate, now)
+  for (const input of inputs) {
+    const buildId = await writeFor(tx, input, build, artifacts, isLate, now)
+    if (buildId !== null)
+      await tx.all(happened({ kind: 'verdict', data: await verdictEvent(tx, input, buildId, verdict) }, now))
+  }
   await tx.batch(refreshed(inputs))
   await tx.batch(leaseEnded(lease, reporter.id, isLate ? 'late' : 'reported', now))
   if (!isLate) await requeue(tx, taken, after, now)
@@ -247,7 +254,7 @@ async function rowsOf(
   return { build, artifacts }
 }
 
-/** Writes the build for one friend, and makes it its latest result unless it came late or only tells of infrastructure. */
+/** Writes the build for one friend, and makes it its latest result unless it came late or only tells of infrastructure: then null. */
 async function writeFor(
   tx: Transaction,
   input: GroupInput,
@@ -255,14 +262,32 @@ async function writeFor(
   artifacts: readonly NewArtifact[],
   isLate: boolean,
   now: string,
-): Promise<void> {
+): Promise<number | null> {
   const isTrouble = build.status === 'FAIL' && classOf(build.reason ?? 'unexplained') === 'infrastructure'
   const hasVerdict = input.status === 'GOOD' || input.status === 'BAD'
   const isLatest = !isLate && !(isTrouble && hasVerdict)
   const id = await writeBuild(tx, input.id, { ...build, isLatest }, artifacts)
-  if (!isLatest) return
+  if (!isLatest) return null
   const failed = build.status === 'FAIL' ? [failedFiles(input.id, id, build.reason, now)] : []
   await tx.batch([...adopted(id, input.id), ...failed])
+  return id
+}
+
+async function verdictEvent(
+  tx: Transaction,
+  input: GroupInput,
+  buildId: number,
+  { status, reason }: Verdict,
+): Promise<VerdictEvent> {
+  const { release, ...names } = await namesOfInput(tx, input.id)
+  return {
+    build_id: buildId,
+    ...names,
+    release: release === '' ? null : release,
+    status,
+    reason,
+    before: input.status,
+  }
 }
 
 /** What is not GOOD is tried again; after trouble of infrastructure by another worker, if there is one. */

@@ -8,10 +8,12 @@ import type { Log } from '../log.ts'
 import { publicKeyToPem } from '../attestation.ts'
 import { wireTime } from '../wire/schema.ts'
 import { openApp } from './app.ts'
-import { freeDeadJobs, type Schedule } from './queue.ts'
+import { openPulse } from './events.ts'
+import { tendQueue, type Schedule } from './queue.ts'
 import type { Service } from './service.ts'
 import { openCookie, openSigningKey } from './secrets.ts'
 import { openBlobs } from './store/blobs.ts'
+import { forgottenEvents } from './store/events.ts'
 import { lockFolder } from './store/lock.ts'
 import { migrate } from './store/schema.ts'
 import { openSqlite } from './store/sqlite.ts'
@@ -55,6 +57,7 @@ export async function startServer(options: ServeOptions): Promise<RunningServer>
   const { settings, data, log, now = () => new Date() } = options
   openFolder(data)
   const lock = await lockFolder(data)
+  const stopping = new AbortController()
   const cleanUp: (() => Promise<void>)[] = [() => lock.release()]
   const undo = async (): Promise<void> => {
     for (const step of cleanUp.splice(0).reverse()) await step()
@@ -83,10 +86,12 @@ export async function startServer(options: ServeOptions): Promise<RunningServer>
       realIpHeader: settings['http.real_ip_header'],
       log,
       now,
+      pulse: openPulse(),
+      stopping: stopping.signal,
     }
     cleanUp.push(keepTime(service))
     const http = await listen(service, settings['http.bind_addr'], settings['http.base_path'])
-    cleanUp.push(() => drain(http))
+    cleanUp.push(() => drain(http, stopping))
     return {
       address: addressOf(http) + basePathOf(settings['http.base_path']),
       cookie,
@@ -127,14 +132,15 @@ export function scheduleOf(settings: ServerSettings): Schedule {
 }
 
 /** Frees jobs of workers that stopped answering, without waiting for anybody to ask; ends when its result is called. */
-function keepTime({ db, schedule, log, now }: Service): () => Promise<void> {
+function keepTime({ db, schedule, log, now, pulse }: Service): () => Promise<void> {
   let running: Promise<unknown> = Promise.resolve()
   const look = async (): Promise<void> => {
     const moment = now()
-    const freed = await freeDeadJobs(db, moment)
+    const { freed, due } = await tendQueue(db, moment)
+    if (freed + due > 0) pulse.beat()
     if (freed > 0) log.warning(`${freed} jobs taken back from workers that stopped answering`)
     const deadline = wireTime(new Date(moment.getTime() - schedule.leaseSeconds * 1000))
-    await db.transaction((tx) => tx.all(markOffline(deadline)))
+    await db.transaction((tx) => tx.batch([markOffline(deadline), forgottenEvents()]))
   }
   const timer = setInterval(() => {
     running = running
@@ -215,7 +221,8 @@ function addressOf(server: HttpServer): string {
 }
 
 /** Lets requests end, for a while. */
-async function drain(server: HttpServer): Promise<void> {
+async function drain(server: HttpServer, stopping: AbortController): Promise<void> {
+  stopping.abort() // ends streams of events
   const closed = new Promise((resolve) => server.close(resolve))
   server.closeIdleConnections()
   const timer = setTimeout(() => server.closeAllConnections(), drainTime)

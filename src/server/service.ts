@@ -2,6 +2,7 @@ import type { SigningKey } from '../attestation.ts'
 import { plainBytes } from '../compression.ts'
 import type { Log } from '../log.ts'
 import type { Secrets } from './callers.ts'
+import type { Pulse } from './events.ts'
 import type { Schedule } from './queue.ts'
 import { Refusal, found } from './refusal.ts'
 import type { Frame, Revision } from './route.ts'
@@ -23,6 +24,10 @@ export type Service = {
   realIpHeader: string | null
   log: Log
   now: () => Date
+  /** Wakes those who watch events. */
+  pulse: Pulse
+  /** Aborted when the server stops: endless replies end. */
+  stopping: AbortSignal
 }
 
 /** What ETag and Last-Modified of a reply are made from. */

@@ -81,7 +81,10 @@ export const VerdictEvent = v.object({
 export type VerdictEvent = Shape<typeof VerdictEvent>
 
 /** What the event `queue` carries: how many jobs became due, or were handed out, and for which backends. */
-export const QueueEvent = v.object({ change: v.picklist(['added', 'started', 'dropped', 'freed']), count: Count })
+export const QueueEvent = v.object({
+  change: v.picklist(['added', 'started', 'dropped', 'freed']),
+  count: Count,
+})
 export type QueueEvent = Shape<typeof QueueEvent>
 
 export const watchEvents = endpoint('GET', '/api/v1/events', {

@@ -40,8 +40,16 @@ export function openApi(endpoints: readonly Endpoint[], version: string): Schema
 
 function operationOf(row: Endpoint): Schema {
   const parameters = [...parametersOf(row.params, 'path'), ...parametersOf(row.query, 'query')]
-  const body = hasBody(row) ? { requestBody: { required: true, content: json(schemaOf(row.body, 'input')) } } : {}
-  return { summary: row.doc, parameters, ...body, responses: responsesOf(row), security: securities[row.caller] }
+  const body = hasBody(row)
+    ? { requestBody: { required: true, content: json(schemaOf(row.body, 'input')) } }
+    : {}
+  return {
+    summary: row.doc,
+    parameters,
+    ...body,
+    responses: responsesOf(row),
+    security: securities[row.caller],
+  }
 }
 
 function parametersOf(fields: Endpoint['params'], place: 'path' | 'query'): Schema[] {
@@ -64,7 +72,12 @@ function responsesOf({ reply, caller, path }: Endpoint): Schema {
     : { 200: { description: 'The answer.', content: json(schemaOf(reply, 'output')) } }
   const refused = caller === 'anyone' ? {} : { 403: { description: 'Not allowed.' } }
   const missing = path.includes('{') ? { 404: { description: 'There is no such thing.' } } : {}
-  return { ...answer, 400: { description: 'The request cannot be understood; the body says why.' }, ...refused, ...missing }
+  return {
+    ...answer,
+    400: { description: 'The request cannot be understood; the body says why.' },
+    ...refused,
+    ...missing,
+  }
 }
 
 function json(schema: Schema): Schema {
@@ -82,10 +95,13 @@ export function schemaOf(shape: v.GenericSchema, mode: 'input' | 'output'): Sche
 }
 
 function ownSchema(shape: unknown): Schema | undefined {
-  const pipe = typeof shape === 'object' && shape !== null && 'pipe' in shape ? (shape.pipe as readonly unknown[]) : []
+  const pipe =
+    typeof shape === 'object' && shape !== null && 'pipe' in shape ? (shape.pipe as readonly unknown[]) : []
   for (const action of pipe) {
-    const metadata = typeof action === 'object' && action !== null && 'metadata' in action ? action.metadata : undefined
-    if (typeof metadata === 'object' && metadata !== null && 'jsonSchema' in metadata) return metadata.jsonSchema as Schema
+    const metadata =
+      typeof action === 'object' && action !== null && 'metadata' in action ? action.metadata : undefined
+    if (typeof metadata === 'object' && metadata !== null && 'jsonSchema' in metadata)
+      return metadata.jsonSchema as Schema
   }
   return undefined
 }

@@ -1,3 +1,4 @@
+import type { BuildStatus } from '../../wire/common.ts'
 import type { Reason } from '../../wire/reasons.ts'
 import { first, sql, trusted, type Database, type Row, type Sql, type Transaction } from './database.ts'
 import type { Blob } from './blobs.ts'
@@ -255,12 +256,33 @@ function writtenArtifact(buildId: number, inputId: number, artifact: NewArtifact
      WHERE b.build_input_id = ${inputId} AND b.seen = 1 AND b.name = ${artifact.name} AND b.file = ${artifact.file} LIMIT 1`
 }
 
-export type GroupInput = Row & { id: number; source_package_id: number; seen: number; status: string | null }
+export type GroupInput = Row & {
+  id: number
+  source_package_id: number
+  seen: number
+  status: BuildStatus | null
+}
 
 export function inputsOfGroup(tx: Transaction, groupId: number): Promise<GroupInput[]> {
   return tx.all<GroupInput>(
     sql`SELECT id, source_package_id, seen, status FROM build_inputs WHERE group_id = ${groupId} ORDER BY id`,
   )
+}
+
+export type Names = Row & {
+  name: string
+  version: string
+  distribution: string
+  release: string
+  architecture: string
+}
+
+export async function namesOfInput(tx: Transaction, inputId: number): Promise<Names> {
+  const [row] = await tx.all<Names>(sql`
+    SELECT s.name, s.version, r.distribution, r.name AS release, c.architecture
+      FROM build_inputs i JOIN source_packages s ON s.id = i.source_package_id JOIN releases r ON r.id = s.release_id
+      JOIN scopes c ON c.id = i.scope_id WHERE i.id = ${inputId}`)
+  return row as Names // the caller has the input
 }
 
 /** A rebuild that could not be compared: its listed files have no verdict, and say why. */

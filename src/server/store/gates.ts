@@ -1,0 +1,69 @@
+import { sql, type Database, type Row } from './database.ts'
+
+export type FoundRow = Row & {
+  position: number
+  status: string | null
+  reason: string | null
+  release: string
+  sha256: string | null
+  size: number | null
+  build_id: number | null
+  artifact_id: number | null
+  attestation_id: number | null
+  decided_at: string | null
+  seen: number
+}
+
+type Wanted = { distribution: string; name: string; version: string; architecture: string }
+
+/** Binary packages that match, with the position of what they match. */
+export function lookedUp(db: Database, wanted: readonly Wanted[]): Promise<FoundRow[]> {
+  const asked = JSON.stringify(
+    wanted.map(({ distribution, name, version, architecture }) => [
+      distribution,
+      name,
+      version,
+      architecture,
+    ]),
+  )
+  return db.all<FoundRow>(sql`
+    SELECT w.key AS position, b.status, b.reason, r.name AS release, b.sha256, b.size, b.build_id, b.artifact_id, b.attestation_id,
+           b.decided_at, b.seen
+      FROM json_each(${asked}) w
+      CROSS JOIN binary_packages b ON b.name = json_extract(w.value, '$[1]')
+      JOIN releases r ON r.id = b.release_id
+     WHERE b.version = json_extract(w.value, '$[2]') AND b.architecture = json_extract(w.value, '$[3]')
+       AND r.distribution = json_extract(w.value, '$[0]')`)
+}
+
+export type ExportRow = Row & {
+  id: number
+  name: string
+  version: string
+  architecture: string
+  source_name: string
+  source_version: string
+  release: string
+  status: string | null
+  reason: string | null
+  sha256: string | null
+  build_id: number | null
+  artifact_id: number | null
+}
+
+/** Listed packages in the order of (name, id), after a row. */
+export function exportRows(
+  db: Database,
+  distribution: string,
+  releases: readonly string[] | null,
+  after: { name: string; id: number },
+  limit: number,
+): Promise<ExportRow[]> {
+  const wanted = releases === null ? sql`1` : sql`r.name IN ${releases}`
+  return db.all<ExportRow>(sql`
+    SELECT b.id, b.name, b.version, b.architecture, s.name AS source_name, s.version AS source_version, r.name AS release,
+           b.status, b.reason, b.sha256, b.build_id, b.artifact_id
+      FROM binary_packages b JOIN releases r ON r.id = b.release_id JOIN source_packages s ON s.id = b.source_package_id
+     WHERE (b.name, b.id) > (${after.name}, ${after.id}) AND b.seen = 1 AND r.distribution = ${distribution} AND ${wanted}
+     ORDER BY b.name, b.id LIMIT ${limit}`)
+}
