@@ -4,7 +4,12 @@ import type { Source } from './debian-packages.ts'
 import type { Profile } from './profile.ts'
 
 /** What a worker builds from: one address per source, version and architecture. */
-export type BuildInputOf = (group: { source: Source; version: string; architecture: string }) => string
+export type BuildInputOf = (group: {
+  name: string
+  source: Source
+  version: string
+  architecture: string
+}) => string
 
 /** Debian's collection of .buildinfo files, in the layout of a pool. */
 const usualTemplate =
@@ -17,8 +22,7 @@ const usualTemplate =
  */
 export function buildInputs(profile: Profile, mirror: string): BuildInputOf {
   if (profile.build_input === 'dsc') {
-    return ({ source }) =>
-      addressOf(mirror, `${source.directory}/${source.dsc}`, `the .dsc of ${source.name}`)
+    return ({ name, source }) => addressOf(mirror, `${source.directory}/${source.dsc}`, `the .dsc of ${name}`)
   }
   const template = profile.buildinfo_url ?? usualTemplate
   const known = ['prefix', 'source', 'version', 'architecture', 'directory', 'mirror']
@@ -29,10 +33,10 @@ export function buildInputs(profile: Profile, mirror: string): BuildInputOf {
       exitCode: 2,
     })
   }
-  return ({ source, version, architecture }) => {
+  return ({ name, source, version, architecture }) => {
     const values: Record<string, string> = {
-      prefix: poolPrefix(source.name),
-      source: source.name,
+      prefix: poolPrefix(name),
+      source: name,
       version: version.replace(/^\d+:/, ''),
       architecture,
       directory: source.directory,

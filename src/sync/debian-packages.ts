@@ -69,49 +69,66 @@ function sourceOfBinary(
   return { source, sourceVersion, rebuild }
 }
 
-/** A source package, as Sources lists it. */
+/** A source package, as Sources lists it; what was not asked for is empty. */
 export type Source = {
-  name: string
-  version: string
   maintainer: string | null
   uploaders: string
   /** Where its files are, below the archive's address. */
   directory: string
-  /** File name of its .dsc; null unless asked for. */
-  dsc: string | null
+  /** File name of its .dsc. */
+  dsc: string
 }
 
-export function sourceFields(wantsDsc: boolean): string[] {
-  return [
+/** What is needed of Sources beside name, version and maintainer; there are many, so the rest is not kept. */
+export type SourceNeeds = { uploaders: boolean; directory: boolean; dsc: boolean }
+
+/**
+ * Reads the stanzas of Sources into one map by `sourceKey`.
+ * @returns a function that adds one stanza, and throws a Complaint naming line and field where one is missing or malformed
+ */
+export function sourceReader(sources: Map<string, Source>, needs: SourceNeeds) {
+  const fields = [
     'Package',
     'Version',
     'Maintainer',
-    'Uploaders',
-    'Directory',
-    ...(wantsDsc ? ['Files', 'Checksums-Sha256'] : []),
+    ...(needs.uploaders ? ['Uploaders'] : []),
+    ...(needs.directory ? ['Directory'] : []),
+    ...(needs.dsc ? ['Files', 'Checksums-Sha256'] : []),
   ]
+  const maintainers = new Map<string, string>()
+  const add = (stanza: Stanza, origin: string): void => {
+    const name = requiredField(stanza, 'Package', patterns.name, origin)
+    const version = requiredField(stanza, 'Version', patterns.version, origin)
+    const { Maintainer: maintainer, Uploaders: uploaders = '', Directory: directory = '' } = stanza.fields
+    sources.set(copied(sourceKey(name, version)), {
+      maintainer: maintainer === undefined ? null : known(maintainers, maintainer.slice(0, 1024)),
+      uploaders: known(maintainers, uploaders),
+      directory: copied(directory),
+      dsc: needs.dsc ? dscOf(stanza, origin) : '',
+    })
+  }
+  return { fields, add }
 }
 
-/**
- * @throws Complaint naming line and field where one is missing or malformed
- */
-export function sourceOf(stanza: Stanza, origin: string, wantsDsc: boolean): Source {
-  const { Maintainer: maintainer, Uploaders: uploaders = '' } = stanza.fields
-  return {
-    name: requiredField(stanza, 'Package', patterns.name, origin),
-    version: requiredField(stanza, 'Version', patterns.version, origin),
-    maintainer: maintainer?.slice(0, 1024) ?? null,
-    uploaders,
-    directory: stanza.fields['Directory'] ?? '',
-    dsc: wantsDsc ? dscOf(stanza, origin) : null,
-  }
+/** The same text once only: thousands of packages share a maintainer. */
+function known(texts: Map<string, string>, text: string): string {
+  const before = texts.get(text)
+  if (before !== undefined) return before
+  const copy = copied(text)
+  texts.set(copy, copy)
+  return copy
+}
+
+/** As a slice, a text would keep its whole stanza in memory. */
+export function copied(text: string): string {
+  return text === '' ? '' : Buffer.from(text).toString()
 }
 
 function dscOf(stanza: Stanza, origin: string): string {
   const lists = `${stanza.fields['Checksums-Sha256'] ?? ''}\n${stanza.fields['Files'] ?? ''}`
   const name = /^\s*[0-9a-f]+\s+\d+\s+([^\s/]+\.dsc)\s*$/m.exec(lists)?.[1]
   if (name === undefined) throw badField(stanza, '.dsc under Files', undefined, origin)
-  return name
+  return copied(name)
 }
 
 /** `"Doe, Jane" <jane@example.org>, Team <team@example.org>` → one text each. */

@@ -7,11 +7,12 @@ import {
   binaryOf,
   binaryFields,
   peopleOf,
-  sourceFields,
-  sourceOf,
+  sourceReader,
+  copied,
   sourceKey,
   type Binary,
   type Source,
+  type SourceNeeds,
 } from './debian-packages.ts'
 import { readRelease, type Release } from './debian-release.ts'
 import { buildInputs, type BuildInputOf } from './debian-input.ts'
@@ -142,18 +143,25 @@ async function readSources(
   { profile, context }: Reading,
 ): Promise<Map<string, Source>> {
   const sources = new Map<string, Source>()
-  const wantsDsc = profile.build_input === 'dsc'
+  const reader = sourceReader(sources, needsOf(profile))
   for (const { path, index } of fetched) {
     const { origin, chunks } = present(index, path)
-    for await (const stanza of stanzas(chunks(context.signal), {
-      what: origin,
-      wanted: sourceFields(wantsDsc),
-    })) {
-      const source = sourceOf(stanza, origin, wantsDsc)
-      sources.set(sourceKey(source.name, source.version), source)
+    for await (const stanza of stanzas(chunks(context.signal), { what: origin, wanted: reader.fields })) {
+      reader.add(stanza, origin)
     }
   }
   return sources
+}
+
+function needsOf(profile: Profile): SourceNeeds {
+  const wantsDsc = profile.build_input === 'dsc'
+  const template = profile.buildinfo_url ?? ''
+  return {
+    uploaders:
+      profile.maintainers.length > 0 || profile.include.some(({ maintainer }) => maintainer !== undefined),
+    directory: wantsDsc || template.includes('{directory}'),
+    dsc: wantsDsc,
+  }
 }
 
 /** @throws what went wrong with its download */
@@ -238,7 +246,16 @@ function collector(
 
 function artifactOf(binary: Binary, component: string, url: string): ReportedArtifact {
   const { name, version, architecture, sha256, size } = binary
-  return { name, version, component, architecture, url, sha256, size }
+  const digest = sha256 === null ? null : copied(sha256)
+  return {
+    name: copied(name),
+    version: copied(version),
+    component,
+    architecture,
+    url: copied(url),
+    sha256: digest,
+    size,
+  }
 }
 
 /** Packages of `all` come from the index of each architecture, and are listed once. */
@@ -253,9 +270,15 @@ function addTo(
   const key = sourceKey(binary.source, version)
   const known = group.get(key)
   if (known === undefined) {
-    const url = inputOf({ source, version, architecture: binary.architecture })
-    const maintainer = source.maintainer ?? binary.maintainer
-    group.set(key, { name: binary.source, version, url, artifacts: [artifact], maintainer })
+    const url = copied(inputOf({ name: binary.source, source, version, architecture: binary.architecture }))
+    const maintainer = source.maintainer ?? (binary.maintainer === null ? null : copied(binary.maintainer))
+    group.set(copied(key), {
+      name: copied(binary.source),
+      version: copied(version),
+      url,
+      artifacts: [artifact],
+      maintainer,
+    })
     return
   }
   const twin = known.artifacts.find(({ url }) => url === artifact.url)
