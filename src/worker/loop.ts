@@ -162,7 +162,7 @@ async function checkRestart({ directory, stop, log }: Running): Promise<void> {
 
 /** Asks until there is work; null when told to stop. */
 async function nextJob(running: Running): Promise<Assignment | null> {
-  const { client, log, signal } = running
+  const { client, log, signal, drop } = running
   for (let failures = 0; !signal.aborted;) {
     try {
       const found = await client.call(popQueue, { body: wishOf(running), signal: drop }) // else a job could get lost

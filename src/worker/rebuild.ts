@@ -3,6 +3,7 @@ import { dirname, join } from 'node:path'
 import type { HashedFile, SigningKey } from '../attestation.ts'
 import { zstdFrame } from '../compression.ts'
 import { Complaint, sentenceOf } from '../errors.ts'
+import { printable } from '../log.ts'
 import type { Evidence, RebuildReport } from '../wire/builds.ts'
 import type { JobArtifact, QueuedJob } from '../wire/queue.ts'
 import { wireTime } from '../wire/schema.ts'
@@ -110,8 +111,17 @@ async function build(
   const described = { ...job, inputUrl: job.url, artifacts }
   const folder = await madeFolder(join(directory, 'build'))
   const bounds = { cache, timeoutSeconds, maxLogBytes, silent, isolation, signal }
-  const listening = onLog === undefined ? {} : { onLog }
+  const listening = { onLog: listener(onLog, silent) }
   return runBackend({ backend, input, directory: folder, job: described, ...bounds, ...listening })
+}
+
+/** Passes the log on, and to our own error output where the operator wants to see it. */
+function listener(onLog: RebuildOptions['onLog'], silent: boolean): (chunk: Uint8Array) => void {
+  const decoder = new TextDecoder()
+  return (chunk) => {
+    onLog?.(chunk)
+    if (!silent) process.stderr.write(printable(decoder.decode(chunk, { stream: true }), true))
+  }
 }
 
 type Built = {

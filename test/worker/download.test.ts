@@ -1,0 +1,297 @@
+import { test } from 'node:test'
+import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
+import { readFile, readdir, stat, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { reachOf } from '../../src/worker/addresses.ts'
+import { fetchCached } from '../../src/worker/cache.ts'
+import { download, fileNameOf, type DownloadOptions } from '../../src/worker/download.ts'
+import { aFolder, aServer, files } from '../help/files.ts'
+
+const options: DownloadOptions = {
+  limit: 10_000_000,
+  seconds: 20,
+  signal: new AbortController().signal,
+  tries: 3,
+  pauseMilliseconds: 5,
+}
+const content = Buffer.alloc(300_000, 'the original ')
+const sha256 = createHash('sha256').update(content).digest('hex')
+const unknown = { sha256: null, size: null }
+
+test('a file arrives whole, with its hash and size', async (t) => {
+  const base = await aServer(t, files({ '/pool/a.deb': content }))
+  const path = join(await aFolder(t), 'a.deb')
+
+  const got = await download({ url: `${base}/pool/a.deb`, sha256, size: content.length }, path, options)
+
+  assert.deepEqual(got, { sha256, size: content.length })
+  assert.deepEqual(await readFile(path), content)
+  assert.equal((await stat(path)).mode & 0o777, 0o600)
+})
+
+for (const [what, wanted, reason] of [
+  ['another hash than the index says', { sha256: 'ab'.repeat(32), size: null }, 'input_mismatch'],
+  ['fewer bytes than the index says', { sha256, size: content.length + 1 }, 'input_mismatch'],
+  ['more bytes than the index says', { sha256, size: content.length - 1 }, 'input_mismatch'],
+] as const) {
+  test(`a file with ${what} → ${reason}`, async (t) => {
+    const base = await aServer(t, files({ '/a.deb': content }))
+    const path = join(await aFolder(t), 'a.deb')
+
+    await assert.rejects(
+      download({ url: `${base}/a.deb`, ...wanted }, path, options).catch((error: Error) => {
+        throw error.cause
+      }),
+      { name: 'Failure', reason },
+    )
+  })
+}
+
+/** The failure inside "downloading …: …". */
+async function failureOf(work: Promise<unknown>): Promise<unknown> {
+  try {
+    await work
+    return 'nothing'
+  } catch (error) {
+    return (error as { cause?: { reason?: string } }).cause?.reason
+  }
+}
+
+test('a file that is larger than we take is refused, even when the server does not tell its size', async (t) => {
+  const base = await aServer(t, (_, response) => {
+    const more = (): unknown => response.destroyed || response.write(content, () => void setImmediate(more))
+    more()
+  })
+  const path = join(await aFolder(t), 'a')
+
+  const reason = await failureOf(
+    download({ url: `${base}/a`, ...unknown }, path, { ...options, limit: 1_000_000 }),
+  )
+
+  assert.equal(reason, 'too_large')
+  assert.ok((await stat(path)).size <= 1_000_000)
+})
+
+test('a file that is not there is not asked for again', async (t) => {
+  let asked = 0
+  const base = await aServer(t, (_, response) => {
+    asked += 1
+    response.writeHead(404).end()
+  })
+
+  const reason = await failureOf(
+    download({ url: `${base}/a`, ...unknown }, join(await aFolder(t), 'a'), options),
+  )
+
+  assert.equal(reason, 'input_unavailable')
+  assert.equal(asked, 1)
+})
+
+test('a server that is busy is asked again, but not for ever', async (t) => {
+  let asked = 0
+  const base = await aServer(t, (_, response) => {
+    asked += 1
+    response.writeHead(503).end()
+  })
+
+  const reason = await failureOf(
+    download({ url: `${base}/a`, ...unknown }, join(await aFolder(t), 'a'), options),
+  )
+
+  assert.equal(reason, 'input_unavailable')
+  assert.equal(asked, 3)
+})
+
+test('a broken connection is resumed where it broke', async (t) => {
+  const ranges: (string | undefined)[] = []
+  const base = await aServer(t, (request, response) => {
+    ranges.push(request.headers.range)
+    if (ranges.length === 1) {
+      response.writeHead(200, { 'content-length': content.length, etag: '"1"' })
+      response.write(content.subarray(0, 100_000), () => setTimeout(() => response.destroy(), 20))
+      return
+    }
+    assert.equal(request.headers['if-range'], '"1"')
+    const from = Number(/bytes=(\d+)-/.exec(request.headers.range ?? '')?.[1])
+    const range = `bytes ${from}-${content.length - 1}/${content.length}`
+    response.writeHead(206, { 'content-range': range, 'content-length': content.length - from })
+    response.end(content.subarray(from))
+  })
+  const path = join(await aFolder(t), 'a')
+
+  const got = await download({ url: `${base}/a`, ...unknown }, path, options)
+
+  assert.equal(got.sha256, sha256)
+  assert.deepEqual(await readFile(path), content)
+  assert.match(ranges[1] ?? '', /^bytes=[1-9]\d*-$/)
+})
+
+test('a file that changed between two tries is fetched anew', async (t) => {
+  let asked = 0
+  const base = await aServer(t, (_, response) => {
+    asked += 1
+    response.writeHead(200, { 'content-length': content.length, etag: `"${asked}"` })
+    if (asked > 1) response.end(content)
+    else response.write(Buffer.alloc(5000, 'old'), () => setTimeout(() => response.destroy(), 20))
+  })
+  const path = join(await aFolder(t), 'a')
+
+  assert.equal((await download({ url: `${base}/a`, ...unknown }, path, options)).sha256, sha256)
+  assert.deepEqual(await readFile(path), content)
+})
+
+test('a download that takes too long ends', async (t) => {
+  const base = await aServer(t, (_, response) => {
+    response.writeHead(200)
+    response.write('x')
+  })
+  const path = join(await aFolder(t), 'a')
+
+  const reason = await failureOf(
+    download({ url: `${base}/a`, ...unknown }, path, { ...options, seconds: 0.2 }),
+  )
+
+  assert.equal(reason, 'input_unavailable')
+})
+
+test('a download ends when it is told to', async (t) => {
+  const stop = new AbortController()
+  const base = await aServer(t, (_, response) => {
+    response.writeHead(200)
+    response.write('x')
+    setTimeout(() => stop.abort(), 20)
+  })
+  const path = join(await aFolder(t), 'a')
+
+  await assert.rejects(download({ url: `${base}/a`, ...unknown }, path, { ...options, signal: stop.signal }))
+  assert.ok(stop.signal.aborted)
+})
+
+test('redirects are followed, but not round and round', async (t) => {
+  const base = await aServer(t, (request, response) => {
+    if (request.url === '/end') response.end(content)
+    else response.writeHead(302, { location: request.url === '/start' ? '/end' : '/round' }).end()
+  })
+  const folder = await aFolder(t)
+
+  assert.equal(
+    (await download({ url: `${base}/start`, ...unknown }, join(folder, 'a'), options)).sha256,
+    sha256,
+  )
+  assert.equal(
+    await failureOf(download({ url: `${base}/round`, ...unknown }, join(folder, 'b'), options)),
+    'input_unavailable',
+  )
+})
+
+test('a redirect to what is no web address is refused', async (t) => {
+  const base = await aServer(t, (_, response) => {
+    response.writeHead(302, { location: 'file:///etc/passwd' }).end()
+  })
+
+  const reason = await failureOf(
+    download({ url: `${base}/a`, ...unknown }, join(await aFolder(t), 'a'), options),
+  )
+
+  assert.equal(reason, 'input_unavailable')
+})
+
+for (const [address, expected] of [
+  ['8.8.8.8', 'public'],
+  ['2001:4860::1', 'public'],
+  ['127.0.0.1', 'private'],
+  ['10.1.2.3', 'private'],
+  ['172.31.0.1', 'private'],
+  ['172.32.0.1', 'public'],
+  ['169.254.169.254', 'private'],
+  ['100.64.0.1', 'private'],
+  ['0.0.0.0', 'private'],
+  ['255.255.255.255', 'private'],
+  ['::1', 'private'],
+  ['fd00::1', 'private'],
+  ['fe80::1', 'private'],
+  ['::ffff:192.168.0.1', 'private'],
+] as const) {
+  test(`${address} is ${expected}`, () => {
+    assert.equal(reachOf(address), expected)
+  })
+}
+
+for (const [address, expected] of [
+  ['http://mirror.example/pool/h/hello_1.0-1_amd64.deb', 'hello_1.0-1_amd64.deb'],
+  ['http://mirror.example/g%2b%2b_1%3a2.deb?x=y#z', 'g%2b%2b_1%3a2.deb'],
+  ['http://mirror.example/a/../libstdc++6.deb', 'libstdc++6.deb'],
+] as const) {
+  test(`the file of ${address} is ${expected}`, () => {
+    assert.equal(fileNameOf(address), expected)
+  })
+}
+
+for (const address of [
+  'http://mirror.example/',
+  'http://mirror.example/pool/%2e%2e',
+  'file:///etc/passwd',
+  'nonsense',
+]) {
+  test(`${address} names no file to download`, () => {
+    assert.throws(() => fileNameOf(address), { name: 'Failure' })
+  })
+}
+
+test('a file whose hash is known is downloaded once', async (t) => {
+  let asked = 0
+  const base = await aServer(t, (_, response) => {
+    asked += 1
+    response.end(content)
+  })
+  const folder = await aFolder(t)
+  const cache = { directory: join(folder, 'cache'), limit: 10_000_000 }
+  const wanted = { url: `${base}/a`, sha256, size: null }
+
+  await fetchCached(wanted, join(folder, 'first'), cache, options)
+  await fetchCached(wanted, join(folder, 'second'), cache, options)
+
+  assert.equal(asked, 1)
+  assert.deepEqual(await readFile(join(folder, 'second')), content)
+})
+
+test('a kept file that was damaged is fetched anew', async (t) => {
+  const base = await aServer(t, files({ '/a': content }))
+  const folder = await aFolder(t)
+  const cache = { directory: join(folder, 'cache'), limit: 10_000_000 }
+  const wanted = { url: `${base}/a`, sha256, size: null }
+  await fetchCached(wanted, join(folder, 'first'), cache, options)
+  await writeFile(join(cache.directory, sha256), 'damaged')
+
+  await fetchCached(wanted, join(folder, 'second'), cache, options)
+
+  assert.deepEqual(await readFile(join(folder, 'second')), content)
+})
+
+test('what was not used for longest leaves the cache first', async (t) => {
+  const sizes = { '/a': 400, '/b': 401, '/c': 402 } as const
+  const base = await aServer(
+    t,
+    files(Object.fromEntries(Object.entries(sizes).map(([path, size]) => [path, Buffer.alloc(size)]))),
+  )
+  const folder = await aFolder(t)
+  const cache = { directory: join(folder, 'cache'), limit: 1000 }
+  const hashOf = (size: number): string => createHash('sha256').update(Buffer.alloc(size)).digest('hex')
+  const take = async (path: keyof typeof sizes, to: string): Promise<void> => {
+    await fetchCached(
+      { url: base + path, sha256: hashOf(sizes[path]), size: null },
+      join(folder, to),
+      cache,
+      options,
+    )
+    await new Promise((resolve) => setTimeout(resolve, 15))
+  }
+
+  await take('/a', '1')
+  await take('/b', '2')
+  await take('/a', '3')
+  await take('/c', '4')
+
+  assert.deepEqual((await readdir(cache.directory)).sort(), [hashOf(400), hashOf(402)].sort())
+})
