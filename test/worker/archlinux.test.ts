@@ -1,0 +1,133 @@
+import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
+import { chmod, mkdir, readFile, readdir, rename, writeFile } from 'node:fs/promises'
+import { basename, join } from 'node:path'
+import { test, type TestContext } from 'node:test'
+import { promisify } from 'node:util'
+import { builtInBackend, runBackend, type BackendResult } from '../../src/worker/backend.ts'
+import { aFolder, lacksPrograms, sandbox, serveFolder } from '../help/debs.ts'
+import { clean, leftovers } from '../help/machine.ts'
+
+const run = promisify(execFile)
+const skip = lacksPrograms('makepkg', 'bsdtar', 'curl', 'zstd', 'unshare')
+const settings = `. /etc/makepkg.conf
+PKGEXT='.pkg.tar.zst'
+COMPRESSZST=(zstd -c -T0 --ultra -20 -)
+BUILDENV=(!distcc !color !ccache check !sign)
+OPTIONS=(strip docs !libtool !staticlibs emptydirs zipman purge !debug)
+`
+
+/** Builds a package and its source tarball as a repository would: the path of the package. */
+async function anArchPackage(folder: string, name: string, make: string): Promise<string> {
+  const tree = join(folder, 'tree')
+  await mkdir(tree, { recursive: true })
+  const recipe = `pkgname=${name}
+pkgver=1.0
+pkgrel=1
+pkgdesc='tiny'
+arch=(any)
+source=(greeting)
+sha256sums=(SKIP)
+build() { ${make}; }
+package() { install -Dm644 made "$pkgdir/usr/share/$pkgname/made"; install -m644 greeting "$pkgdir/usr/share/$pkgname/"; }
+`
+  await writeFile(join(tree, 'PKGBUILD'), recipe)
+  await writeFile(join(tree, 'greeting'), 'hello\n')
+  await writeFile(join(folder, 'makepkg.conf'), settings)
+  for (const path of [folder, tree]) await chmod(path, 0o777)
+  const kind = process.getuid?.() === 0 ? 'none' : 'single'
+  const inside = [sandbox, '--user-namespace', kind, '--bind', tree, '/build/tiny', '--user', '1234']
+  const conf = [
+    '--read',
+    join(folder, 'makepkg.conf'),
+    '/tmp/makepkg.conf',
+    '--directory',
+    '/build/tiny',
+    '--',
+  ]
+  const clean = [
+    'env',
+    '-i',
+    'PATH=/usr/bin:/bin',
+    'LC_ALL=C.UTF-8',
+    'TZ=UTC',
+    'SOURCE_DATE_EPOCH=1700000000',
+  ]
+  const makepkg =
+    'umask 022; makepkg -d --nocheck --config /tmp/makepkg.conf "$@"; makepkg --allsource -d --config /tmp/makepkg.conf'
+  const packager = 'PACKAGER=Tiny <tiny@mirror.example>'
+  await run('/bin/bash', [...inside, ...conf, ...clean, packager, 'HOME=/nonexistent', 'sh', '-ec', makepkg])
+  for (const file of await readdir(tree)) {
+    if (/\.(pkg\.tar\.zst|src\.tar\.gz)$/.test(file)) await rename(join(tree, file), join(folder, file))
+  }
+  return join(folder, `${name}-1.0-1-any.pkg.tar.zst`)
+}
+
+async function rebuild(t: TestContext, input: string, directory: string): Promise<BackendResult> {
+  await mkdir(directory, { mode: 0o700 })
+  return runBackend({
+    backend: builtInBackend('archlinux'),
+    input,
+    directory,
+    job: {
+      name: 'tiny',
+      version: '1.0-1',
+      distribution: 'archlinux',
+      release: null,
+      architecture: 'any',
+      inputUrl: `${await serveFolder(t, join(input, '..'))}/${basename(input)}`,
+      artifacts: [basename(input)],
+    },
+    cache: join(directory, '../cache'),
+    timeoutSeconds: 60,
+    maxLogBytes: null,
+    silent: true,
+    isolation: 'auto',
+    signal: AbortSignal.timeout(60_000),
+  })
+}
+
+for (const [name, make, equal] of [
+  ['steady', 'date -u -d "@$SOURCE_DATE_EPOCH" > made', true],
+  ['dice', 'od -An -N8 -tx8 /dev/urandom > made', false],
+] as const) {
+  test(
+    `an Arch package named ${name} comes out ${equal ? 'bit by bit' : 'different'}`,
+    { skip },
+    async (t) => {
+      const folder = await aFolder(t)
+      const original = await anArchPackage(folder, name, make)
+
+      const result = await rebuild(t, original, join(folder, 'job'))
+
+      assert.equal(result.exitCode, 0, Buffer.from(result.log).toString())
+      const rebuilt = await readFile(join(result.outdir, basename(original)))
+      assert.equal(rebuilt.equals(await readFile(original)), equal)
+      assert.equal(result.told?.presentToolchain, true)
+      assert.deepEqual(leftovers(join(folder, 'job')), clean)
+    },
+  )
+}
+
+test('a PKGBUILD that is not the recorded one is refused', { skip }, async (t) => {
+  const folder = await aFolder(t)
+  const original = await anArchPackage(folder, 'swapped', 'echo one > made')
+  await anArchPackage(join(folder, 'other'), 'swapped', 'echo two > made')
+  await rename(join(folder, 'other/swapped-1.0-1.src.tar.gz'), join(folder, 'swapped-1.0-1.src.tar.gz'))
+
+  const result = await rebuild(t, original, join(folder, 'job'))
+
+  assert.equal(result.exitCode, 4)
+  assert.equal(result.told?.reason, 'source_unavailable')
+})
+
+test('a file that is no package is bad input', { skip }, async (t) => {
+  const folder = await aFolder(t)
+  const input = join(folder, 'tiny-1.0-1-any.pkg.tar.zst')
+  await writeFile(input, 'no package\n')
+
+  const result = await rebuild(t, input, join(folder, 'job'))
+
+  assert.equal(result.exitCode, 2)
+  assert.equal(result.told?.reason, 'input_invalid')
+})
