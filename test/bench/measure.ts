@@ -1,0 +1,268 @@
+import { zstdCompressSync } from 'node:zlib'
+import type { PackageReport } from '../../src/wire/packages.ts'
+import { reportOf, trixie, withOneChanged } from './data.ts'
+import { drive, quantile, totalOf } from './drive.ts'
+import type { Outcome, WorkersJob } from './load.ts'
+import { signupSecret, type ServerProcess } from './process.ts'
+
+/** One line of the table. `most` and `least` are the targets, where there are some. */
+export type Row = {
+  group: string
+  what: string
+  value: number
+  unit: string
+  most?: number
+  least?: number
+  note?: string
+}
+
+export type Add = (row: Row) => void
+/** The server asked: one of ours, whose process we can look at, or any address. */
+export type Target = { address: string; process: ServerProcess | null; data: string }
+export type Scale = { seconds: number; connections: readonly number[]; workers: readonly number[] }
+
+export const fullScale: Scale = { seconds: 4, connections: [1, 8, 64], workers: [1, 8, 64, 300] }
+export const quickScale: Scale = { seconds: 1, connections: [8], workers: [8] }
+
+/** What is asked of every server. */
+export const readPaths = {
+  'list page of 100': '/api/v1/packages/binary?limit=100',
+  'list page of 100 by name': '/api/v1/packages/binary?limit=100&sort=name',
+  'page of one release and status':
+    '/api/v1/packages/binary?limit=100&distribution=debian&release=trixie&status=BAD',
+  'by name': '/api/v1/packages/binary?name=NAME',
+  search: '/api/v1/packages/binary?limit=100&search=PART&search_type=starts_with',
+  'search inside names': '/api/v1/packages/binary?limit=100&search=PART&search_type=contains',
+  'source page of 100': '/api/v1/packages/source?limit=100',
+  'builds page of 100': '/api/v1/builds?limit=100&direction=Descending&sort=id',
+  'queue page of 100': '/api/v1/queue?limit=100',
+  dashboard: '/api/v1/dashboard',
+  'v0 dashboard': '/api/v0/dashboard',
+} as const
+export const wholeList = '/api/v0/pkgs/list?distro=debian'
+
+/** A name that the data has, put into the paths. */
+async function filledPaths(base: string): Promise<[string, string][]> {
+  const reply = await fetch(`${base}/api/v1/packages/binary?limit=50`)
+  const { records } = (await reply.json()) as { records: { name: string }[] } // the contract's own shape
+  const name = records.at(-1)?.name ?? 'none'
+  return Object.entries(readPaths).map(([what, path]) => [
+    what,
+    path.replace('NAME', encodeURIComponent(name)).replace('PART', encodeURIComponent(name.slice(0, 5))),
+  ])
+}
+
+/** Requests a second and times of every read, and the server's CPU for each. */
+export async function measureReads(target: Target, group: string, scale: Scale, add: Add): Promise<void> {
+  for (const [what, path] of await filledPaths(target.address)) {
+    for (const connections of scale.connections) {
+      await measureRead(target, { group, what, path, connections, scale, add })
+    }
+  }
+  for (const connections of scale.connections) {
+    const what = 'v0 whole list, zstd'
+    await measureRead(target, {
+      group,
+      what,
+      path: wholeList,
+      connections,
+      scale,
+      add,
+      headers: { 'accept-encoding': 'zstd' },
+    })
+  }
+  const what = '304 of a list page'
+  const path = readPaths['list page of 100']
+  await measureRead(target, { group, what, path, connections: 8, scale, add, isConditional: true })
+}
+
+type Read = {
+  group: string
+  what: string
+  path: string
+  connections: number
+  scale: Scale
+  add: Add
+  headers?: Record<string, string>
+  isConditional?: boolean
+}
+
+async function measureRead({ address, process }: Target, read: Read): Promise<void> {
+  const { group, path, connections, scale, add, headers = {}, isConditional = false } = read
+  const load = { kind: 'reads', base: address, paths: [path], headers, connections, isConditional } as const
+  await drive({ ...load, seconds: 1, most: 3 * connections }) // once warm
+  const before = process?.cpu() ?? 0
+  const outcome = await drive({ ...load, seconds: scale.seconds, most: 20_000 })
+  const cpu = ((process?.cpu() ?? 0) - before) * 1000
+  const what = `${read.what}, ${connections} conn.`
+  const isList = read.what === 'list page of 100' && connections === 8 && process !== null
+  add({
+    group,
+    what,
+    value: outcome.count / outcome.seconds,
+    unit: 'req/s',
+    ...limitOfRead(read),
+    note: noteOf(outcome),
+  })
+  add({ group, what, value: p99(outcome, 'read'), unit: 'ms p99' })
+  if (process !== null) {
+    add({ group, what, value: cpu / outcome.count, unit: 'ms CPU/req', ...(isList ? { most: 1 } : {}) })
+  }
+}
+
+function limitOfRead({ what, connections }: Read): { least?: number } {
+  return what.startsWith('v0 whole list') && connections === 8 ? { least: 100 } : {}
+}
+
+function noteOf({ count, bytes, errors }: Outcome): string {
+  const wrong = totalOf(errors)
+  return `${Math.round(bytes / Math.max(1, count))} bytes${wrong === 0 ? '' : `; ERRORS ${JSON.stringify(errors)}`}`
+}
+
+function p99(outcome: Outcome, what: string): number {
+  return quantile(outcome.times[what] ?? [], 0.99)
+}
+
+/** Imports: fresh, unchanged, one package changed; and reads while another release is imported. */
+export async function measureImports(target: Target, isQuick: boolean, add: Add): Promise<void> {
+  const shape = isQuick ? { ...trixie, sources: 1790, binaries: 3513 } : trixie
+  const report = reportOf(shape)
+  const group = `import of ${shape.binaries} binaries`
+  const timed = async (what: string, given: PackageReport, most?: number): Promise<void> => {
+    const value = await importing(target, given)
+    add({ group, what, value, unit: 's', ...(most === undefined ? {} : { most }) })
+  }
+  await timed('first', report, 3)
+  await timed('unchanged', report, 1)
+  await timed('one package changed', withOneChanged(report))
+
+  const other = reportOf({ ...shape, seed: 99, release: 'sid' })
+  const paths = (await filledPaths(target.address)).map(([, path]) => path)
+  const reading = drive({
+    kind: 'reads',
+    base: target.address,
+    paths,
+    headers: {},
+    connections: 4,
+    seconds: isQuick ? 2 : 8,
+    most: 50_000,
+    isConditional: false,
+  })
+  await new Promise((resolve) => setTimeout(resolve, 500))
+  add({
+    group,
+    what: 'first, of another release, with 4 readers',
+    value: await importing(target, other),
+    unit: 's',
+  })
+  const outcome = await reading
+  add({
+    group,
+    what: 'reads meanwhile',
+    value: p99(outcome, 'read'),
+    unit: 'ms p99',
+    most: 100,
+    note: noteOf(outcome),
+  })
+  add({
+    group,
+    what: 'reads meanwhile',
+    value: Math.max(...(outcome.times['read'] ?? [])),
+    unit: 'ms at most',
+  })
+}
+
+/** Seconds that a package report takes, as a client sends it. */
+async function importing({ address, process }: Target, report: PackageReport): Promise<number> {
+  const body = zstdCompressSync(JSON.stringify(report))
+  const headers = {
+    'content-type': 'application/json',
+    'content-encoding': 'zstd',
+    'x-auth-cookie': process?.cookie ?? '',
+  }
+  const start = performance.now()
+  const reply = await fetch(`${address}/api/v1/packages`, { method: 'POST', headers, body })
+  if (!reply.ok) throw new Error(`import: ${reply.status} ${await reply.text()}`)
+  return (performance.now() - start) / 1000
+}
+
+/** Cycles of pop, ping and report, for several numbers of workers. */
+export async function measureWorkers(target: Target, group: string, scale: Scale, add: Add): Promise<void> {
+  for (const workers of scale.workers) {
+    const before = target.process?.cpu() ?? 0
+    const job = { ...cycles(target, workers), seconds: scale.seconds }
+    const outcome = await drive(job)
+    const what = `pop→ping→report, ${workers} workers`
+    const reports = (outcome.times['report'] ?? []).length
+    const isAimed = workers === 64
+    add({
+      group,
+      what,
+      value: reports / outcome.seconds,
+      unit: 'cycles/s',
+      ...(isAimed ? { least: 300 } : {}),
+    })
+    add({
+      group,
+      what,
+      value: totalOf(outcome.errors),
+      unit: 'errors',
+      most: 0,
+      note: JSON.stringify(outcome.errors),
+    })
+    for (const step of ['pop', 'ping', 'report'])
+      add({ group, what: `${what}: ${step}`, value: p99(outcome, step), unit: 'ms p99' })
+    if (target.process !== null) {
+      add({ group, what, value: ((target.process.cpu() - before) * 1000) / reports, unit: 'ms CPU/cycle' })
+    }
+  }
+}
+
+function cycles({ address }: Target, workers: number): WorkersJob {
+  const base = { kind: 'workers', base: address, secret: signupSecret } as const
+  return {
+    ...base,
+    workers,
+    seconds: 4,
+    most: 50_000,
+    logBytes: 20_000,
+    seed: workers,
+    pause: 0,
+    popsOnly: false,
+  }
+}
+
+/** Reads while workers work. */
+export async function measureBoth(target: Target, group: string, scale: Scale, add: Add): Promise<void> {
+  const paths = (await filledPaths(target.address)).map(([, path]) => path)
+  const [work, reads] = await Promise.all([
+    drive({ ...cycles(target, 64), seconds: scale.seconds }),
+    drive({
+      kind: 'reads',
+      base: target.address,
+      paths,
+      headers: {},
+      connections: 8,
+      seconds: scale.seconds,
+      most: 50_000,
+      isConditional: false,
+    }),
+  ])
+  const what = '64 workers and 8 readers at once'
+  add({ group, what, value: (work.times['report'] ?? []).length / work.seconds, unit: 'cycles/s' })
+  add({ group, what, value: reads.count / reads.seconds, unit: 'reads/s', note: noteOf(reads) })
+  add({ group, what, value: p99(reads, 'read'), unit: 'ms p99 of reads' })
+  add({ group, what, value: totalOf(work.errors) + totalOf(reads.errors), unit: 'errors', most: 0 })
+}
+
+/** Pops of 300 workers that come evenly, 100 in a second: far more than 300 workers ever ask for. */
+export async function measurePops(target: Target, group: string, scale: Scale, add: Add): Promise<void> {
+  const job = { ...cycles(target, 300), popsOnly: true, seconds: 2 * scale.seconds }
+  const calm = await drive({ ...job, pause: 3000, seconds: Math.max(4, 2 * scale.seconds) })
+  const what = 'pop, 300 workers, about 100 a second'
+  add({ group, what, value: p99(calm, 'pop'), unit: 'ms p99', most: 10, note: JSON.stringify(calm.errors) })
+  add({ group, what, value: quantile(calm.times['pop'] ?? [], 0.5), unit: 'ms p50' })
+  const storm = await drive(job)
+  add({ group, what: 'pop, 300 workers, all at once', value: storm.count / storm.seconds, unit: 'pops/s' })
+  add({ group, what: 'pop, 300 workers, all at once', value: p99(storm, 'pop'), unit: 'ms p99' })
+}
