@@ -4,7 +4,6 @@ import {
   getArtifact,
   getAttestation,
   getBuild,
-  getBuildLog,
   getDiffoscope,
   listArtifacts,
   listBuilds,
@@ -60,7 +59,8 @@ import { Refusal, found, notFound } from './refusal.ts'
 import { takeReport } from './results.ts'
 import { errorReply, mounter, type Mount } from './route.ts'
 import { frameOf, revisionOf, type Service } from './service.ts'
-import { attestationOf, diffoscopeOf, logOf } from './store/builds.ts'
+import { mountWatching } from './watching.ts'
+import { attestationOf, diffoscopeOf } from './store/builds.ts'
 import { happened } from './store/events.ts'
 import { touched } from './store/imports.ts'
 import { architectureNames, distributionNames, releaseNames } from './store/packages.ts'
@@ -88,6 +88,7 @@ export function openApp(service: Service): Hono {
   mountMeta(mount, service)
   mountLegacy(app, mount, service)
   mountGates(mount, service)
+  mountWatching(mount, service)
   app.notFound(() => errorReply(notFound(), log, ''))
   app.onError((error, c) => errorReply(error, log, `${c.req.method} ${c.req.path}`))
   return app
@@ -162,7 +163,6 @@ function mountBuilds(mount: Mount, service: Service): void {
     async ({ params }) => found(await findArtifact(db, params.id, params.artifact_id)),
     builds,
   )
-  mount(getBuildLog, async ({ params }) => frameOf(service, await logOf(db, params.id)))
   mount(getDiffoscope, async ({ params }) =>
     frameOf(service, await diffoscopeOf(db, params.id, params.artifact_id)),
   )

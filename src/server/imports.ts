@@ -56,14 +56,15 @@ export async function importReport(
   const listed = mergedPackages(report)
   if (!options.force) refuseShrunken(listed.size, last?.listed ?? 0, options.shrinkLimitPercent)
 
-  const start = wireTime(options.now())
+  const moment = options.now()
+  const start = wireTime(moment)
   const scope = await db.transaction((tx) =>
     openScope(tx, report.distribution, release, report.architecture, start),
   )
   const { upserts, gone } = await planOf(db, scope, listed)
-  for (const packages of slicesOf(upserts)) await writeSlice(db, scope, report, packages, options)
+  for (const packages of slicesOf(upserts)) await writeSlice(db, scope, report, packages, moment, options)
   for (const inputs of slicesOf(gone)) await db.transaction((tx) => retire(tx, inputs, start))
-  const queued = await queueScope(db, scope, options)
+  const queued = await queueScope(db, scope, start, options)
   await db.transaction(async (tx) => {
     await closeScope(tx, scope, listed.size, report.index, wireTime(options.now()))
     const changed = upserts.length + gone.length + queued > 0
@@ -184,9 +185,9 @@ async function writeSlice(
   scope: Scope,
   report: PackageReport,
   packages: readonly Upsert[],
+  moment: Date,
   options: ImportOptions,
 ): Promise<void> {
-  const moment = options.now()
   const delay = options.schedule.initialDelaySeconds
   const firstDue = delay === 0 ? null : wireTime(new Date(moment.getTime() + delay * 1000))
   await db.transaction(async (tx) => {
@@ -201,13 +202,14 @@ async function writeSlice(
   })
 }
 
-async function queueScope(db: Database, scope: Scope, options: ImportOptions): Promise<number> {
+/** Queues all that the scope needs at the import's own moment, so that the initial delay is what it says. */
+async function queueScope(db: Database, scope: Scope, now: string, options: ImportOptions): Promise<number> {
   let total = 0
   for (let after: number | null = 0; after !== null;) {
     const from: number = after
     const { last, queued } = await db.transaction((tx) =>
       queueNeeds(tx, scope, from, {
-        now: wireTime(options.now()),
+        now,
         maxRetries: options.schedule.maxRetries,
         limit: 500,
       }),

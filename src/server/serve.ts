@@ -11,6 +11,7 @@ import { openApp } from './app.ts'
 import { openPulse } from './events.ts'
 import { tendQueue, type Schedule } from './queue.ts'
 import type { Service } from './service.ts'
+import { openLiveLogs } from './livelog.ts'
 import { openCookie, openSigningKey } from './secrets.ts'
 import { openBlobs } from './store/blobs.ts'
 import { forgottenEvents } from './store/events.ts'
@@ -46,6 +47,8 @@ export type RunningServer = {
 
 /** Milliseconds between looks for jobs whose worker stopped answering. */
 const tick = 5000
+/** Milliseconds that the log of a job is kept after its last piece; the report has brought it long before. */
+const keptLive = 2 * 24 * 3_600_000
 /** Milliseconds that requests under way may take when the server stops. */
 const drainTime = 20_000
 
@@ -73,6 +76,7 @@ export async function startServer(options: ServeOptions): Promise<RunningServer>
     const service: Service = {
       db,
       blobs: openBlobs(join(data, 'blobs')),
+      liveLogs: openLiveLogs(join(data, 'live')),
       schedule: scheduleOf(settings),
       secrets: {
         cookie,
@@ -132,7 +136,7 @@ export function scheduleOf(settings: ServerSettings): Schedule {
 }
 
 /** Frees jobs of workers that stopped answering, without waiting for anybody to ask; ends when its result is called. */
-function keepTime({ db, schedule, log, now, pulse }: Service): () => Promise<void> {
+function keepTime({ db, schedule, log, now, pulse, liveLogs }: Service): () => Promise<void> {
   let running: Promise<unknown> = Promise.resolve()
   const look = async (): Promise<void> => {
     const moment = now()
@@ -141,6 +145,7 @@ function keepTime({ db, schedule, log, now, pulse }: Service): () => Promise<voi
     if (freed > 0) log.warning(`${freed} jobs taken back from workers that stopped answering`)
     const deadline = wireTime(new Date(moment.getTime() - schedule.leaseSeconds * 1000))
     await db.transaction((tx) => tx.batch([markOffline(deadline), forgottenEvents()]))
+    await liveLogs.forget(Date.now() - keptLive)
   }
   const timer = setInterval(() => {
     running = running

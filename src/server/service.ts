@@ -3,6 +3,7 @@ import { plainBytes } from '../compression.ts'
 import type { Log } from '../log.ts'
 import type { Secrets } from './callers.ts'
 import type { Pulse } from './events.ts'
+import type { LiveLogs } from './livelog.ts'
 import type { Schedule } from './queue.ts'
 import { Refusal, found } from './refusal.ts'
 import type { Frame, Revision } from './route.ts'
@@ -14,6 +15,7 @@ import { generationsOf } from './store/packages.ts'
 export type Service = {
   db: Database
   blobs: Blobs
+  liveLogs: LiveLogs
   schedule: Schedule
   secrets: Secrets
   signingKey: SigningKey

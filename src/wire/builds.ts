@@ -12,6 +12,7 @@ import {
 } from './common.ts'
 import { endpoint, jsonBytes, megabytes, textBytes } from './endpoint.ts'
 import { Sha256 } from './packages.ts'
+import { logQuery } from './queue.ts'
 import { Reason } from './reasons.ts'
 import { Bytes, Count, DateTime, Id, Int32, orNull, text, type Shape } from './schema.ts'
 
@@ -122,8 +123,9 @@ export const getBuild = endpoint('GET', '/api/v1/builds/{id}', {
 })
 
 export const getBuildLog = endpoint('GET', '/api/v1/builds/{id}/log', {
-  doc: 'The log of a rebuild.',
+  doc: 'The log of a rebuild; with follow=1 as server-sent events, as that of a running job.',
   params: IdPath,
+  query: v.object(logQuery),
   reply: textBytes,
 })
 

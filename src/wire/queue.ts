@@ -8,7 +8,7 @@ import {
   pageQuery,
   sourceIdentityQuery,
 } from './common.ts'
-import { endpoint, megabytes } from './endpoint.ts'
+import { endpoint, megabytes, textBytes } from './endpoint.ts'
 import { Sha256 } from './packages.ts'
 import { Reason } from './reasons.ts'
 import { Count, DateTime, Id, Int32, orNull, text, type Shape } from './schema.ts'
@@ -122,6 +122,20 @@ export const pingJob = endpoint('POST', '/api/v1/queue/{id}/ping', {
   doc: 'The worker still works on this job. 404: it is no longer its job, and it should stop.',
   caller: 'worker',
   params: IdPath,
+})
+
+/** Where to go on reading a log that grows, in bytes. */
+export const logQuery = {
+  offset: v.optional(v.pipe(v.string(), v.regex(/^\d{1,15}$/), v.transform(Number))),
+  follow: v.optional(v.picklist(['0', '1'])),
+}
+
+export const watchLog = endpoint('GET', '/api/v1/queue/{id}/log', {
+  doc: 'The log of a running job so far; with follow=1 as server-sent events while it grows.',
+  params: IdPath,
+  query: v.object(logQuery),
+  reply: textBytes,
+  upstream: false,
 })
 
 export const appendLog = endpoint('POST', '/api/v1/queue/{id}/log', {

@@ -253,3 +253,25 @@ export async function countJobs(
   )
   return row ?? { running: 0, available: 0, pending: 0 }
 }
+
+/** The lease of a running job, if this worker has it. */
+export async function heldLease(db: Database, jobId: number, workerId: number): Promise<number | null> {
+  const row = await first(
+    db.all<{ lease_id: number }>(
+      sql`SELECT lease_id FROM jobs WHERE id = ${jobId} AND worker_id = ${workerId} AND state = 'running'`,
+    ),
+  )
+  return row?.lease_id ?? null
+}
+
+/** The newest lease of a job, running or over, and the build it became. */
+export async function newestLease(
+  db: Database,
+  jobId: number,
+): Promise<{ id: number; outcome: string | null; build_id: number | null } | null> {
+  return first(
+    db.all<{ id: number; outcome: string | null; build_id: number | null }>(sql`
+      SELECT l.id, l.outcome, (SELECT min(h.id) FROM builds h WHERE h.lease_id = l.id) AS build_id
+        FROM leases l WHERE l.job_id = ${jobId} ORDER BY l.id DESC LIMIT 1`),
+  )
+}
