@@ -40,7 +40,7 @@ const everything = {
   reason: null,
 }
 
-describe('what a job looks like', () => {
+describe('what a job looks like', { concurrency: 4 }, () => {
   test('a package that is imported gets one job: priority 1, due at once, not running', async (t) => {
     const { call } = await startServer(t)
 
@@ -77,7 +77,7 @@ describe('what a job looks like', () => {
   })
 })
 
-describe('friends: the same input in several releases', () => {
+describe('friends: the same input in several releases', { concurrency: 4 }, () => {
   test('the same input for a second release is two sources, two binaries and one job', async (t) => {
     const { call } = await startServer(t)
 
@@ -152,8 +152,14 @@ describe('friends: the same input in several releases', () => {
     await call(submitBuild, { body: aResult(job, { status: 'BAD', artifacts: results }) })
 
     assert.deepEqual(job.artifacts.map(({ name }) => name).sort(), ['hello', 'hello-dbgsym'])
-    const verdicts = (await binariesOf(call)).map(({ release, name, status }) => `${release} ${name} ${status}`)
-    assert.deepEqual(verdicts.sort(), ['sid hello GOOD', 'sid-debug hello GOOD', 'sid-debug hello-dbgsym BAD'])
+    const verdicts = (await binariesOf(call)).map(
+      ({ release, name, status }) => `${release} ${name} ${status}`,
+    )
+    assert.deepEqual(verdicts.sort(), [
+      'sid hello GOOD',
+      'sid-debug hello GOOD',
+      'sid-debug hello-dbgsym BAD',
+    ])
   })
 
   test('a friend that lists a file nobody has rebuilt yet gets a job for it', async (t) => {
@@ -173,7 +179,7 @@ describe('friends: the same input in several releases', () => {
   })
 })
 
-describe('after a report', () => {
+describe('after a report', { concurrency: 4 }, () => {
   test('GOOD leaves no job, and no import makes one again', async (t) => {
     const { call } = await startServer(t)
     await importPackages(call, [aPackage()])
@@ -312,7 +318,7 @@ describe('after a report', () => {
   })
 })
 
-describe('giving up', () => {
+describe('giving up', { concurrency: 4 }, () => {
   const settings = { 'schedule.max_retries': 1 }
 
   test('with max_retries 1 one BAD empties the queue, and imports keep it empty', async (t) => {
@@ -357,7 +363,7 @@ describe('giving up', () => {
   })
 })
 
-describe('taking jobs', () => {
+describe('taking jobs', { concurrency: 4 }, () => {
   test('a foreign backend or architecture gets Nothing; the native architecture does not count', async (t) => {
     const { call } = await startServer(t)
     await importPackages(call, [aPackage()])
@@ -476,7 +482,7 @@ describe('taking jobs', () => {
   })
 })
 
-describe('pings and workers that stop answering', () => {
+describe('pings and workers that stop answering', { concurrency: 4 }, () => {
   test('a ping for a job that does not exist, that waits, or that is another worker’s is 404', async (t) => {
     const { call, worker } = await startServer(t)
     const other = await worker('key-2')
@@ -590,7 +596,7 @@ async function freed(job: () => Promise<{ started_at: string | null }>): Promise
   return false
 }
 
-describe('reports', () => {
+describe('reports', { concurrency: 4 }, () => {
   test('the same report again is taken again and changes nothing', async (t) => {
     const { call } = await startServer(t)
     await importPackages(call, [aPackage()])
@@ -691,7 +697,7 @@ describe('reports', () => {
   })
 })
 
-describe('dropping jobs', () => {
+describe('dropping jobs', { concurrency: 4 }, () => {
   test('a dropped job that runs: pings 404, its report is kept as history', async (t) => {
     const { call } = await startServer(t)
     await importPackages(call, [aPackage()])
@@ -720,7 +726,7 @@ describe('dropping jobs', () => {
   })
 
   for (const [filter, left] of [
-    [{ name: 'one' }, ['one', 'two']],
+    [{ name: 'one' }, ['two']],
     [{ name: 'one', release: 'sid' }, ['one', 'two']],
     [{ release: 'trixie' }, ['one', 'two']],
     [{ distribution: 'archlinux' }, ['one', 'one', 'two']],
@@ -736,9 +742,7 @@ describe('dropping jobs', () => {
 
       await call(dropJobs, { query: filter })
 
-      const names = (await jobsOf(call)).map(({ name }) => name).sort()
-      const expected = JSON.stringify(filter) === '{"name":"one"}' ? ['two'] : left
-      assert.deepEqual(names, expected)
+      assert.deepEqual((await jobsOf(call)).map(({ name }) => name).sort(), left)
     })
   }
 
@@ -750,7 +754,7 @@ describe('dropping jobs', () => {
   })
 })
 
-describe('manual requests', () => {
+describe('manual requests', { concurrency: 4 }, () => {
   test('a request after BAD makes it due now with priority 0', async (t) => {
     const { call } = await startServer(t)
     await importPackages(call, [aPackage()])
