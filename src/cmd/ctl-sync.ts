@@ -5,7 +5,7 @@ import { folderOf, serverOptions } from './credentials.ts'
 import { deliver } from './deliver.ts'
 import { openProgressLine, shownBytes } from './progress.ts'
 import { readReports } from './reports-in.ts'
-import { Complaint, didYouMean } from '../errors.ts'
+import { Complaint, didYouMean, during } from '../errors.ts'
 import type { Profile } from '../sync/profile.ts'
 
 /** What to do with package reports. */
@@ -135,11 +135,17 @@ async function* reports(
     log: progress.log,
     signal,
     cache,
-    progress: ({ what, done, total }) => progress.show(`${what} ${howFar(done, total)}`),
+    progress: ({ what, done, total }) => progress.show(`${howFar(done, total)} of ${what}`),
   })
-  for await (const report of found) {
-    progress.clear()
-    yield report
+  try {
+    for await (const report of found) {
+      progress.clear()
+      yield report
+    }
+  } catch (error) {
+    await during(`reading the archive ${profile.source}`, () => {
+      throw error
+    })
   }
 }
 

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
-import { writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { createHash } from 'node:crypto'
+import { mkdir, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import { test, type TestContext } from 'node:test'
 import { gzipSync, zstdCompressSync } from 'node:zlib'
 import { readReports } from '../../src/cmd/reports-in.ts'
@@ -199,4 +200,72 @@ test('a pattern that is none, and a distribution that nobody knows, are wrong us
 
   assert.match(pattern.stderr, /the command line: `pkgs\S*` is not a valid pattern/)
   assert.equal(pattern.code, 2)
+})
+
+/** A folder like an archive of Debian that nobody signed, with one package. */
+async function makeArchive(folder: string): Promise<void> {
+  const hash = 'a'.repeat(64)
+  const files = {
+    'main/source/Sources': `Package: midge\nVersion: 1.10\nDirectory: pool/m\nMaintainer: A <a@b.example>\nChecksums-Sha256:\n ${hash} 10 midge_1.10.dsc\n\n`,
+    'main/binary-amd64/Packages': `Package: midge\nVersion: 1.10\nArchitecture: amd64\nMaintainer: A <a@b.example>\nFilename: pool/m/midge_1.10_amd64.deb\nSize: 10\nSHA256: ${hash}\n\n`,
+  }
+  const lines = ['Suite: lab', 'Codename: lab', 'Architectures: amd64', 'Components: main']
+  lines.push(`Date: ${new Date().toUTCString().replace('GMT', 'UTC')}`, 'SHA256:')
+  for (const [name, content] of Object.entries(files)) {
+    await mkdir(dirname(join(folder, 'dists/lab', name)), { recursive: true })
+    await writeFile(join(folder, 'dists/lab', name), content)
+    lines.push(` ${createHash('sha256').update(content).digest('hex')} ${content.length} ${name}`)
+  }
+  await writeFile(join(folder, 'dists/lab/Release'), `${lines.join('\n')}\n`)
+}
+
+test('what sync --print-json prints without a server or a cookie, sync-stdin takes', async (t) => {
+  const home = await tempFolder(t)
+  await makeArchive(home)
+  const source = [
+    'ctl',
+    'pkgs',
+    'sync',
+    'debian',
+    home,
+    '--component',
+    'main',
+    '--release',
+    'lab',
+    '--arch',
+    'amd64',
+  ]
+
+  const printed = await runProgram([...source, '--allow-unsigned', '--print-json'], { home })
+  const { posts } = await sync(t, ['sync-stdin'], { input: printed.stdout })
+
+  assert.equal(printed.code, 0, printed.stderr)
+  const [report, ...others] = JSON.parse(printed.stdout) as Report[]
+  assert.deepEqual([others, report?.packages.map(({ name }) => name)], [[], ['midge']])
+  assert.deepEqual(
+    posts.map(({ body }) => body),
+    [report],
+  )
+})
+
+test('an archive that cannot be read is told, and nothing is printed that looks like a result', async (t) => {
+  const home = await tempFolder(t)
+  const source = [
+    'ctl',
+    'pkgs',
+    'sync',
+    'debian',
+    join(home, 'none'),
+    '--component',
+    'main',
+    '--release',
+    'lab',
+    '--arch',
+    'amd64',
+  ]
+
+  const { code, stdout, stderr } = await runProgram([...source, '--print-json'], { home })
+
+  assert.deepEqual([code, stdout], [1, ''])
+  assert.match(stderr, /reading the archive \/.*\/none: /)
 })
