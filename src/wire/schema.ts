@@ -76,9 +76,10 @@ function isByteArray(given: unknown): given is number[] {
 
 /** JSON text of a body; byte fields become arrays of numbers. */
 export function encodeJson(body: unknown): string {
-  return JSON.stringify(body, (_, value: unknown) =>
-    value instanceof Uint8Array ? Array.from(value) : value,
-  )
+  return JSON.stringify(body, function (this: Readonly<Record<string, unknown>>, name, value: unknown) {
+    const own = this[name] // a Buffer has already turned itself into something else in `value`
+    return own instanceof Uint8Array ? Array.from(own) : value
+  })
 }
 
 /**
