@@ -1,0 +1,291 @@
+import { test } from 'node:test'
+import assert from 'node:assert/strict'
+import { access, readdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { plainBytes } from '../../src/compression.ts'
+import { patience, runWorker } from '../../src/worker/loop.ts'
+import { aFolder, aServer, files } from '../help/files.ts'
+import { aJob, rebuildSettings, workerOptions } from '../help/jobs.ts'
+import { anUpstream } from '../help/upstream.ts'
+
+const mirror = { '/hello.buildinfo': 'Source: hello\n', '/hello.deb': 'good bytes' }
+const good = 'printf "good bytes" > "$REBUILDERD_OUTDIR/hello.deb"'
+const bytesOf = (given: unknown): Uint8Array => Uint8Array.from(given as number[])
+
+test('a worker registers, takes a job and reports it as upstream expects', async (t) => {
+  const upstream = await anUpstream(t)
+  upstream.hand(aJob(await aServer(t, files(mirror))))
+  const stop = new AbortController()
+  const options = await workerOptions(t, upstream.base, await rebuildSettings(t, `echo hello; ${good}`), {
+    signal: stop.signal,
+  })
+
+  const working = runWorker(options)
+  await upstream.until('/builds')
+  stop.abort()
+
+  assert.equal(await working, 'stopped')
+  const [registration, pop] = upstream.seen
+  assert.equal(registration?.path, '/api/v1/workers')
+  assert.deepEqual(registration.body, { name: 'w1' })
+  assert.equal(registration.headers['x-worker-key'], options.workerKey)
+  assert.equal(registration.headers['x-signup-secret'], 'let me in')
+  assert.deepEqual(pop?.body, {
+    supported_backends: ['test'],
+    architecture: 'x86_64',
+    supported_architectures: ['amd64', 'all'],
+  })
+  const [report] = upstream.reports
+  assert.equal(report?.queue_id, 1)
+  assert.equal(report.status, 'GOOD')
+  assert.equal(report.artifacts[0]?.name, 'hello')
+  assert.match(report.built_at, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?$/)
+  assert.equal(Buffer.from(await plainBytes(bytesOf(report.build_log), 1000)).toString(), 'hello\n')
+  assert.ok(upstream.seen.every(({ headers }) => headers['x-auth-cookie'] === undefined))
+  assert.deepEqual(await readdir(join(options.directory, 'jobs')), [])
+})
+
+test('a job is pinged while it is worked on', async (t) => {
+  const upstream = await anUpstream(t)
+  upstream.hand(aJob(await aServer(t, files(mirror))))
+  const settings = await rebuildSettings(t, `sleep 0.5; ${good}`)
+
+  void runWorker(await workerOptions(t, upstream.base, settings, { pingMilliseconds: 100 }))
+  await upstream.until('/builds')
+
+  const pings = upstream.seen.filter(({ path }) => path === '/api/v1/queue/1/ping').length
+  assert.ok(pings >= 2, `${pings} pings`)
+})
+
+test('a ping that fails does not disturb the build', async (t) => {
+  const upstream = await anUpstream(t, ({ path }) => (path.endsWith('/ping') ? 503 : undefined))
+  upstream.hand(aJob(await aServer(t, files(mirror))))
+  const settings = await rebuildSettings(t, `sleep 0.3; ${good}`)
+
+  void runWorker(await workerOptions(t, upstream.base, settings, { pingMilliseconds: 50 }))
+  await upstream.until('/builds')
+
+  assert.equal(upstream.reports[0]?.status, 'GOOD')
+})
+
+test('a job that the server took away is stopped and not reported; the next one is taken', async (t) => {
+  const upstream = await anUpstream(t, ({ path }) => (path.endsWith('/queue/1/ping') ? 404 : undefined))
+  const base = await aServer(t, files(mirror))
+  upstream.hand(aJob(base))
+  upstream.hand(aJob(base))
+  const flag = join(await aFolder(t), 'second')
+  const settings = await rebuildSettings(
+    t,
+    `if [ ! -e ${flag} ]; then touch ${flag}; exec sleep 60; fi; ${good}`,
+  )
+
+  void runWorker(await workerOptions(t, upstream.base, settings, { pingMilliseconds: 200 }))
+  await upstream.until('/builds')
+
+  assert.deepEqual(
+    upstream.reports.map(({ queue_id }) => queue_id),
+    [2],
+  )
+})
+
+test('a result outlives a server that is away and a restart of the worker', async (t) => {
+  let isAway = true
+  const upstream = await anUpstream(t, ({ path }) => (isAway && path.endsWith('/builds') ? 503 : undefined))
+  upstream.hand(aJob(await aServer(t, files(mirror))))
+  const settings = await rebuildSettings(t, good)
+  const directory = await aFolder(t)
+  const stop = new AbortController()
+
+  const first = runWorker(await workerOptions(t, upstream.base, settings, { directory, signal: stop.signal }))
+  await upstream.until('/builds')
+  stop.abort()
+  await first
+  isAway = false
+  void runWorker(await workerOptions(t, upstream.base, settings, { directory }))
+  await upstream.until('/builds', 2)
+
+  assert.equal(upstream.reports[0]?.status, 'GOOD')
+})
+
+test('told to stop, a worker finishes what it has and takes no more', async (t) => {
+  const upstream = await anUpstream(t)
+  const base = await aServer(t, files(mirror))
+  upstream.hand(aJob(base))
+  upstream.hand(aJob(base))
+  const stop = new AbortController()
+  const settings = await rebuildSettings(t, `sleep 0.4; ${good}`)
+  const options = await workerOptions(t, upstream.base, settings, {
+    signal: stop.signal,
+    drop: new AbortController().signal,
+  })
+
+  const working = runWorker(options)
+  await upstream.until('/pop')
+  setTimeout(() => stop.abort(), 100)
+  await working
+
+  assert.equal(upstream.reports.length, 1)
+  assert.equal(upstream.reports[0]?.status, 'GOOD')
+})
+
+test('told a second time, a worker drops its job and hands it back to a server that knows leases', async (t) => {
+  const upstream = await anUpstream(t)
+  upstream.hand(aJob(await aServer(t, files(mirror))), 'lease-1')
+  const drop = new AbortController()
+  const settings = await rebuildSettings(t, 'exec sleep 60')
+  const options = await workerOptions(t, upstream.base, settings, { signal: drop.signal, drop: drop.signal })
+
+  const working = runWorker(options)
+  await upstream.until('/pop')
+  setTimeout(() => drop.abort(), 300)
+  await working
+
+  assert.deepEqual(
+    upstream.reports.map(({ status, reason, lease }) => [status, reason, lease]),
+    [['FAIL', 'worker_lost', 'lease-1']],
+  )
+})
+
+test("a dropped job of upstream's server is not reported as a failure of the package", async (t) => {
+  const upstream = await anUpstream(t)
+  upstream.hand(aJob(await aServer(t, files(mirror))))
+  const drop = new AbortController()
+  const settings = await rebuildSettings(t, 'exec sleep 60')
+
+  const working = runWorker(
+    await workerOptions(t, upstream.base, settings, { signal: drop.signal, drop: drop.signal }),
+  )
+  await upstream.until('/pop')
+  setTimeout(() => drop.abort(), 300)
+  await working
+
+  assert.deepEqual(upstream.reports, [])
+})
+
+test('two jobs run at once when asked for', async (t) => {
+  const upstream = await anUpstream(t)
+  const base = await aServer(t, files(mirror))
+  for (let i = 0; i < 2; i++) upstream.hand(aJob(base))
+  const meeting = await aFolder(t)
+  const script = `touch ${meeting}/$$; for i in $(seq 50); do [ "$(ls ${meeting} | wc -l)" = 2 ] && break; sleep 0.1; done
+[ "$(ls ${meeting} | wc -l)" = 2 ] && ${good}`
+
+  void runWorker(await workerOptions(t, upstream.base, await rebuildSettings(t, script), { jobs: 2 }))
+  await upstream.until('/builds', 2)
+
+  assert.deepEqual(
+    upstream.reports.map(({ status }) => status),
+    ['GOOD', 'GOOD'],
+  )
+})
+
+test('the flag file makes a worker end, and is gone then', async (t) => {
+  const upstream = await anUpstream(t)
+  const options = await workerOptions(t, upstream.base, await rebuildSettings(t, good))
+  await writeFile(join(options.directory, 'rebuilderd.restart'), '')
+
+  assert.equal(await runWorker(options), 'restart')
+  await assert.rejects(access(join(options.directory, 'rebuilderd.restart')))
+})
+
+test('a worker that is not let in says so and ends', async (t) => {
+  const upstream = await anUpstream(t, () => 403)
+  const options = await workerOptions(t, upstream.base, await rebuildSettings(t, good))
+
+  await assert.rejects(runWorker(options), { name: 'ServerSaid', status: 403 })
+  assert.equal(upstream.seen.length, 3)
+})
+
+test('a server that is not there yet is waited for', async (t) => {
+  let isReady = false
+  const upstream = await anUpstream(t, () => (isReady ? undefined : 503))
+  void runWorker(await workerOptions(t, upstream.base, await rebuildSettings(t, good)))
+
+  await upstream.until('/workers')
+  isReady = true
+
+  await upstream.until('/pop')
+})
+
+test('a worker that the server forgot registers again', async (t) => {
+  let isForgotten = true
+  const upstream = await anUpstream(t, ({ path }) => {
+    if (path.endsWith('/pop') && isForgotten) return 403
+    return undefined
+  })
+  void runWorker(await workerOptions(t, upstream.base, await rebuildSettings(t, good)))
+
+  await upstream.until('/workers', 2)
+  isForgotten = false
+
+  await upstream.until('/pop', 2)
+})
+
+test('what a killed worker left behind is removed at the next start', async (t) => {
+  const upstream = await anUpstream(t)
+  const options = await workerOptions(t, upstream.base, await rebuildSettings(t, good))
+  const { mkdir } = await import('node:fs/promises')
+  await mkdir(join(options.directory, 'jobs', 'old', 'build'), { recursive: true })
+
+  void runWorker(options)
+  await upstream.until('/pop')
+
+  assert.deepEqual(await readdir(join(options.directory, 'jobs')), [])
+})
+
+test('the log is sent while it grows, only to servers that know leases', async (t) => {
+  const upstream = await anUpstream(t)
+  const base = await aServer(t, files(mirror))
+  upstream.hand(aJob(base), 'lease-1')
+  upstream.hand(aJob(base))
+  const settings = await rebuildSettings(t, `echo one; sleep 1.4; echo two; sleep 1.2; ${good}`)
+
+  void runWorker(await workerOptions(t, upstream.base, settings))
+  await upstream.until('/builds', 2)
+
+  const pieces = upstream.seen.filter(({ path }) => path.includes('/log'))
+  assert.deepEqual(
+    pieces.map(({ path, body }) => [path, body]),
+    [
+      ['/api/v1/queue/1/log?offset=0', 'one\n'],
+      ['/api/v1/queue/1/log?offset=4', 'two\n'],
+    ],
+  )
+  assert.equal(pieces[0]?.headers['x-worker-key']?.length, 44)
+})
+
+test('a server that wakes its workers is asked at once', async (t) => {
+  const upstream = await anUpstream(t)
+  const base = await aServer(t, files(mirror))
+  let wakeUp = (): void => undefined
+  const wake = (signal: AbortSignal): Promise<void> =>
+    new Promise((resolve) => {
+      wakeUp = resolve
+      signal.addEventListener('abort', () => resolve())
+    })
+  const options = await workerOptions(t, upstream.base, await rebuildSettings(t, good), {
+    idleSeconds: 600,
+    wake,
+  })
+
+  void runWorker(options)
+  await upstream.until('/pop')
+  await new Promise((resolve) => setTimeout(resolve, 100))
+  upstream.hand(aJob(base))
+  const before = Date.now()
+  wakeUp()
+  await upstream.until('/builds')
+
+  assert.ok(Date.now() - before < 1500)
+})
+
+for (const [failures, least, most] of [
+  [0, 0.5, 1],
+  [3, 4, 8],
+  [100, 30, 60],
+] as const) {
+  test(`after ${failures} failures a worker waits ${least} to ${most} s`, () => {
+    assert.equal(patience(failures, 0), least)
+    assert.equal(patience(failures, 1), most)
+  })
+}

@@ -1,0 +1,99 @@
+import { test } from 'node:test'
+import assert from 'node:assert/strict'
+import { readdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { openClient } from '../../src/client.ts'
+import { silentLog } from '../../src/log.ts'
+import type { RebuildReport } from '../../src/wire/builds.ts'
+import { openSpool } from '../../src/worker/spool.ts'
+import { aFolder } from '../help/files.ts'
+import { anUpstream } from '../help/upstream.ts'
+
+const { signal } = new AbortController()
+const aReport = (queue_id: number): RebuildReport => ({
+  queue_id,
+  built_at: '2026-11-22T19:40:00',
+  build_log: Buffer.from('the log\n'),
+  status: 'FAIL',
+  artifacts: [],
+  lease: null,
+  reason: 'build_failed',
+  evidence: null,
+})
+
+test('reports are sent in the order they were kept, and gone then', async (t) => {
+  const upstream = await anUpstream(t)
+  const spool = await openSpool(await aFolder(t), openClient({ base: upstream.base }), silentLog)
+  await spool.keep(aReport(1))
+  await new Promise((resolve) => setTimeout(resolve, 5))
+  await spool.keep(aReport(2))
+
+  assert.equal(await spool.send(signal), 0)
+  assert.equal(await spool.send(signal), 0)
+
+  assert.deepEqual(
+    upstream.reports.map(({ queue_id }) => queue_id),
+    [1, 2],
+  )
+})
+
+test('reports wait for a server that is away', async (t) => {
+  const spool = await openSpool(await aFolder(t), openClient({ base: 'http://127.0.0.1:9' }), silentLog)
+  await spool.keep(aReport(1))
+
+  assert.equal(await spool.send(signal), 1)
+})
+
+test('a report that the server refuses is put aside, and the next one is sent', async (t) => {
+  const upstream = await anUpstream(t, ({ body }) =>
+    (body as RebuildReport).queue_id === 1 ? 400 : undefined,
+  )
+  const folder = await aFolder(t)
+  const spool = await openSpool(folder, openClient({ base: upstream.base }), silentLog)
+  await spool.keep(aReport(1))
+  await spool.keep(aReport(2))
+
+  assert.equal(await spool.send(signal), 0)
+
+  const [server = ''] = await readdir(folder)
+  assert.equal(upstream.reports[0]?.queue_id, 2)
+  assert.equal((await readdir(join(folder, server, 'refused'))).length, 1)
+})
+
+test('a report that breaks the server is tried some time and then put aside; others pass meanwhile', async (t) => {
+  const upstream = await anUpstream(t, ({ body }) =>
+    (body as RebuildReport).queue_id === 1 ? 500 : undefined,
+  )
+  const spool = await openSpool(await aFolder(t), openClient({ base: upstream.base }), silentLog)
+  await spool.keep(aReport(1))
+  await spool.keep(aReport(2))
+
+  assert.equal(await spool.send(signal), 1)
+  assert.equal(upstream.reports[0]?.queue_id, 2)
+  for (let i = 0; i < 30; i++) await spool.send(signal)
+
+  assert.equal(await spool.send(signal), 0)
+  assert.equal(upstream.seen.length, 21)
+})
+
+test('reports for one server are not sent to another', async (t) => {
+  const [one, other] = [await anUpstream(t), await anUpstream(t)]
+  const folder = await aFolder(t)
+  await (await openSpool(folder, openClient({ base: one.base }), silentLog)).keep(aReport(1))
+
+  await (await openSpool(folder, openClient({ base: other.base }), silentLog)).send(signal)
+
+  assert.deepEqual(other.seen, [])
+})
+
+test('half a report, left by a crash, is not sent', async (t) => {
+  const upstream = await anUpstream(t)
+  const folder = await aFolder(t)
+  const spool = await openSpool(folder, openClient({ base: upstream.base }), silentLog)
+  const [server = ''] = await readdir(folder)
+  await writeFile(join(folder, server, '1-1-a.json.part'), '{"queue_id":1')
+  await writeFile(join(folder, server, '1-1-b.json'), '{"queue_id":1')
+
+  assert.equal(await spool.send(signal), 0)
+  assert.deepEqual(upstream.seen, [])
+})
