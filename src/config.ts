@@ -81,6 +81,9 @@ export const serverSettings = {
   ),
   'schedule.initial_delay': count(0, 'Seconds before a newly listed package is due.'),
   'schedule.lease_seconds': count(540, 'Seconds without a ping after which a job is taken from its worker.'),
+  'schedule.rule': tables(
+    'Rules for packages: [[schedule.rule]] distribution, release, source (a glob), larger_than (bytes) → priority, tags that the worker must have.',
+  ),
   'import.shrink_limit_percent': count(
     50,
     'Refuse a package report that lists fewer packages than this share of the last one.',

@@ -52,10 +52,12 @@ import {
   sourcePackages,
   workers,
 } from './overview.ts'
+import { mountControl } from './control.ts'
 import { mountGates } from './gates.ts'
 import { mountLegacy } from './legacy.ts'
 import { pingJob, popJob } from './queue.ts'
 import { Refusal, found, notFound } from './refusal.ts'
+import { tagText } from './rules.ts'
 import { takeReport } from './results.ts'
 import { errorReply, mounter, type Mount } from './route.ts'
 import { frameOf, revisionOf, type Service } from './service.ts'
@@ -83,6 +85,7 @@ export function openApp(service: Service): Hono {
   const mount = mounter({ app, door, log, largestBody, addressOf })
   mountPackages(mount, service)
   mountBuilds(mount, service)
+  mountControl(mount, service)
   mountQueue(mount, service)
   mountWorkers(mount, service)
   mountMeta(mount, service)
@@ -186,7 +189,7 @@ function mountQueue(mount: Mount, service: Service): void {
   const queue = revisionOf(db, 'queue')
   mount(listQueue, ({ query }) => queuedJobs(db, query, query), queue)
   mount(getJob, async ({ params }) => found(await findJob(db, params.id)), queue)
-  mount(popQueue, ({ body, worker }) => popJob(db, schedule, found(worker).id, body, now()))
+  mount(popQueue, ({ body, worker }) => popJob(db, schedule, found(worker), body, now()))
   mount(pingQueue, async ({ params, worker }) => {
     if (!(await pingJob(db, schedule, found(worker).id, params.id, now()))) throw notFound()
   })
@@ -224,7 +227,11 @@ function mountWorkers(mount: Mount, service: Service): void {
   mount(registerWorker, async ({ body, workerKey, address }) => {
     const moment = wireTime(now())
     await db.transaction(async (tx) => {
-      await writeWorker(tx, { key: workerKey ?? '', name: body.name, address }, moment)
+      await writeWorker(
+        tx,
+        { key: workerKey ?? '', name: body.name, address, tags: tagText(body.tags) },
+        moment,
+      )
       await tx.all(touched(moment, 'workers'))
     })
     log.info(`worker ${body.name} registered from ${address}`)

@@ -2,16 +2,21 @@ import { randomUUID } from 'node:crypto'
 import type { JobArtifact, JobAssignment, PopRequest, QueuedJob } from '../wire/queue.ts'
 import { isReason, type ReasonClass } from '../wire/reasons.ts'
 import { wireTime } from '../wire/schema.ts'
+import { ruleFor, servedSets, type Rule } from './rules.ts'
 import { touched } from './store/imports.ts'
-import { sql, type Database } from './store/database.ts'
+import { sql, type Database, type Transaction } from './store/database.ts'
 import { happened } from './store/events.ts'
 import {
   extendLease,
   freeJobs,
   knownArchitectures,
   leaseJob,
+  allUnruled,
   promoted,
+  ruledJob,
+  switchOf,
   turns,
+  unruledJobs,
   type ArtifactRow,
   type JobRow,
   type Wanted,
@@ -27,13 +32,16 @@ export type Schedule = {
   infrastructureMaxRetries: number
   initialDelaySeconds: number
   leaseSeconds: number
+  rules: readonly Rule[]
 }
 
 const minute = 60_000
 const hour = 60 * minute
 
-/** Pairs of backend and architecture looked at for one pop: a bound against hostile lists. */
+/** Combinations of backend, architecture and tags looked at for one pop: a bound against hostile lists. */
 const mostPairs = 512
+/** Jobs that the rules are asked about in one transaction. */
+const rulesAtOnce = 2000
 
 /**
  * When a rebuild that was not GOOD is tried again.
@@ -76,22 +84,30 @@ export function architecturesOf(given: readonly string[]): string[] {
 export async function popJob(
   db: Database,
   schedule: Schedule,
-  workerId: number,
+  worker: { id: number; tags: string; draining: number },
   request: PopRequest,
   moment: Date,
 ): Promise<JobAssignment> {
+  const workerId = worker.id
   const now = wireTime(moment)
   const until = wireTime(new Date(moment.getTime() + schedule.leaseSeconds * 1000))
   return db.transaction(async (tx) => {
     const named = architecturesOf(request.supported_architectures)
     const architectures = named.includes('*') ? await knownArchitectures(tx) : named
-    const pairs = pairsOf(request.supported_backends, architectures)
+    const wanted = wantedOf(
+      request.supported_backends,
+      architectures,
+      servedSets(schedule.rules, worker.tags),
+    )
     const shunUntil = wireTime(new Date(moment.getTime() - 10 * minute))
-    const [, ...found] = await tx.batch<{ id: number; priority: number; queued_at: string }>([
+    await askRules(tx, schedule.rules)
+    const [pauses, , ...found] = await tx.batch<{ id: number; priority: number; queued_at: string }>([
+      switchOf(pauseSwitch),
       promoted(now),
-      ...turns(pairs, workerId, shunUntil),
+      ...turns(wanted, workerId, shunUntil),
     ])
-    const next = found.flat().sort(byTurn)[0]
+    const isHeld = worker.draining === 1 || (pauses ?? []).length > 0
+    const next = isHeld ? undefined : found.flat().sort(byTurn)[0]
     if (next === undefined) {
       await tx.batch([...restWorkers(workerId, now)])
       return 'Nothing'
@@ -111,11 +127,33 @@ export async function popJob(
   })
 }
 
-function pairsOf(backends: readonly string[], architectures: readonly string[]): Wanted[] {
-  const pairs = [...new Set(backends)].flatMap((backend) =>
-    architectures.map((architecture) => ({ backend, architecture })),
+/** The switch that pauses the queue. */
+export const pauseSwitch = 'queue.paused'
+
+/** Jobs that are new, or all after the rules have changed, get their priority and the tags they need. */
+async function askRules(tx: Transaction, rules: readonly Rule[]): Promise<void> {
+  if (rules.length === 0) {
+    await tx.all(allUnruled)
+    return
+  }
+  const jobs = await unruledJobs(tx, rulesAtOnce)
+  await tx.batch(
+    jobs.map((job) => {
+      const { tags, priority } = ruleFor(rules, job)
+      return ruledJob(job.id, tags, priority)
+    }),
   )
-  return pairs.slice(0, mostPairs)
+}
+
+function wantedOf(
+  backends: readonly string[],
+  architectures: readonly string[],
+  tagSets: readonly string[],
+): Wanted[] {
+  const wanted = [...new Set(backends)].flatMap((backend) =>
+    architectures.flatMap((architecture) => tagSets.map((requires) => ({ backend, architecture, requires }))),
+  )
+  return wanted.slice(0, mostPairs)
 }
 
 /** Most urgent first, then the one that has waited longest. */

@@ -12,10 +12,12 @@ import { openPulse } from './events.ts'
 import { tendQueue, type Schedule } from './queue.ts'
 import type { Service } from './service.ts'
 import { openLiveLogs } from './livelog.ts'
+import { rulesOf } from './rules.ts'
 import { openCookie, openSigningKey } from './secrets.ts'
 import { openBlobs } from './store/blobs.ts'
 import { forgottenEvents } from './store/events.ts'
 import { lockFolder } from './store/lock.ts'
+import { rulesForgotten } from './store/queue.ts'
 import { migrate } from './store/schema.ts'
 import { openSqlite } from './store/sqlite.ts'
 import { markOffline } from './store/workers.ts'
@@ -73,6 +75,7 @@ export async function startServer(options: ServeOptions): Promise<RunningServer>
     const db = await openSqlite(file)
     cleanUp.push(() => db.close())
     await during(`bringing the database ${file} up to date`, () => migrate(db, file))
+    await db.transaction((tx) => tx.all(rulesForgotten))
     const service: Service = {
       db,
       blobs: openBlobs(join(data, 'blobs')),
@@ -132,6 +135,7 @@ export function scheduleOf(settings: ServerSettings): Schedule {
     infrastructureMaxRetries: settings['schedule.infrastructure_max_retries'],
     initialDelaySeconds: settings['schedule.initial_delay'],
     leaseSeconds: settings['schedule.lease_seconds'],
+    rules: rulesOf(settings['schedule.rule']),
   }
 }
 

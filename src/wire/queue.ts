@@ -146,3 +146,55 @@ export const appendLog = endpoint('POST', '/api/v1/queue/{id}/log', {
   bodyLimit: 2 * megabytes,
   upstream: false,
 })
+
+/** `paused`: nothing is handed out; what runs goes on. */
+export const QueueControl = v.object({
+  paused: v.boolean(),
+  since: orNull(DateTime),
+  note: orNull(text(1024)),
+})
+
+export const getQueueControl = endpoint('GET', '/api/v1/queue/control', {
+  doc: 'Whether the queue is paused, since when and why.',
+  reply: QueueControl,
+  upstream: false,
+})
+
+export const setQueueControl = endpoint('PUT', '/api/v1/queue/control', {
+  doc: 'Pause the queue or let it go on.',
+  caller: 'admin',
+  body: v.object({ paused: v.boolean(), note: orNull(text(1024)) }),
+  upstream: false,
+})
+
+/** What becomes of one build input next. */
+export const Outlook = v.object({
+  name: v.string(),
+  version: v.string(),
+  distribution: v.string(),
+  release: TextOrNull,
+  architecture: v.string(),
+  status: v.nullable(BuildStatus),
+  reason: v.nullable(Reason),
+  decided_at: v.nullable(DateTime),
+  seen_in_last_sync: v.boolean(),
+  retries: Count,
+  infrastructure_retries: Count,
+  max_retries: v.nullable(Count),
+  job: v.nullable(QueuedJob),
+  /** Jobs that are handed out before this one; null where it does not wait for its turn. */
+  ahead: v.nullable(Count),
+  /** Tags that its worker needs. */
+  requires: v.array(v.string()),
+  /** How many workers are online that could take it. */
+  able_workers: Count,
+  paused: v.boolean(),
+})
+export type Outlook = Shape<typeof Outlook>
+
+export const explainPackage = endpoint('GET', '/api/v1/queue/why', {
+  doc: 'Why a source package is queued, waits, runs or fails, and what happens next.',
+  query: v.object({ ...originQuery, ...sourceIdentityQuery }),
+  reply: v.array(Outlook),
+  upstream: false,
+})

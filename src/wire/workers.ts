@@ -10,10 +10,17 @@ export const Worker = v.object({
   status: TextOrNull,
   last_ping: DateTime,
   is_online: v.boolean(),
+  tags: v.optional(v.array(v.string()), []),
+  /** It finishes its job and gets no other. */
+  draining: v.optional(v.boolean(), false),
 })
 export type Worker = Shape<typeof Worker>
 
-export const RegisterRequest = v.object({ name: text(256) })
+export const RegisterRequest = v.object({
+  name: text(256),
+  /** What this machine can do: jobs that need tags go only to workers that have them all. */
+  tags: v.optional(v.pipe(v.array(text(64)), v.maxLength(64)), []),
+})
 
 export const listWorkers = endpoint('GET', '/api/v1/workers', {
   doc: 'The workers and what they do.',
@@ -37,4 +44,12 @@ export const removeWorker = endpoint('DELETE', '/api/v1/workers/{id}', {
   doc: 'Forget a worker: the admin any of them, a worker itself.',
   caller: 'worker or admin',
   params: IdPath,
+})
+
+export const drainWorker = endpoint('PUT', '/api/v1/workers/{id}', {
+  doc: 'Let a worker drain (finish its job and get no other), or work again.',
+  caller: 'admin',
+  params: IdPath,
+  body: v.object({ draining: v.boolean() }),
+  upstream: false,
 })

@@ -109,14 +109,14 @@ export function promoted(now: string): Sql {
   return sql`UPDATE jobs SET state = 'ready' WHERE state = 'waiting' AND next_retry <= ${now}`
 }
 
-export type Wanted = { backend: string; architecture: string }
+export type Wanted = { backend: string; architecture: string; requires: string }
 
-/** For each pair the job whose turn it is: most urgent first, then the one that has waited longest. One index look-up each. */
+/** For each combination the job whose turn it is: most urgent first, then the one that has waited longest. One index look-up each. */
 export function turns(pairs: readonly Wanted[], workerId: number, shunUntil: string): Sql[] {
   return pairs.map(
-    ({ backend, architecture }) => sql`
+    ({ backend, architecture, requires }) => sql`
       SELECT j.id, j.priority, j.queued_at FROM jobs j
-       WHERE j.state = 'ready' AND j.backend = ${backend} AND j.architecture = ${architecture}
+       WHERE j.state = 'ready' AND j.backend = ${backend} AND j.architecture = ${architecture} AND j.requires = ${requires}
          AND (j.avoid_worker_id IS NULL OR j.avoid_worker_id <> ${workerId} OR j.next_retry <= ${shunUntil})
        ORDER BY j.priority, j.queued_at, j.id LIMIT 1`,
   )
@@ -274,4 +274,50 @@ export async function newestLease(
       SELECT l.id, l.outcome, (SELECT min(h.id) FROM builds h WHERE h.lease_id = l.id) AS build_id
         FROM leases l WHERE l.job_id = ${jobId} ORDER BY l.id DESC LIMIT 1`),
   )
+}
+
+export type Unruled = Row & {
+  id: number
+  distribution: string
+  release: string
+  source: string
+  bytes: number
+}
+
+/** Jobs that the rules have not been asked about. */
+export function unruledJobs(tx: Transaction, limit: number): Promise<Unruled[]> {
+  return tx.all<Unruled>(sql`
+    SELECT j.id, r.distribution, r.name AS release, s.name AS source,
+           (SELECT coalesce(sum(b.size), 0) FROM binary_packages b WHERE b.build_input_id = i.id AND b.seen = 1) AS bytes
+      FROM jobs j JOIN build_inputs i ON i.id = j.build_input_id JOIN source_packages s ON s.id = i.source_package_id
+      JOIN releases r ON r.id = s.release_id WHERE j.requires IS NULL LIMIT ${limit}`)
+}
+
+/** What the rules say of a job. A priority that somebody asked for by hand stays. */
+export function ruledJob(id: number, requires: string, priority: number | null): Sql {
+  const set =
+    priority === null
+      ? trusted('')
+      : sql`, priority = CASE WHEN priority IN (1, 2) THEN ${priority} ELSE priority END`
+  return sql`UPDATE jobs SET requires = ${requires}${set} WHERE id = ${id}`
+}
+
+/** Where there are no rules, no job needs anything. */
+export const allUnruled: Sql = trusted(`UPDATE jobs SET requires = '' WHERE requires IS NULL`)
+
+/** Asks the rules anew about all that waits: they may have changed. */
+export const rulesForgotten: Sql = trusted(`UPDATE jobs SET requires = NULL WHERE state <> 'running'`)
+
+export type Switch = Row & { value: string; changed_at: string }
+
+export function switchOf(name: string): Sql {
+  return sql`SELECT value, changed_at FROM switches WHERE name = ${name}`
+}
+
+/** null: as if it had never been touched. */
+export function switched(name: string, value: string | null, now: string): Sql {
+  return value === null
+    ? sql`DELETE FROM switches WHERE name = ${name}`
+    : sql`INSERT INTO switches (name, value, changed_at) VALUES (${name}, ${value}, ${now})
+          ON CONFLICT (name) DO UPDATE SET value = excluded.value, changed_at = excluded.changed_at`
 }

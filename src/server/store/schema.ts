@@ -117,6 +117,8 @@ export const migrations: readonly string[] = [
     status TEXT,
     last_ping TEXT NOT NULL,
     online INTEGER NOT NULL,
+    tags TEXT NOT NULL,
+    draining INTEGER NOT NULL,
     registered_at TEXT NOT NULL
   );
   CREATE INDEX workers_by_ping ON workers (online, last_ping);
@@ -136,9 +138,12 @@ export const migrations: readonly string[] = [
     lease_id INTEGER,
     started_at TEXT,
     lease_until TEXT,
-    avoid_worker_id INTEGER
+    avoid_worker_id INTEGER,
+    requires TEXT
   );
-  CREATE INDEX jobs_by_turn ON jobs (state, backend, architecture, priority, queued_at, id);
+  -- requires: the tags a worker needs, sorted and joined; NULL until the rules have been asked.
+  CREATE INDEX jobs_by_turn ON jobs (state, backend, architecture, requires, priority, queued_at, id);
+  CREATE INDEX jobs_without_rule ON jobs (id) WHERE requires IS NULL;
   CREATE INDEX jobs_by_retry ON jobs (next_retry) WHERE state = 'waiting';
   CREATE INDEX jobs_by_lease ON jobs (lease_until) WHERE state = 'running';
   CREATE INDEX jobs_by_input ON jobs (build_input_id);
@@ -209,6 +214,13 @@ export const migrations: readonly string[] = [
   CREATE INDEX artifacts_by_build ON artifacts (build_id, id);
   CREATE INDEX artifacts_by_diffoscope ON artifacts (diffoscope_id) WHERE diffoscope_id IS NOT NULL;
   CREATE INDEX artifacts_by_attestation ON artifacts (attestation_id) WHERE attestation_id IS NOT NULL;
+
+  -- What the operator switched at run time, such as the pause of the queue.
+  CREATE TABLE switches (
+    name TEXT PRIMARY KEY,
+    value TEXT NOT NULL,
+    changed_at TEXT NOT NULL
+  );
 
   -- What happened, for those who watch; old ones go.
   CREATE TABLE events (

@@ -9,10 +9,12 @@ export type WorkerRow = Row & {
   status: string | null
   last_ping: string
   online: number
+  tags: string
+  draining: number
 }
 
 const workers: Listing = {
-  columns: trusted('w.id, w.key, w.name, w.address, w.status, w.last_ping, w.online'),
+  columns: trusted('w.id, w.key, w.name, w.address, w.status, w.last_ping, w.online, w.tags, w.draining'),
   from: trusted('workers w'),
   id: 'w.id',
   sorts: {
@@ -46,13 +48,13 @@ export function workerByKey(db: Database, key: string): Promise<WorkerRow | null
 /** Makes a worker known, or gives it a new name; what it did before is over. */
 export async function writeWorker(
   tx: Transaction,
-  worker: { key: string; name: string; address: string },
+  worker: { key: string; name: string; address: string; tags: string },
   now: string,
 ): Promise<void> {
   await tx.all(sql`
-    INSERT INTO workers (key, name, address, status, last_ping, online, registered_at)
-    VALUES (${worker.key}, ${worker.name}, ${worker.address}, NULL, ${now}, 1, ${now})
-    ON CONFLICT (key) DO UPDATE SET name = excluded.name, address = excluded.address, status = NULL,
+    INSERT INTO workers (key, name, address, status, last_ping, online, tags, draining, registered_at)
+    VALUES (${worker.key}, ${worker.name}, ${worker.address}, NULL, ${now}, 1, ${worker.tags}, 0, ${now})
+    ON CONFLICT (key) DO UPDATE SET name = excluded.name, address = excluded.address, tags = excluded.tags, status = NULL,
       last_ping = excluded.last_ping, online = 1`)
 }
 
@@ -80,4 +82,10 @@ export function restWorkers(id: number, now: string): Sql[] {
 /** Workers that did not call since `deadline` are offline. */
 export function markOffline(deadline: string): Sql {
   return sql`UPDATE workers SET online = 0, status = NULL WHERE online = 1 AND last_ping < ${deadline}`
+}
+
+/** Lets a worker drain (finish its job and get no other), or work again; false where there is none of that id. */
+export async function drainWorker(tx: Transaction, id: number, isDraining: boolean): Promise<boolean> {
+  const rows = await tx.all(sql`UPDATE workers SET draining = ${isDraining} WHERE id = ${id} RETURNING id`)
+  return rows.length > 0
 }

@@ -1,0 +1,40 @@
+/** What operators do with queue and workers, and how the queue explains itself. */
+import { getQueueControl, explainPackage, setQueueControl } from '../wire/queue.ts'
+import { drainWorker as drain } from '../wire/workers.ts'
+import { wireTime } from '../wire/schema.ts'
+import { outlooks } from './outlook.ts'
+import { pauseSwitch } from './queue.ts'
+import { notFound } from './refusal.ts'
+import type { Mount } from './route.ts'
+import type { Service } from './service.ts'
+import { first } from './store/database.ts'
+import { touched } from './store/imports.ts'
+import { switchOf, switched, type Switch } from './store/queue.ts'
+import { drainWorker } from './store/workers.ts'
+
+export function mountControl(mount: Mount, service: Service): void {
+  const { db, now, log } = service
+  mount(getQueueControl, async () => {
+    const pause = await first(db.all<Switch>(switchOf(pauseSwitch)))
+    if (pause === null) return { paused: false, since: null, note: null }
+    return { paused: true, since: pause.changed_at, note: pause.value === '' ? null : pause.value }
+  })
+  mount(setQueueControl, async ({ body }) => {
+    const moment = wireTime(now())
+    await db.transaction((tx) =>
+      tx.batch([
+        switched(pauseSwitch, body.paused ? (body.note ?? '') : null, moment),
+        touched(moment, 'queue'),
+      ]),
+    )
+    log.info(body.paused ? `the queue is paused: ${body.note ?? 'no reason given'}` : 'the queue goes on')
+  })
+  mount(explainPackage, ({ query }) => outlooks(db, service.schedule, query))
+  mount(drain, async ({ params, body }) => {
+    const isKnown = await db.transaction(async (tx) => {
+      await tx.all(touched(wireTime(now()), 'workers'))
+      return drainWorker(tx, params.id, body.draining)
+    })
+    if (!isKnown) throw notFound()
+  })
+}
