@@ -94,8 +94,8 @@ async function* continued(first: Uint8Array, rest: AsyncIterator<Uint8Array>): A
 
 const decoders: Record<Coding, (chunks: Chunks, what: string) => AsyncGenerator<Uint8Array>> = {
   none: (chunks) => continued(new Uint8Array(0), chunks[Symbol.asyncIterator]()),
-  gzip: (chunks, what) => throughZlib(chunks, what, createGunzip({ chunkSize: 1 << 18 })),
-  zstd: (chunks, what) => throughZlib(chunks, what, createZstdDecompress({ chunkSize: 1 << 18 })),
+  gzip: (chunks, what) => throughZlib(chunks, what, createGunzip({ chunkSize: 1 << 16 })),
+  zstd: (chunks, what) => throughZlib(chunks, what, createZstdDecompress({ chunkSize: 1 << 16 })),
   xz: unxzed,
   bzip2: bunzipped,
 }

@@ -1,6 +1,6 @@
 import { access } from 'node:fs/promises'
 import { Complaint, sentenceOf } from '../errors.ts'
-import type { SyncContext } from './distribution.ts'
+import { unsignedHint, type SyncContext } from './distribution.ts'
 import { stanzaOf } from './deb822.ts'
 import type { Expected } from './download.ts'
 import { bytesOf, type Mirror } from './mirror.ts'
@@ -52,8 +52,6 @@ export async function readRelease(
     hasAllElsewhere: (fields['No-Support-for-Architecture-all'] ?? '').split(/\s+/).includes('Packages'),
   }
 }
-
-const unsignedHint = { hint: 'allow_unsigned = true (--allow-unsigned) takes such an archive on trust' }
 
 type Signed = { content: Uint8Array; origin: string; index: 'signed' | 'unsigned' }
 

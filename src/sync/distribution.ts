@@ -1,4 +1,4 @@
-import { chainOf, Complaint, sentenceOf } from '../errors.ts'
+import { chainOf, Complaint, complaintOf, sentenceOf } from '../errors.ts'
 import type { Log } from '../log.ts'
 import type { PackageReport } from '../wire/packages.ts'
 import type { Mirror } from './mirror.ts'
@@ -66,4 +66,35 @@ export function complainAbout(failures: readonly Failure[]): void {
   if (failures.length === 0) return
   const lines = failures.map(({ scope, reason }) => `${scope} (${reason})`)
   throw new Complaint(`not synced, and left as it was: ${lines.join('; ')}`)
+}
+
+/**
+ * Whether an index is proven by the profile's keyrings.
+ * @param prove throws a Complaint where it is not
+ * @throws Complaint where it is not, and the profile does not take it on trust
+ */
+export async function requireTrust(
+  profile: Profile,
+  origin: string,
+  log: Log,
+  prove: (keyrings: readonly string[]) => Promise<void>,
+): Promise<boolean> {
+  try {
+    if (profile.keyrings === undefined || profile.keyrings.length === 0) {
+      throw new Complaint('the profile names no keyrings')
+    }
+    await prove(profile.keyrings)
+    return true
+  } catch (error) {
+    if (complaintOf(error) === undefined) throw error
+    if (profile.allow_unsigned !== true) {
+      throw new Complaint(`${origin} is not proven: ${sentenceOf(error)}`, unsignedHint)
+    }
+    log.debug(`sync: ${origin} is taken on trust: ${sentenceOf(error)}`)
+    return false
+  }
+}
+
+export const unsignedHint = {
+  hint: 'allow_unsigned = true (--allow-unsigned) takes it on trust, and every verdict from it says so',
 }

@@ -1,16 +1,19 @@
 import { Complaint, didYouMean } from '../errors.ts'
 import type { Log } from '../log.ts'
 import type { PackageReport } from '../wire/packages.ts'
+import { archlinux } from './archlinux.ts'
 import { debian } from './debian.ts'
 import type { Distribution } from './distribution.ts'
+import { fedora } from './fedora.ts'
 import { downloadFolder, openMirror, type Progress } from './mirror.ts'
 import type { Profile } from './profile.ts'
+import { tails } from './tails.ts'
 
 export { checkedProfile, readProfiles, type Profile } from './profile.ts'
 export type { Distribution } from './distribution.ts'
 export type { Progress } from './mirror.ts'
 
-export const distributions: readonly Distribution[] = [debian]
+export const distributions: readonly Distribution[] = [archlinux, debian, fedora, tails]
 
 export type SyncOptions = {
   log: Log

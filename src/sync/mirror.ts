@@ -195,7 +195,7 @@ function provenFile(
     origin,
     async *chunks() {
       const hash = createHash('sha256')
-      for await (const chunk of createReadStream(path, { highWaterMark: 1 << 18, signal })) {
+      for await (const chunk of createReadStream(path, { highWaterMark: 1 << 16, signal })) {
         if (expected !== null) hash.update(chunk as Uint8Array) // no encoding is set
         yield chunk as Uint8Array
       }

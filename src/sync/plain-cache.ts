@@ -34,7 +34,7 @@ export async function* keptChunks(kept: Kept, signal: AbortSignal): AsyncGenerat
   const path = pathOf(kept)
   const hash = createHash('sha256')
   try {
-    const stored = createReadStream(path, { highWaterMark: 1 << 18, signal })
+    const stored = createReadStream(path, { highWaterMark: 1 << 16, signal })
     for await (const chunk of decompressed(stored, { limit: kept.plain.size, what: path })) {
       hash.update(chunk)
       yield chunk

@@ -1,0 +1,127 @@
+import { decompressed } from '../compression.ts'
+import { Complaint } from '../errors.ts'
+import type { PackageReport, ReportedPackage } from '../wire/packages.ts'
+import { addressOf } from './address.ts'
+import {
+  complainAbout,
+  reasonOf,
+  requireLists,
+  requireTrust,
+  type Distribution,
+  type Failure,
+  type SyncContext,
+} from './distribution.ts'
+import { bytesOf, type Mirror, type MirrorFile } from './mirror.ts'
+import { readKeyrings, verifyDetached } from './openpgp.ts'
+import { pacmanPackages, type PacmanPackage } from './pacman-db.ts'
+import type { Profile } from './profile.ts'
+import { wantedBy } from './rules.ts'
+
+/** Most bytes of a database as stored, and unpacked. */
+const longestStored = 256 * 1024 * 1024
+const longestPlain = 2 * 1024 * 1024 * 1024
+
+export const archlinux: Distribution = {
+  name: 'archlinux',
+  doc: 'Arch Linux and derivatives: pacman databases; source is a template with $repo and $arch',
+  async *reports(profile, context) {
+    requireLists(profile, 'components', 'architectures')
+    const failures: Failure[] = []
+    for (const architecture of [...new Set(profile.architectures)].sort()) {
+      try {
+        yield await reportOf(profile, architecture, context)
+      } catch (error) {
+        failures.push({ scope: `archlinux ${architecture}`, reason: reasonOf(error, context.signal) })
+      }
+    }
+    complainAbout(failures)
+  },
+}
+
+async function reportOf(
+  profile: Profile,
+  architecture: string,
+  context: SyncContext,
+): Promise<PackageReport> {
+  const isWanted = wantedBy(profile)
+  const groups = new Map<string, ReportedPackage>()
+  let isSigned = true
+  for (const component of new Set(profile.components)) {
+    const values = { repo: component, arch: architecture }
+    const addresses = [profile.source, ...profile.mirrors].map((template) => filledIn(template, values))
+    const mirror = context.mirrorOf(addresses)
+    const file = await mirror.file(`${component}.db`, { limit: longestStored })
+    if (file === null) throw new Complaint(`${addresses[0]} has no ${component}.db`)
+    if (!(await isProven(file, `${component}.db.sig`, mirror, profile, context))) isSigned = false
+    const plain = decompressed(file.chunks(), { limit: longestPlain, what: file.origin })
+    for await (const found of pacmanPackages(plain, file.origin)) {
+      const { name, base: source, packager } = found
+      const maintainers = (): string[] => (packager === null ? [] : [packager])
+      if (!isWanted({ name, source, component, maintainers })) continue
+      addTo(groups, found, component, addressOf(addresses[0] ?? '', found.file, file.origin))
+    }
+  }
+  const packages = [...groups.values()].sort(byName)
+  return {
+    distribution: 'archlinux',
+    release: null,
+    architecture,
+    packages,
+    index: isSigned ? 'signed' : 'unsigned',
+  }
+}
+
+/**
+ * One source package per base, version and component: the same base may be in testing as well, with other files.
+ * Its build input is the first package file.
+ */
+function addTo(
+  groups: Map<string, ReportedPackage>,
+  found: PacmanPackage,
+  component: string,
+  url: string,
+): void {
+  const { name, base, version, architecture, sha256, size, packager } = found
+  const key = [base, version, component].join(' ')
+  const artifact = { name, version, component, architecture, url, sha256, size }
+  const known = groups.get(key)
+  if (known === undefined)
+    groups.set(key, { name: base, version, url, artifacts: [artifact], maintainer: packager })
+  else known.artifacts.push(artifact)
+}
+
+function byName(a: ReportedPackage, b: ReportedPackage): number {
+  if (a.name !== b.name) return a.name < b.name ? -1 : 1
+  return a.version < b.version ? -1 : Number(a.version > b.version)
+}
+
+/**
+ * A template's $repo and $arch; a variable reaches to the next slash.
+ * @throws Complaint where there is another, or none
+ */
+function filledIn(template: string, values: Readonly<Record<'repo' | 'arch', string>>): string {
+  const hint = { hint: 'write it like https://mirror.example/$repo/os/$arch', exitCode: 2 }
+  if (template.endsWith('.db'))
+    throw new Complaint(`source is a template now, not a database: ${template}`, hint)
+  return template.replace(/\$([^/]*)/g, (_, name: string) => {
+    if (name === 'repo' || name === 'arch') return values[name]
+    throw new Complaint(`source has an unknown variable $${name}`, hint)
+  })
+}
+
+/** Databases are rarely signed: without keyrings they need the profile's trust. */
+async function isProven(
+  file: MirrorFile,
+  signature: string,
+  mirror: Mirror,
+  profile: Profile,
+  context: SyncContext,
+): Promise<boolean> {
+  return requireTrust(profile, file.origin, context.log, async (keyrings) => {
+    const found = await mirror.file(signature, { limit: 1024 * 1024 })
+    if (found === null) throw new Complaint(`it has no signature (${signature} is not there)`)
+    const keys = await readKeyrings(keyrings)
+    const content = await bytesOf(file, longestStored)
+    await verifyDetached(content, await bytesOf(found, 1024 * 1024), keys, context.now())
+  })
+}
