@@ -69,9 +69,10 @@ function isPlain(error: Error): boolean {
  */
 export function explain(error: unknown): string {
   const chain = chainOf(error)
-  const bug = chain.find((link) => !isPlain(link))
+  const complaint = complaintOf(error)
+  const bug = complaint === undefined ? chain.find((link) => !isPlain(link)) : undefined // below a complaint it is no bug
   const sentence = chain.map((link) => link.message).join(': ')
-  const hint = complaintOf(error)?.hint
+  const hint = complaint?.hint
   const lines = [sentence]
   if (hint !== undefined) lines.push(`  ${hint}`)
   if (bug?.stack !== undefined) lines.push(bug.stack)

@@ -4,11 +4,13 @@ import { pkgsLs } from './ctl-packages.ts'
 import { queueDrop, queueLs, queuePush } from './ctl-queue.ts'
 import { resultCommands } from './ctl-results.ts'
 import { pkgsSync, pkgsSyncProfile, pkgsSyncStdin } from './ctl-sync.ts'
+import { demo } from './demo.ts'
 import { serve } from './serve.ts'
-import { status, workersLs } from './ctl-status.ts'
+import { status, workersLs, workersRm } from './ctl-status.ts'
 
 /** Every command, in the order of --help. What a command needs besides is imported when it runs. */
 export const commands: readonly Command[] = [
+  demo,
   serve,
   status,
   pkgsLs,
@@ -20,5 +22,6 @@ export const commands: readonly Command[] = [
   queuePush,
   queueDrop,
   workersLs,
+  workersRm,
   completions,
 ]

@@ -1,13 +1,17 @@
+import type { Client } from '../client.ts'
+import { Complaint } from '../errors.ts'
 import { printable } from '../log.ts'
+import { getDashboard } from '../wire/meta.ts'
 import { momentOf } from '../wire/schema.ts'
-import { listWorkers, type Worker } from '../wire/workers.ts'
-import { command, flag } from './command.ts'
-import { openPublicClient, serverOptions } from './credentials.ts'
+import { listWorkers, removeWorker, type Worker } from '../wire/workers.ts'
+import { command, flag, type Context } from './command.ts'
+import { openAdminClient, openPublicClient, serverOptions } from './credentials.ts'
 import { recordsOf } from './lists.ts'
 import {
   alignedLines,
   paintFor,
   quoted,
+  shownCount,
   shownSeconds,
   shownTime,
   writeJsonArray,
@@ -25,8 +29,26 @@ export const status = command(
     if (options.json) return writeJsonArray(workers, context.write, context.signal)
     const paint = paintFor(context.colours)
     for await (const worker of workers) context.out(workerLine(worker, paint))
+    if (context.isTerminal) await printNumbers(client, paint, context)
   },
 )
+
+/** For people, how it stands with verdicts and jobs; programs get the lines they know. */
+async function printNumbers(client: Client, paint: Paint, context: Context): Promise<void> {
+  const { rebuilds, jobs } = await client.call(getDashboard)
+  const { good, bad, fail, unknown } = rebuilds
+  const verdicts = [
+    paint.green(`${shownCount(good)} GOOD`),
+    paint.red(`${shownCount(bad)} BAD`),
+    paint.yellow(`${shownCount(fail)} FAIL`),
+    `${shownCount(unknown)} UNKWN`,
+  ]
+  context.out(`rebuilds: ${verdicts.join(', ')}`)
+  const { running, available, pending } = jobs
+  context.out(
+    `jobs: ${shownCount(running)} running, ${shownCount(available)} due, ${shownCount(pending)} due later`,
+  )
+}
 
 /** `name (address)    => idle`, as rebuildctl prints it. */
 export function workerLine({ name, address, status }: Worker, paint: Paint): string {
@@ -68,4 +90,29 @@ function workerRow(worker: Worker, now: Date, paint: Paint): Cell[] {
     { text: shownTime(worker.last_ping), as: paint.faint },
     doing,
   ]
+}
+
+export const workersRm = command(
+  'ctl workers rm <worker>',
+  'Forget a worker, named by its name or number; its job goes back to the queue',
+  serverOptions,
+  async ([asked], options, context) => {
+    const client = await openAdminClient(options, context)
+    const found: Worker[] = []
+    for await (const worker of recordsOf(client, listWorkers, {})) {
+      if (worker.name === asked || String(worker.id) === asked) found.push(worker)
+    }
+    const [worker] = found
+    if (worker === undefined || found.length > 1) throw notOne(asked, found)
+    await client.call(removeWorker, { params: { id: worker.id } })
+  },
+)
+
+function notOne(asked: string, found: readonly Worker[]): Complaint {
+  if (found.length === 0)
+    return new Complaint(`no worker is called ${asked}`, { hint: '`ctl workers ls` lists them' })
+  const numbers = found.map(({ id }) => id).join(', ')
+  return new Complaint(`${found.length} workers are called ${asked}`, {
+    hint: `name one by its number: ${numbers}`,
+  })
 }

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict'
-import { spawnSync } from 'node:child_process'
 import { writeFile } from 'node:fs/promises'
 import { test } from 'node:test'
 import {
   aJob,
   aPackage,
   aWorker,
+  noTerminal,
   listReply,
   runOnTerminal,
   runProgram,
@@ -13,9 +13,6 @@ import {
   tempFolder,
   type Ended,
 } from './program.ts'
-
-const hasTerminal =
-  spawnSync('script', ['--version']).status === 0 ? false : 'script (package bsdutils) is missing'
 
 /** Colours and what is printable; nothing else may reach a terminal. */
 function withoutColours(text: string): string {
@@ -158,7 +155,7 @@ function withoutRunningTime(text: string): string {
   return text.replace(/\d+h +\d+m +\d+s|for .*/, '')
 }
 
-test('what a server sends cannot command a terminal', { skip: hasTerminal }, async (t) => {
+test('what a server sends cannot command a terminal', { skip: noTerminal }, async (t) => {
   const home = await tempFolder(t)
   const evil = 'x\u001b]0;owned\u0007\u009b31m\u202e'
   const answers: Record<string, Record<string, unknown>[]> = {
@@ -167,9 +164,14 @@ test('what a server sends cannot command a terminal', { skip: hasTerminal }, asy
     '/api/v1/workers': [aWorker({ name: evil, status: evil, address: evil })],
   }
   const text = `\u001b[32mgreen\u001b[0m\r\n${evil}\n`
-  const { url } = await startStandIn(t, ({ path, query }) =>
-    path in answers ? listReply(answers[path] ?? [], query) : { type: 'text/plain', body: text },
-  )
+  const dashboard = {
+    rebuilds: { good: 1, bad: 2, fail: 3, unknown: 4 },
+    jobs: { running: 5, available: 6, pending: 7 },
+  }
+  const { url } = await startStandIn(t, ({ path, query }) => {
+    if (path === '/api/v1/dashboard') return { body: dashboard }
+    return path in answers ? listReply(answers[path] ?? [], query) : { type: 'text/plain', body: text }
+  })
 
   for (const words of [
     ['pkgs', 'ls'],
@@ -195,7 +197,7 @@ test('what a server sends cannot command a terminal', { skip: hasTerminal }, asy
   }
 })
 
-test('a log goes through the pager on a terminal only', { skip: hasTerminal }, async (t) => {
+test('a log goes through the pager on a terminal only', { skip: noTerminal }, async (t) => {
   const home = await tempFolder(t)
   const { url } = await startStandIn(t, ({ path, query }) =>
     path === '/api/v1/packages/binary'

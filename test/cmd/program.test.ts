@@ -114,3 +114,16 @@ for (const [signal, expected] of [
     assert.deepEqual([code, stderr], [expected, ''])
   })
 }
+
+test('a reply that is no JSON is told without a stack', async (t) => {
+  const home = await tempFolder(t)
+  const { url } = await startStandIn(t, () => ({ type: 'text/html', body: '<html>' }))
+
+  const { code, stderr } = await runProgram(['ctl', 'status', '-H', url], { home })
+
+  assert.match(
+    stderr,
+    /^rebuilderd: GET \S+: the reply is not JSON: .*\n {2}is this address a rebuilderd server\?\n$/,
+  )
+  assert.equal(code, 1)
+})

@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { createServer, type IncomingMessage } from 'node:http'
@@ -47,6 +47,10 @@ export async function runProgram(
   child.stdin.end(options.input ?? '')
   return endOf(child)
 }
+
+/** Why a test that needs a terminal is skipped, or false. */
+export const noTerminal =
+  spawnSync('script', ['--version']).status === 0 ? false : 'script (Debian package bsdutils) is missing'
 
 /** Runs the program on a terminal of its own, by script(1); standard error is on it too. */
 export async function runOnTerminal(

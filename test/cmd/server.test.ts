@@ -11,11 +11,12 @@ import {
   aResult,
   anArtifact,
   anArtifactResult,
+  importPackages,
   pop,
   startServer,
   type TestServer,
 } from '../help/server.ts'
-import { runProgram, tempFolder, type Ended } from './program.ts'
+import { noTerminal, runOnTerminal, runProgram, tempFolder, type Ended } from './program.ts'
 
 /** A server of ours, and `rebuilderd ctl` beside it. */
 async function startWithCtl(
@@ -137,4 +138,37 @@ test('flags without a command are those of the server, and it shows no secret', 
   assert.equal(code, 0)
   assert.match(stdout, /^auth\.cookie = \(set, not shown\)$/m)
   assert.ok(!stdout.includes('hush'))
+})
+
+test('a worker is forgotten by its name, and only by the right one', async (t) => {
+  const { server, ctl } = await startWithCtl(t)
+  await server.worker('another-key', 'old box')
+
+  const wrong = await ctl(['workers', 'rm', 'old'])
+  const right = await ctl(['workers', 'rm', 'old box'])
+  const left = await ctl(['workers', 'ls', '--json'])
+
+  assert.match(wrong.stderr, /no worker is called old\n/)
+  assert.deepEqual([wrong.code, right.code, right.stdout], [1, 0, ''])
+  assert.deepEqual(namesIn(left), ['worker-1'])
+})
+
+test('status shows people the numbers too', { skip: noTerminal }, async (t) => {
+  const home = await tempFolder(t)
+  const server = await startServer(t)
+  await importPackages(server.call, [aPackage(), aPackage({ name: 'other' })])
+  const job = await pop(server.call)
+  if (job !== null) await server.call(submitBuild, { body: aResult(job) })
+
+  const piped = await runProgram(['ctl', 'status', '-H', server.address], { home })
+  const shown = await runOnTerminal(['ctl', 'status', '-H', server.address], {
+    home,
+    environment: { NO_COLOR: '1' },
+  })
+
+  assert.match(piped.stdout, /^worker-1 \(127\.0\.0\.1\) {20} => idle\n$/)
+  assert.equal(
+    shown.stdout.replaceAll('\r', ''),
+    `${piped.stdout}rebuilds: 1 GOOD, 0 BAD, 0 FAIL, 1 UNKWN\njobs: 0 running, 1 due, 0 due later\n`,
+  )
 })
