@@ -28,13 +28,21 @@ export function verdictOf(report: RebuildReport, expected: readonly Expected[]):
   const artifacts = matched(report.artifacts, expected).map(([file, reported]) =>
     judged(report, file, reported),
   )
+  return { ...wholeOf(report, artifacts), artifacts }
+}
+
+/** The verdict of the whole from those of its files. */
+export function wholeOf(
+  report: RebuildReport,
+  artifacts: readonly Judged[],
+): Pick<Verdict, 'status' | 'reason'> {
   if (report.status === 'FAIL' || report.status === 'UNKWN') {
-    return { status: 'FAIL', reason: report.reason ?? 'unexplained', artifacts }
+    return { status: 'FAIL', reason: report.reason ?? 'unexplained' }
   }
-  if (artifacts.length === 0) return { status: 'FAIL', reason: 'nothing_to_compare', artifacts }
+  if (artifacts.length === 0) return { status: 'FAIL', reason: 'nothing_to_compare' }
   const worst =
     artifacts.find((item) => item.status === 'FAIL') ?? artifacts.find((item) => item.status === 'BAD')
-  return { status: worst?.status ?? 'GOOD', reason: worst?.reason ?? null, artifacts }
+  return { status: worst?.status ?? 'GOOD', reason: worst?.reason ?? null }
 }
 
 /** Reported artifacts with the files of the job they are about: by URL, else by name, each file once. */

@@ -12,7 +12,7 @@ import type { RebuildReport } from '../wire/builds.ts'
 import type { VerdictEvent } from '../wire/gates.ts'
 import { classOf } from '../wire/reasons.ts'
 import { wireTime } from '../wire/schema.ts'
-import { verdictOf, type Judged, type Verdict } from './judge.ts'
+import { verdictOf, wholeOf, type Expected, type Judged, type Verdict } from './judge.ts'
 import { nextRetry, type Schedule } from './queue.ts'
 import type { Blob, Blobs } from './store/blobs.ts'
 import {
@@ -66,7 +66,7 @@ export async function takeReport(
   if (lease === null) return null
   if (isOver(lease)) return 'repeated'
   const expected = await expectedFiles(db, lease.group_id)
-  const verdict = verdictOf(report, expected)
+  const verdict = verdictOf(report, eachOnce(expected))
   const kept = await keepBlobs(results, reporter, report, verdict)
   return db.transaction(async (tx) => {
     const current = await leaseOf(tx, report.queue_id, reporter.id, report.lease)
@@ -75,6 +75,16 @@ export async function takeReport(
     await store(tx, results, { reporter, report, lease: current, verdict, kept, moment })
     return verdict
   })
+}
+
+/** Friends list the same files; those still listed come first. */
+function eachOnce(files: readonly Expected[]): Expected[] {
+  const byName = new Map<string, Expected>()
+  for (const file of files) {
+    const key = `${file.name}\n${file.file}`
+    if (!byName.has(key)) byName.set(key, file)
+  }
+  return [...byName.values()]
 }
 
 function isOver(lease: Lease): boolean {
@@ -150,7 +160,7 @@ type Taken = {
 }
 
 async function store(tx: Transaction, results: Results, taken: Taken): Promise<void> {
-  const { lease, verdict, moment, reporter } = taken
+  const { lease, verdict, report, moment, reporter } = taken
   const now = wireTime(moment)
   const isLate = lease.holds === 0
   const counters = await countersOf(tx, lease.group_id)
@@ -162,15 +172,26 @@ async function store(tx: Transaction, results: Results, taken: Taken): Promise<v
   )
   const { build, artifacts } = await rowsOf(tx, taken, isLate ? (counters?.retries ?? 0) : after.retries, now)
   const inputs = await inputsOfGroup(tx, lease.group_id)
+  const files = Map.groupBy(await expectedFiles(tx, lease.group_id), (file) => file.input_id)
   for (const input of inputs) {
-    const buildId = await writeFor(tx, input, build, artifacts, isLate, now)
+    const own = ownOf(verdict, files.get(input.id) ?? [])
+    if (input.seen === 0 && own.length === 0 && input.id !== lease.build_input_id) continue
+    const whole = wholeOf(report, own)
+    const buildId = await writeFor(tx, input, { ...build, ...whole }, artifacts, isLate, now)
     if (buildId !== null)
-      await tx.all(happened({ kind: 'verdict', data: await verdictEvent(tx, input, buildId, verdict) }, now))
+      await tx.all(happened({ kind: 'verdict', data: await verdictEvent(tx, input, buildId, whole) }, now))
   }
   await tx.batch(refreshed(inputs))
   await tx.batch(leaseEnded(lease, reporter.id, isLate ? 'late' : 'reported', now))
   if (!isLate) await requeue(tx, taken, after, now)
   await tx.all(touched(now, 'packages', 'queue', 'builds', 'workers'))
+}
+
+/** What was judged of the files that one input has: friends share work, not each other's verdicts. */
+function ownOf(verdict: Verdict, files: readonly Expected[]): Judged[] {
+  return verdict.artifacts.filter((item) =>
+    files.some(({ name, file }) => name === item.name && file === item.file),
+  )
 }
 
 type After = {
@@ -277,7 +298,7 @@ async function verdictEvent(
   tx: Transaction,
   input: GroupInput,
   buildId: number,
-  { status, reason }: Verdict,
+  { status, reason }: Pick<Verdict, 'status' | 'reason'>,
 ): Promise<VerdictEvent> {
   const { release, ...names } = await namesOfInput(tx, input.id)
   return {

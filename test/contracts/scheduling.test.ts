@@ -160,6 +160,8 @@ describe('friends: the same input in several releases', { concurrency: 4 }, () =
       'sid-debug hello GOOD',
       'sid-debug hello-dbgsym BAD',
     ])
+    const wholes = (await sourcesOf(call)).map(({ release, status }) => `${release} ${status}`)
+    assert.deepEqual(wholes, ['sid GOOD', 'sid-debug BAD'])
   })
 
   test('a friend that lists a file nobody has rebuilt yet gets a job for it', async (t) => {
@@ -567,7 +569,7 @@ describe('pings and workers that stop answering', { concurrency: 4 }, () => {
     await importPackages(call, [aPackage()])
     const { job } = await popped(call)
 
-    await call(registerWorker, { body: { name: 'renamed' } })
+    await call(registerWorker, { body: { name: 'renamed', tags: [] } })
 
     const [worker, ...others] = (await call(listWorkers)).records
     assert.deepEqual([worker?.name, worker?.status, others.length], ['renamed', null, 0])

@@ -181,14 +181,15 @@ export function leaseOf(
   )
 }
 
-/** Files that the inputs of a group list, with the newest hashes known. */
-export type ExpectedFile = Row & { name: string; file: string; url: string; sha256: string | null }
+/** A file that an input of a group has, with the newest hash known. */
+export type ExpectedFile = Row & { input_id: number; name: string; file: string; sha256: string | null }
 
+/** Files of the inputs of a group: what they list, or had when they left their release. */
 export function expectedFiles(tx: Transaction | Database, groupId: number): Promise<ExpectedFile[]> {
   return tx.all<ExpectedFile>(sql`
-    SELECT DISTINCT b.name, b.file, b.url, b.sha256
+    SELECT i.id AS input_id, b.name, b.file, b.sha256
       FROM build_inputs i JOIN binary_packages b ON b.build_input_id = i.id
-     WHERE i.group_id = ${groupId} AND b.seen = 1 ORDER BY b.id`)
+     WHERE i.group_id = ${groupId} AND (b.seen = 1 OR i.seen = 0) ORDER BY i.seen DESC, b.id`)
 }
 
 export function keptBlob(blob: Blob, now: string): Sql {
@@ -244,7 +245,7 @@ export async function writeBuild(
   return id
 }
 
-/** An artifact is written where the input lists its file. */
+/** An artifact is written where the input has its file. */
 function writtenArtifact(buildId: number, inputId: number, artifact: NewArtifact): Sql {
   return sql`
     INSERT INTO artifacts (build_id, name, url, file, status, reason, sha256, size, rebuilt_sha256, rebuilt_size,
@@ -253,7 +254,8 @@ function writtenArtifact(buildId: number, inputId: number, artifact: NewArtifact
            coalesce(${artifact.size}, b.size), ${artifact.rebuiltSha256}, ${artifact.rebuiltSize}, ${artifact.firstDifference},
            ${artifact.diffoscopeId}, ${artifact.attestationId}
       FROM binary_packages b
-     WHERE b.build_input_id = ${inputId} AND b.seen = 1 AND b.name = ${artifact.name} AND b.file = ${artifact.file} LIMIT 1`
+     WHERE b.build_input_id = ${inputId} AND b.name = ${artifact.name} AND b.file = ${artifact.file}
+     ORDER BY b.seen DESC, b.id LIMIT 1`
 }
 
 export type GroupInput = Row & {
