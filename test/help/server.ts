@@ -42,12 +42,13 @@ export async function startServer(t: TestContext, options: Options = {}): Promis
     if (!isStopped) await server.stop()
     isStopped = true
   }
+  stopsOf(t).push(stop)
   t.after(stop)
   const clientOf = (key: string): Client =>
     openClient({ base: server.address, cookie: server.cookie, workerKey: key, signupSecret, timeout: 30_000 })
   const worker = async (key: string, name = key): Promise<Client> => {
     const client = clientOf(key)
-    await client.call(registerWorker, { body: { name } })
+    await client.call(registerWorker, { body: { name, tags: [] } })
     return client
   }
   const { call } =
@@ -55,10 +56,22 @@ export async function startServer(t: TestContext, options: Options = {}): Promis
   return { ...server, stop, data, call, worker, clock }
 }
 
-/** A folder of this test alone. */
+/** Servers by the test they belong to. */
+const servers = new WeakMap<TestContext, (() => Promise<void>)[]>()
+
+function stopsOf(t: TestContext): (() => Promise<void>)[] {
+  const stops = servers.get(t) ?? []
+  servers.set(t, stops)
+  return stops
+}
+
+/** A folder of this test alone. Its servers end first: another folder may get its inode, which names their lock. */
 export async function temporaryFolder(t: TestContext): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'rebuilderd-test-'))
-  t.after(() => rm(folder, { recursive: true, force: true }))
+  t.after(async () => {
+    for (const stop of stopsOf(t)) await stop()
+    await rm(folder, { recursive: true, force: true })
+  })
   return folder
 }
 
