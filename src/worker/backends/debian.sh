@@ -209,6 +209,7 @@ apt_start() {
     -o "Dir::Etc::SourceList=$work/sources.list" -o Dir::Etc::SourceParts=/dev/null
     -o "Dir::State=$lists" -o "Dir::State::Lists=$lists/lists" -o Dir::State::status=/dev/null
     -o "Dir::Cache=$lists" -o "Dir::Cache::archives=$lists/archives"
+    -o Dir::Cache::pkgcache=pkgcache.bin -o Dir::Cache::srcpkgcache=srcpkgcache.bin
     -o "APT::Architectures=$machine" -o APT::Sandbox::User=root -o Acquire::Languages=none
     -o Acquire::Check-Valid-Until=false -o Acquire::Retries=3
   )
@@ -450,6 +451,7 @@ shrink() { # ROOTS KEY
 }
 
 make_root() { # TARGET OPTION...
+  apt_start
   local target=$1 hooks=(--hook-dir=/usr/share/mmdebstrap/hooks/maybe-merged-usr)
   shift
   command -v mmdebstrap > /dev/null || finish 5 backend_error 'mmdebstrap is missing: apt-get install mmdebstrap'
@@ -462,6 +464,7 @@ make_root() { # TARGET OPTION...
 }
 
 make_exact_root() {
+  [ -e "$work/include" ] || cp "$work/environment" "$work/include"
   make_root "$1" --variant=custom --aptopt='APT::Get::allow-downgrades "true"' \
     --include="$(paste -sd, "$work/include")"
 }
@@ -473,7 +476,7 @@ make_present_root() {
 # Recorded versions that no line offers, into `missing`.
 find_missing() {
   local names age
-  mapfile -t names < <(sed 's/[:=].*//' "$work/environment" | sort -u)
+  mapfile -t names < <({ sed 's/[:=].*//' "$work/environment"; echo fakeroot; } | sort -u)
   for age in 1800 0; do
     apt_update "$age"
     apt-cache "${apt_options[@]}" madison "${names[@]}" 2>/dev/null |
@@ -485,26 +488,33 @@ find_missing() {
 }
 
 build_in_exact_root() {
-  apt_start
-  find_missing
-  if [ -s "$work/missing" ]; then
-    say "$(wc -l < "$work/missing") recorded versions are in none of the archives:"
-    cat "$work/missing"
-    [ "${REBUILDERD_BACKEND_PRESENT_TOOLCHAIN-}" = true ] ||
-      finish 3 environment_unavailable "$(wc -l < "$work/missing") recorded versions are nowhere to be had"
-    build_in_present_root
+  local key
+  key=$({ cat "$work/environment"; echo "$machine"; } | sha256sum | cut -c1-32)
+  if ! usable "$cache/roots/$key" 0; then
+    apt_start
+    find_missing
+    [ ! -s "$work/missing" ] || without_missing
+    cp "$work/environment" "$work/include"
+    # fakeroot is no build dependency, yet some packages cannot be built by an ordinary user without it
+    grep -q '^fakeroot[:=]' "$work/include" || ! grep -q '^fakeroot=' "$work/offered" || echo fakeroot >> "$work/include"
   fi
   get_source
-  cp "$work/environment" "$work/include"
-  # fakeroot is no build dependency, yet some packages cannot be built by an ordinary user without it
-  grep -q '^fakeroot[:=]' "$work/include" || ! apt-cache "${apt_options[@]}" show fakeroot > /dev/null 2>&1 ||
-    echo fakeroot >> "$work/include"
-  root_for "$({ cat "$work/include"; echo "$machine"; } | sha256sum | cut -c1-32)" 0 make_exact_root ||
+  root_for "$key" 0 make_exact_root ||
     finish 3 environment_unavailable 'the recorded packages cannot be installed together'
   say "build root of $(wc -l < "$work/environment") recorded packages"
   checks=-d
   enter_root
   build_in_root
+}
+
+without_missing() {
+  local count
+  count=$(wc -l < "$work/missing")
+  say "$count recorded versions are in none of the archives:"
+  cat "$work/missing"
+  [ "${REBUILDERD_BACKEND_PRESENT_TOOLCHAIN-}" = true ] ||
+    finish 3 environment_unavailable "$count recorded versions are nowhere to be had"
+  build_in_present_root
 }
 
 build_in_present_root() {
@@ -516,7 +526,7 @@ build_in_present_root() {
     finish 3 environment_unavailable "no build root of $release can be made"
   checks=
   enter_root
-  install_dependencies
+  has_dependencies || install_dependencies
   # shellcheck disable=SC2016
   chroot "$mounted" dpkg-query -W -f '${db:Status-Status} ${Package}=${Version}\n' | sed -n 's/^installed //p' |
     sort -u > "$work/environment"
@@ -537,6 +547,14 @@ enter_root() {
   top=$work/root
   grep -q '^builder:' "$top/etc/passwd" || echo "builder:x:$builder:$builder::/nonexistent:/bin/sh" >> "$top/etc/passwd"
   grep -q '^builder:' "$top/etc/group" || echo "builder:x:$builder:" >> "$top/etc/group"
+}
+
+has_dependencies() {
+  local ignored=()
+  case $what in all) ignored=(-A) ;; any) ignored=(-B) ;; esac
+  cp "$work/source/$dsc" "$top/tmp/"
+  /bin/bash "$here/sandbox.sh" --root "$top" -- env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 \
+    dpkg-checkbuilddeps "${ignored[@]}" "/tmp/$dsc" > /dev/null 2>&1
 }
 
 install_dependencies() {
