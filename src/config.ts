@@ -84,6 +84,10 @@ export const serverSettings = {
   'schedule.rule': tables(
     'Rules for packages: [[schedule.rule]] distribution, release, source (a glob), larger_than (bytes) → priority, tags that the worker must have.',
   ),
+  'web.enabled': flag(true, 'Serve pages for people beside the API.'),
+  'web.title': words('rebuilderd', 'Title of the pages, such as the name of your rebuilder.'),
+  'web.logo': words(null, 'Image beside the title: a path on this server, such as /static/logo.svg.'),
+  'web.link': words(null, 'Address that the foot of every page links to: who runs this rebuilder.'),
   'import.shrink_limit_percent': count(
     50,
     'Refuse a package report that lists fewer packages than this share of the last one.',
@@ -97,6 +101,9 @@ export const workerSettings = {
   signup_secret: words(null, "The server's sign-up secret.", 'REBUILDERD_SIGNUP_SECRET'),
   supported_architectures: list(
     'Architectures to build for, as the distribution names them. Empty: that of this machine, and all.',
+  ),
+  tags: list(
+    'What this machine can do, such as "big": jobs that need a tag go only to workers that have it.',
   ),
   idle_delay: count(180, 'Seconds to wait when there is no work and the server cannot wake us.'),
   'build.timeout': count(86_400, 'Seconds a build may take.'),

@@ -23,6 +23,8 @@ export type WorkerOptions = {
   directory: string
   settings: RebuildSettings
   workerKey: string
+  /** What this machine can do beyond others; our server gives jobs that need it only to such. */
+  tags?: readonly string[]
   architectures: { native: string; supported: readonly string[] }
   /** Jobs at once. */
   jobs: number
@@ -94,11 +96,11 @@ async function pause(seconds: number, signal: AbortSignal): Promise<boolean> {
 const mostRefusals = 3
 
 async function register(running: Running): Promise<boolean> {
-  const { client, name, log, signal } = running
+  const { client, log, signal } = running
   let refusals = 0
   for (let failures = 0; !signal.aborted; failures++) {
     try {
-      await client.call(registerWorker, { body: { name }, signal })
+      await client.call(registerWorker, { body: introduction(running), signal })
       return true
     } catch (error) {
       if (signal.aborted) return false
@@ -109,6 +111,10 @@ async function register(running: Running): Promise<boolean> {
     await pause(patience(failures), signal)
   }
   return false
+}
+
+function introduction({ name, tags = [] }: Running): { name: string; tags: string[] } {
+  return { name, tags: [...tags] }
 }
 
 /** Sends what is left over from earlier, and what could not be sent at once. */
@@ -182,8 +188,9 @@ async function nextJob(running: Running): Promise<Assignment | null> {
 }
 
 /** A server that lost its memory of us, or was only too busy to look, as upstream's then says. */
-async function registerAgain({ client, name, log, signal }: Running): Promise<void> {
-  await client.call(registerWorker, { body: { name }, signal }).catch((error: unknown) => {
+async function registerAgain(running: Running): Promise<void> {
+  const { client, log, signal } = running
+  await client.call(registerWorker, { body: introduction(running), signal }).catch((error: unknown) => {
     if (!signal.aborted) log.warning(`worker: cannot register again: ${sentenceOf(error)}`)
   })
 }

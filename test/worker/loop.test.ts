@@ -18,6 +18,7 @@ test('a worker registers, takes a job and reports it as upstream expects', async
   const stop = new AbortController()
   const options = await workerOptions(t, upstream.base, await rebuildSettings(t, `echo hello; ${good}`), {
     signal: stop.signal,
+    tags: ['big'],
   })
 
   const working = runWorker(options)
@@ -27,7 +28,7 @@ test('a worker registers, takes a job and reports it as upstream expects', async
   assert.equal(await working, 'stopped')
   const [registration, pop] = upstream.seen
   assert.equal(registration?.path, '/api/v1/workers')
-  assert.deepEqual(registration.body, { name: 'w1' })
+  assert.deepEqual(registration.body, { name: 'w1', tags: ['big'] })
   assert.equal(registration.headers['x-worker-key'], options.workerKey)
   assert.equal(registration.headers['x-signup-secret'], 'let me in')
   assert.deepEqual(pop?.body, {
