@@ -10,7 +10,7 @@ import { wireTime } from '../wire/schema.ts'
 import { openApp } from './app.ts'
 import { openPulse } from './events.ts'
 import { tendQueue, type Schedule } from './queue.ts'
-import type { Service } from './service.ts'
+import type { Service, WebOptions } from './service.ts'
 import { openLiveLogs } from './livelog.ts'
 import { rulesOf } from './rules.ts'
 import { openCookie, openSigningKey } from './secrets.ts'
@@ -93,6 +93,8 @@ export async function startServer(options: ServeOptions): Promise<RunningServer>
       realIpHeader: settings['http.real_ip_header'],
       log,
       now,
+      basePath: basePathOf(settings['http.base_path']),
+      web: webOf(settings),
       pulse: openPulse(),
       stopping: stopping.signal,
     }
@@ -137,6 +139,11 @@ export function scheduleOf(settings: ServerSettings): Schedule {
     leaseSeconds: settings['schedule.lease_seconds'],
     rules: rulesOf(settings['schedule.rule']),
   }
+}
+
+function webOf(settings: ServerSettings): WebOptions | null {
+  if (!settings['web.enabled']) return null
+  return { title: settings['web.title'], logo: settings['web.logo'], link: settings['web.link'] }
 }
 
 /** Frees jobs of workers that stopped answering, without waiting for anybody to ask; ends when its result is called. */

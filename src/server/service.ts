@@ -11,6 +11,9 @@ import { longestBlob, type Blobs } from './store/blobs.ts'
 import type { Database } from './store/database.ts'
 import { generationsOf } from './store/packages.ts'
 
+/** What an operator may choose about the pages. */
+export type WebOptions = { title: string; logo: string | null; link: string | null }
+
 /** Everything that answers requests is made of. */
 export type Service = {
   db: Database
@@ -26,6 +29,10 @@ export type Service = {
   realIpHeader: string | null
   log: Log
   now: () => Date
+  /** `/amd64`: path under which everything is served; the empty text: none. */
+  basePath: string
+  /** How the pages for people look; null: there are none. */
+  web: WebOptions | null
   /** Wakes those who watch events. */
   pulse: Pulse
   /** Aborted when the server stops: endless replies end. */

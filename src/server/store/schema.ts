@@ -302,6 +302,82 @@ export const migrations: readonly string[] = [
     INSERT INTO source_counts VALUES (NEW.release_id, NEW.seen, coalesce(NEW.status, ''), coalesce(NEW.reason, ''), 1)
       ON CONFLICT DO UPDATE SET n = n + 1;
   END;
+
+  -- Indexes for the lists of pages: every filter has one, in the order of names.
+  CREATE INDEX source_packages_by_listing ON source_packages (release_id, seen, name);
+  CREATE INDEX source_packages_by_verdict ON source_packages (release_id, seen, status, name);
+  CREATE INDEX source_packages_by_reason ON source_packages (release_id, seen, reason, name) WHERE reason IS NOT NULL;
+  CREATE INDEX source_packages_by_decision ON source_packages (release_id, seen, decided_at);
+  CREATE INDEX source_packages_by_maintainer ON source_packages (release_id, maintainer);
+  CREATE INDEX build_inputs_by_verdict ON build_inputs (scope_id, seen, status, reason);
+
+  -- Listed inputs by verdict and reason, as they were at the end of each day.
+  CREATE TABLE snapshots (
+    day TEXT NOT NULL,
+    scope_id INTEGER NOT NULL,
+    status TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    n INTEGER NOT NULL,
+    PRIMARY KEY (day, scope_id, status, reason)
+  ) WITHOUT ROWID;
+
+  -- Verdicts that differ from what the same package, or its version before, had; old ones go.
+  -- turn: 1 worse, 2 better, 3 first or otherwise different. before_version: NULL where it is the same version.
+  CREATE TABLE changes (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    at TEXT NOT NULL,
+    build_id INTEGER NOT NULL,
+    release_id INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    version TEXT NOT NULL,
+    architecture TEXT NOT NULL,
+    maintainer TEXT,
+    status TEXT NOT NULL,
+    reason TEXT,
+    before TEXT,
+    before_version TEXT,
+    turn INTEGER NOT NULL
+  );
+  CREATE INDEX changes_by_turn ON changes (turn, id);
+  CREATE INDEX changes_by_release ON changes (release_id, turn, id);
+  CREATE INDEX changes_by_name ON changes (name, id);
+  CREATE INDEX changes_by_maintainer ON changes (maintainer, id) WHERE maintainer IS NOT NULL;
+  CREATE TRIGGER verdict_told AFTER INSERT ON events WHEN NEW.kind = 'verdict' BEGIN
+    INSERT INTO changes (at, build_id, release_id, name, version, architecture, maintainer, status, reason, before, before_version, turn)
+    SELECT NEW.at, w.id, w.release_id, w.name, w.version, w.architecture, w.maintainer, w.status, w.reason, w.before,
+           CASE WHEN w.own IS NULL THEN w.before_version END,
+           CASE WHEN w.before = 'GOOD' THEN 1 WHEN w.status = 'GOOD' THEN 2 ELSE 3 END
+      FROM (
+        SELECT h.id, s.release_id, s.name, s.version, c.architecture, s.maintainer, h.status, h.reason,
+               json_extract(NEW.data, '$.before') AS own, p.version AS before_version,
+               coalesce(json_extract(NEW.data, '$.before'), pi.status) AS before
+          FROM builds h JOIN build_inputs i ON i.id = h.build_input_id JOIN source_packages s ON s.id = i.source_package_id
+          JOIN scopes c ON c.id = i.scope_id
+          LEFT JOIN source_packages p ON p.id = (
+            SELECT max(o.id) FROM source_packages o WHERE o.release_id = s.release_id AND o.name = s.name AND o.id < s.id)
+          LEFT JOIN build_inputs pi ON pi.source_package_id = p.id AND pi.scope_id = i.scope_id
+         WHERE h.id = json_extract(NEW.data, '$.build_id') LIMIT 1) w
+     WHERE coalesce(w.before, '') <> w.status AND (w.before IS NOT NULL OR w.status <> 'GOOD');
+  END;
+
+  -- Jobs by state, kept as the other counters are.
+  CREATE TABLE job_counts (
+    state TEXT NOT NULL,
+    backend TEXT NOT NULL,
+    architecture TEXT NOT NULL,
+    n INTEGER NOT NULL,
+    PRIMARY KEY (state, backend, architecture)
+  ) WITHOUT ROWID;
+  CREATE TRIGGER job_added AFTER INSERT ON jobs BEGIN
+    INSERT INTO job_counts VALUES (NEW.state, NEW.backend, NEW.architecture, 1) ON CONFLICT DO UPDATE SET n = n + 1;
+  END;
+  CREATE TRIGGER job_changed AFTER UPDATE OF state ON jobs WHEN OLD.state <> NEW.state BEGIN
+    UPDATE job_counts SET n = n - 1 WHERE state = OLD.state AND backend = OLD.backend AND architecture = OLD.architecture;
+    INSERT INTO job_counts VALUES (NEW.state, NEW.backend, NEW.architecture, 1) ON CONFLICT DO UPDATE SET n = n + 1;
+  END;
+  CREATE TRIGGER job_gone AFTER DELETE ON jobs BEGIN
+    UPDATE job_counts SET n = n - 1 WHERE state = OLD.state AND backend = OLD.backend AND architecture = OLD.architecture;
+  END;
   `,
 ]
 
