@@ -81,7 +81,10 @@ async function* thoseOnline(workers: AsyncIterable<Worker>, online: boolean): As
 function workerRow(worker: Worker, now: Date, paint: Paint): Cell[] {
   const seconds = (now.getTime() - momentOf(worker.last_ping).getTime()) / 1000
   const doing: Cell = worker.is_online
-    ? { text: worker.status ?? 'idle', as: worker.status === null ? paint.blue : paint.bold }
+    ? {
+        text: `${worker.status ?? 'idle'}${worker.draining ? ', draining' : ''}`,
+        as: worker.status === null ? paint.blue : paint.bold,
+      }
     : { text: `silent for ${shownSeconds(seconds).trim()}`, as: paint.red }
   return [
     String(worker.id),
@@ -98,15 +101,24 @@ export const workersRm = command(
   serverOptions,
   async ([asked], options, context) => {
     const client = await openAdminClient(options, context)
-    const found: Worker[] = []
-    for await (const worker of recordsOf(client, listWorkers, {})) {
-      if (worker.name === asked || String(worker.id) === asked) found.push(worker)
-    }
-    const [worker] = found
-    if (worker === undefined || found.length > 1) throw notOne(asked, found)
+    const worker = await workerNamed(client, asked)
     await client.call(removeWorker, { params: { id: worker.id } })
   },
 )
+
+/**
+ * The worker of that name or number.
+ * @throws Complaint where there is none, or more than one
+ */
+export async function workerNamed(client: Client, asked: string): Promise<Worker> {
+  const found: Worker[] = []
+  for await (const worker of recordsOf(client, listWorkers, {})) {
+    if (worker.name === asked || String(worker.id) === asked) found.push(worker)
+  }
+  const [worker] = found
+  if (worker === undefined || found.length > 1) throw notOne(asked, found)
+  return worker
+}
 
 function notOne(asked: string, found: readonly Worker[]): Complaint {
   if (found.length === 0)

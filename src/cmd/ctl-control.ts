@@ -1,0 +1,149 @@
+import { Complaint } from '../errors.ts'
+import { printable } from '../log.ts'
+import { explainPackage, requestRebuild, setQueueControl, type Outlook } from '../wire/queue.ts'
+import { reasonCodes, wordsOf, type Reason } from '../wire/reasons.ts'
+import { choice, command, flag, text, type Context } from './command.ts'
+import { openAdminClient, openPublicClient, serverOptions } from './credentials.ts'
+import { paintFor, paintedStatus, shownTime } from './output.ts'
+
+export const queuePause = command(
+  'ctl queue pause [note]',
+  'Hand out no more jobs; those that run go on',
+  serverOptions,
+  async ([note = null], options, context) => {
+    const client = await openAdminClient(options, context)
+    await client.call(setQueueControl, { body: { paused: true, note } })
+    context.out('the queue is paused; `ctl queue resume` lets it go on')
+  },
+)
+
+export const queueResume = command(
+  'ctl queue resume',
+  'Hand out jobs again',
+  serverOptions,
+  async (_, options, context) => {
+    const client = await openAdminClient(options, context)
+    await client.call(setQueueControl, { body: { paused: false, note: null } })
+    context.out('the queue goes on')
+  },
+)
+
+export const queueRetry = command(
+  'ctl queue retry',
+  'Rebuild now what failed for one reason',
+  {
+    ...serverOptions,
+    reason: choice('Those whose latest attempt ended so', reasonCodes),
+    distro: text('Only this distribution', { aliases: ['distribution'] }),
+    release: text('Only this release'),
+    architecture: text('Only this architecture', { aliases: ['arch'] }),
+  },
+  async (_, { reason, distro, release, architecture, ...options }, context) => {
+    if (reason === undefined) {
+      throw new Complaint('which reason?', {
+        hint: `give --reason with one of ${reasonCodes.join(', ')}`,
+        exitCode: 2,
+      })
+    }
+    const client = await openAdminClient(options, context)
+    const body = {
+      distribution: distro ?? null,
+      release: release ?? null,
+      component: null,
+      name: null,
+      version: null,
+      architecture: architecture ?? null,
+      status: null,
+      priority: null,
+      reason,
+    }
+    const { affected } = await client.call(requestRebuild, { body })
+    context.out(`${affected} builds are queued again`)
+  },
+)
+
+export const why = command(
+  'ctl why <name> [version]',
+  'Tell why a source package is queued, waits, runs or fails, and what happens next',
+  {
+    ...serverOptions,
+    distro: text('Only this distribution', { aliases: ['distribution'] }),
+    release: text('Only this release'),
+    architecture: text('Only this architecture', { aliases: ['arch'] }),
+    all: flag('Versions too that are no longer listed'),
+    json: flag('Print one JSON array'),
+  },
+  async ([name, version], { distro, release, architecture, all, json, ...options }, context) => {
+    const client = await openPublicClient(options, context)
+    const given = { name, version, distribution: distro, release, architecture }
+    const query = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
+    const found = await client.call(explainPackage, { query })
+    const shown = all ? found : found.filter((item) => item.seen_in_last_sync)
+    if (json) return context.write(`${JSON.stringify(shown, null, 2)}\n`)
+    if (shown.length === 0) {
+      throw new Complaint(`no source package ${name} is listed`, {
+        hint: '`ctl pkgs ls` lists what the server knows; --all shows older versions',
+      })
+    }
+    for (const item of shown) tell(item, context)
+  },
+)
+
+function tell(item: Outlook, context: Context): void {
+  const paint = paintFor(context.colours)
+  const origin = [item.distribution, item.release, item.architecture]
+    .filter((word) => word !== null)
+    .join(' ')
+  context.out(`${paint.bold(printable(item.name))} ${printable(item.version)} (${printable(origin)})`)
+  for (const line of sentencesOf(item)) {
+    context.out(
+      `  ${line.status === undefined ? '' : `${paintedStatus(line.status, paint)}: `}${printable(line.text)}`,
+    )
+  }
+}
+
+/** What is so, then what happens next. */
+export function sentencesOf(item: Outlook): { status?: string; text: string }[] {
+  const { status, reason, decided_at, job } = item
+  const verdict =
+    status === null
+      ? { text: 'not rebuilt yet' }
+      : {
+          status,
+          text: `${reason === null ? 'every file is equal' : reasonText(reason)} (${shownTime(decided_at)})`,
+        }
+  const sentences = [verdict, { text: nextOf(item) }]
+  if (item.paused && job !== null && job.started_at === null)
+    sentences.push({ text: 'the queue is paused: nothing is handed out' })
+  return sentences
+}
+
+function reasonText(reason: Reason): string {
+  return `${reason}: ${wordsOf(reason)}`
+}
+
+function nextOf({
+  job,
+  status,
+  seen_in_last_sync,
+  retries,
+  max_retries,
+  ahead,
+  requires,
+  able_workers,
+}: Outlook): string {
+  if (job === null) {
+    if (!seen_in_last_sync) return 'no longer listed: it is not tried again'
+    if (status === 'GOOD') return 'nothing more to do'
+    if (max_retries !== null && retries >= max_retries) {
+      return `given up after ${retries} attempts; \`ctl queue push\` asks for another`
+    }
+    return 'not queued; the next import queues it'
+  }
+  if (job.started_at !== null)
+    return `runs since ${shownTime(job.started_at)}${job.worker === null ? '' : ` at ${job.worker}`}`
+  if (ahead === null) return `attempt ${retries + 1} is due ${shownTime(job.next_retry)}`
+  const needs = requires.length === 0 ? '' : `, needs a worker with ${requires.join(', ')}`
+  const workers = able_workers === 0 ? ', and no worker that could take it is online' : ''
+  return `due, ${ahead === 0 ? 'next in turn' : `${ahead} jobs go before it`}${needs}${workers}`
+}
