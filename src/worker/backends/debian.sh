@@ -552,9 +552,9 @@ enter_root() {
 has_dependencies() {
   local ignored=()
   case $what in all) ignored=(-A) ;; any) ignored=(-B) ;; esac
-  cp "$work/source/$dsc" "$top/tmp/"
+  without_armour "$work/source/$dsc" > "$top/tmp/needs"
   /bin/bash "$here/sandbox.sh" --root "$top" -- env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 \
-    dpkg-checkbuilddeps "${ignored[@]}" "/tmp/$dsc" > /dev/null 2>&1
+    dpkg-checkbuilddeps "${ignored[@]}" /tmp/needs > "$work/unmet" 2>&1
 }
 
 install_dependencies() {
