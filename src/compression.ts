@@ -125,16 +125,17 @@ async function* throughZlib(chunks: Chunks, what: string, decoder: ZlibDecoder):
     await piped
   }
   if (trouble !== undefined) throw damaged(what, trouble)
-  if (decoder.bytesWritten !== given) {
-    throw new Complaint(
-      `${what} has ${given - decoder.bytesWritten} bytes that do not belong to it at its end`,
-    )
-  }
+  if (decoder.bytesWritten !== given) throw strayEnd(what)
+}
+
+function strayEnd(what: string): Complaint {
+  return new Complaint(`${what} has bytes that do not belong to it at its end`)
 }
 
 /** What the file is to blame for becomes a complaint; what happened while reading it stays what it is. */
 function damaged(what: string, error: unknown): unknown {
   const code = error instanceof Error && 'code' in error ? String(error.code) : ''
+  if (code === 'ERR_STREAM_PREMATURE_CLOSE') return strayEnd(what) // it ended before its input did
   if (code === 'Z_BUF_ERROR') return new Complaint(`${what} is cut short`, { cause: error })
   return /^(Z_|ZSTD_|ERR_ZSTD)/.test(code) ? new Complaint(`${what} is damaged`, { cause: error }) : error
 }
