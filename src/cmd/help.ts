@@ -5,7 +5,7 @@ const intro = `rebuilderd verifies the packages of Linux distributions: it rebui
 and compares the result with what the distribution ships, byte for byte.`
 
 /** What each word before the last one stands for. */
-const groups: Readonly<Record<string, string>> = {
+export const groupDocs: Readonly<Record<string, string>> = {
   ctl: 'Ask a server and tell it what to do; also reached under the name rebuildctl',
   'ctl pkgs': 'Packages: list them, see their logs and diffs, import what a distribution lists',
   'ctl queue': 'What is being rebuilt, and what will be',
@@ -41,7 +41,7 @@ export function helpOf(words: readonly string[], commands: readonly Command[], p
 
 function groupIntro(words: readonly string[], program: string): string[] {
   const usage = `Usage: ${shownCommand([...words, '<command>', '[options]'], program)}`
-  return [words.length === 0 ? intro : (groups[words.join(' ')] ?? intro), usage]
+  return [words.length === 0 ? intro : (groupDocs[words.join(' ')] ?? intro), usage]
 }
 
 function commandIntro(command: Command, program: string): string[] {
@@ -65,10 +65,11 @@ function listed(command: Command, program: string): Row {
 function rowsOf(options: OptionsTable): Row[] {
   return Object.entries(options)
     .filter(([, option]) => !option.hidden)
-    .map(([name, option]) => [flags(name, option), docOf(option)])
+    .map(([name, option]) => [flagsOf(name, option), docOf(option)])
 }
 
-function flags(name: string, option: Option): string {
+/** `-H, --endpoint <URL>` */
+export function flagsOf(name: string, option: Option): string {
   const short = option.short === undefined ? '    ' : `-${option.short}, `
   return `${short}--${longName(name)}${placeholderOf(name, option)}`
 }
@@ -79,7 +80,8 @@ function placeholderOf(name: string, option: Option): string {
   return ` <${option.placeholder ?? longName(name).toUpperCase()}>`
 }
 
-function docOf(option: Option): string {
+/** The sentence of an option, and in brackets what limits its value. */
+export function docOf(option: Option): string {
   const notes = [
     option.choices === undefined ? '' : `one of ${option.choices.join(', ')}`,
     option.kind === 'texts' ? 'repeatable' : '',
@@ -88,14 +90,14 @@ function docOf(option: Option): string {
   return notes.length === 0 ? option.doc : `${option.doc} (${notes.join('; ')})`
 }
 
+export const exitCodes: Readonly<Record<number, string>> = {
+  0: 'it was done',
+  1: 'it could not be done',
+  2: 'it was asked for in a wrong way: an unknown command, option or setting',
+}
+
 function exitRows(command: Command | undefined): Row[] {
-  const known: Record<number, string> = {
-    0: 'it was done',
-    1: 'it could not be done',
-    2: 'it was asked for in a wrong way: an unknown command, option or setting',
-    ...command?.exits,
-  }
-  return Object.entries(known).map(([code, meaning]) => [code, meaning])
+  return Object.entries({ ...exitCodes, ...command?.exits }).map(([code, meaning]) => [code, meaning])
 }
 
 /** A title and two columns; long second columns go on below their beginning. */
