@@ -108,6 +108,8 @@ async function readBody(row: Endpoint, request: Request, largest: number): Promi
   } catch (error) {
     throw new Refusal(400, `Json deserialize error: ${error instanceof Error ? error.message : ''}`)
   }
+  // To the schemas a list is an object whose members are all missing: an empty request is for everything.
+  if (Array.isArray(given)) throw new Refusal(400, 'Json deserialize error: expected an object, got a list')
   const result = v.safeParse(row.body, given, { abortEarly: true })
   if (result.success) return result.output
   throw new Refusal(400, `Json deserialize error: ${problemOf(result.issues[0])}`)

@@ -41,7 +41,7 @@ async function soundFrame(frame: Uint8Array): Promise<Uint8Array> {
     await plainBytes(frame, longestBlob)
     return frame
   } catch (error) {
-    throw new Complaint('a log, diff or attestation is not a sound zstd frame', { cause: error })
+    throw new Complaint('a log, diff or attestation is not a sound zstd frame', { cause: error, exitCode: 2 })
   }
 }
 
