@@ -24,7 +24,7 @@ import {
 } from './store/imports.ts'
 
 /** Packages written in one transaction: short enough that nobody waits for it. */
-const slice = 100
+const slice = 200
 /** Reports about fewer packages than this are never thought too short. */
 const guardedFrom = 10
 
@@ -145,10 +145,13 @@ async function planOf(
     if (last === undefined) break
     after = last.id
   }
-  return {
-    upserts: [...changed, ...[...missing.values()].map((item) => ({ ...item, goneBinaries: [] }))],
-    gone,
-  }
+  const fresh = [...missing.values()].map((item) => ({ ...item, goneBinaries: [] }))
+  return { upserts: [...changed, ...fresh].sort(byName), gone }
+}
+
+/** Neighbours in the report are then neighbours in the indexes: a slice touches a few pages, not one per package. */
+function byName(a: Upsert, b: Upsert): number {
+  return a.name < b.name ? -1 : a.name > b.name ? 1 : 0
 }
 
 /** A listed package that differs from what we know of it; nothing where it does not. */
@@ -194,10 +197,7 @@ async function writeSlice(
     const times = { now: wireTime(moment), firstDue }
     const inputs = await writePackages(tx, scope, report.distribution, report.architecture, packages, times)
     const fresh: WrittenInput[] = inputs.filter((input) => input.build_id === null)
-    for (const [index, buildId] of (await friendsBuilds(tx, fresh)).entries()) {
-      const input = fresh[index]
-      if (buildId !== null && input !== undefined) await shareBuild(tx, input, buildId)
-    }
+    for (const { id, build_id: buildId } of await friendsBuilds(tx, fresh)) await shareBuild(tx, id, buildId)
     await tx.batch(refreshed(inputs))
   })
 }

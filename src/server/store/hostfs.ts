@@ -205,7 +205,12 @@ export function hostCalls(memory: () => WebAssembly.Memory): Readonly<Record<str
       fs.closeSync(fd)
       return 0
     }, 1),
-    fd_sync: byDescriptor((fd) => (fs.fsyncSync(fd), 0), 1),
+    fd_sync: byDescriptor((fd) => {
+      // A foreign sqlite3 that opened the live file has unlinked our log: what was written to it is lost.
+      if (logs.has(fd) && fs.fstatSync(fd).nlink === 0) return EIO
+      fs.fsyncSync(fd)
+      return 0
+    }, 1),
     fd_fdstat_get: byDescriptor((_fd, at = 0) => {
       bytes()[at] = regularFile
       data().setInt16(at + 2, 0, true)
@@ -225,10 +230,10 @@ export function hostCalls(memory: () => WebAssembly.Memory): Readonly<Record<str
         transfer(fd, list, length, result, (...at) => fs.readSync(...at)),
       1,
     ),
-    fd_write: byDescriptor((fd, list = 0, length = 0, result = 0) => {
-      // A foreign sqlite3 that opened the live file has unlinked our log: what we write would be lost.
-      if (logs.has(fd) && fs.fstatSync(fd).nlink === 0) return EIO
-      return transfer(fd, list, length, result, (...at) => fs.writeSync(...at))
-    }, 1),
+    fd_write: byDescriptor(
+      (fd, list = 0, length = 0, result = 0) =>
+        transfer(fd, list, length, result, (...at) => fs.writeSync(...at)),
+      1,
+    ),
   }
 }

@@ -169,56 +169,58 @@ export function fileOf(url: string): string {
   return path.slice(path.lastIndexOf('/') + 1)
 }
 
-/** Brings inputs and their source packages up to date with the verdicts of their binaries. */
+/** Brings inputs and their source packages up to date with the verdicts of their binaries; rows that are so already stay untouched. */
 export function refreshed(inputs: readonly { id: number; source_package_id: number }[]): Sql[] {
   const sources = [...new Set(inputs.map((input) => input.source_package_id))]
-  return [...inputs.map((input) => refreshedInput(input.id)), ...sources.map(refreshedSource)]
+  return [refreshedInputs(inputs.map((input) => input.id)), refreshedSources(sources)]
 }
 
 /** An input is GOOD only while every listed file of it is; one with a new file waits for a verdict again. */
-function refreshedInput(id: number): Sql {
-  const listed = sql`SELECT 1 FROM binary_packages b WHERE b.build_input_id = ${id} AND b.seen = 1`
+function refreshedInputs(ids: readonly number[]): Sql {
+  const listed = trusted('SELECT 1 FROM binary_packages b WHERE b.build_input_id = i.id AND b.seen = 1')
   return sql`
-    UPDATE build_inputs SET
-      needs_work = CASE WHEN EXISTS (${listed}) AND NOT EXISTS (${listed} AND b.status IS NOT 'GOOD') THEN 0 ELSE 1 END,
-      status = CASE WHEN status = 'GOOD' AND EXISTS (${listed} AND b.status IS NOT 'GOOD') THEN NULL ELSE status END
-     WHERE id = ${id}`
+    UPDATE build_inputs SET needs_work = n.needs_work, status = CASE n.is_open WHEN 1 THEN NULL ELSE build_inputs.status END
+      FROM (SELECT o.id, o.has_open AND o.was_good AS is_open, CASE WHEN o.has_any AND NOT o.has_open THEN 0 ELSE 1 END AS needs_work
+              FROM (SELECT i.id, coalesce(i.status, '') = 'GOOD' AS was_good, EXISTS (${listed}) AS has_any,
+                           EXISTS (${listed} AND b.status IS DISTINCT FROM 'GOOD') AS has_open
+                      FROM build_inputs i WHERE i.id IN ${ids}) o) n
+     WHERE n.id = build_inputs.id AND (build_inputs.needs_work <> n.needs_work OR n.is_open)`
 }
 
 /** A source package shows the worst of its listed inputs. */
-function refreshedSource(id: number): Sql {
+function refreshedSources(ids: readonly number[]): Sql {
+  const worst = trusted(`SELECT i.id FROM build_inputs i WHERE i.source_package_id = s.id
+    ORDER BY i.seen DESC, CASE coalesce(i.status, 'UNKWN') WHEN 'BAD' THEN 0 WHEN 'FAIL' THEN 1 WHEN 'UNKWN' THEN 2 ELSE 3 END, i.id LIMIT 1`)
   return sql`
-    UPDATE source_packages SET
-      seen = EXISTS (SELECT 1 FROM build_inputs i WHERE i.source_package_id = ${id} AND i.seen = 1),
-      (status, reason, build_id, decided_at) = (
-        SELECT i.status, i.reason, i.build_id, i.decided_at FROM build_inputs i WHERE i.source_package_id = ${id}
-         ORDER BY i.seen DESC, CASE coalesce(i.status, 'UNKWN') WHEN 'BAD' THEN 0 WHEN 'FAIL' THEN 1 WHEN 'UNKWN' THEN 2 ELSE 3 END, i.id
-         LIMIT 1)
-     WHERE id = ${id}`
+    UPDATE source_packages SET seen = n.seen, status = n.status, reason = n.reason, build_id = n.build_id, decided_at = n.decided_at
+      FROM (SELECT s.id, coalesce(w.seen, 0) AS seen, w.status, w.reason, w.build_id, w.decided_at
+              FROM source_packages s LEFT JOIN build_inputs w ON w.id = (${worst}) WHERE s.id IN ${ids}) n
+     WHERE n.id = source_packages.id
+       AND (source_packages.seen <> n.seen OR source_packages.status IS DISTINCT FROM n.status
+         OR source_packages.reason IS DISTINCT FROM n.reason OR source_packages.build_id IS DISTINCT FROM n.build_id
+         OR source_packages.decided_at IS DISTINCT FROM n.decided_at)`
 }
 
 /** The newest decided build of another input of each group, where there is one. */
-export async function friendsBuilds(
+export function friendsBuilds(
   tx: Transaction,
   inputs: readonly WrittenInput[],
-): Promise<(number | null)[]> {
-  const rows = await tx.batch<{ build_id: number }>(
-    inputs.map(
-      (input) => sql`
-        SELECT i.build_id FROM build_inputs i
-         WHERE i.group_id = ${input.group_id} AND i.id <> ${input.id} AND i.build_id IS NOT NULL
-         ORDER BY i.decided_at DESC, i.build_id DESC LIMIT 1`,
-    ),
-  )
-  return rows.map(([row]) => row?.build_id ?? null)
+): Promise<{ id: number; build_id: number }[]> {
+  return tx.all(sql`
+    SELECT x.id, x.build_id FROM (
+      SELECT w.id, (SELECT i.build_id FROM build_inputs i
+                     WHERE i.group_id = w.group_id AND i.id <> w.id AND i.build_id IS NOT NULL
+                     ORDER BY i.decided_at DESC, i.build_id DESC LIMIT 1) AS build_id
+        FROM build_inputs w WHERE w.id IN ${inputs.map((input) => input.id)}) x
+     WHERE x.build_id IS NOT NULL`)
 }
 
 /** Gives an input without a result a copy of a friend's build, for the files that both list. */
-export async function shareBuild(tx: Transaction, input: WrittenInput, buildId: number): Promise<void> {
+export async function shareBuild(tx: Transaction, inputId: number, buildId: number): Promise<void> {
   const [copy] = await tx.all<Id>(sql`
     INSERT INTO builds (build_input_id, lease_id, is_latest, started_at, built_at, decided_at, status, reason, retries,
       worker, worker_key, log_id, evidence, environment_id)
-    SELECT ${input.id}, lease_id, 1, started_at, built_at, decided_at, status, reason, 0, worker, worker_key, log_id, evidence, environment_id
+    SELECT ${inputId}, lease_id, 1, started_at, built_at, decided_at, status, reason, 0, worker, worker_key, log_id, evidence, environment_id
       FROM builds WHERE id = ${buildId} RETURNING id`)
   if (copy === undefined) return
   await tx.batch([
@@ -227,9 +229,9 @@ export async function shareBuild(tx: Transaction, input: WrittenInput, buildId: 
         SELECT ${copy.id}, a.name, b.url, a.file, a.status, a.reason, a.sha256, a.size, a.rebuilt_sha256, a.rebuilt_size,
                a.first_difference, a.diffoscope_id, a.attestation_id
           FROM artifacts a JOIN binary_packages b
-            ON b.build_input_id = ${input.id} AND b.name = a.name AND b.file = a.file AND b.seen = 1
+            ON b.build_input_id = ${inputId} AND b.name = a.name AND b.file = a.file AND b.seen = 1
          WHERE a.build_id = ${buildId} AND (a.sha256 IS NULL OR b.sha256 IS NULL OR a.sha256 = b.sha256)`,
-    ...adopted(copy.id, input.id),
+    ...adopted(copy.id, inputId),
   ])
 }
 

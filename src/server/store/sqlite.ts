@@ -50,12 +50,6 @@ export async function openSqlite(path: string): Promise<Database> {
     draining = null
   }
 
-  const openGroup = async (): Promise<void> => {
-    if (open !== null) return
-    await post([begin])
-    open = { state: 'pending', told: [] }
-  }
-
   const closeGroup = async (): Promise<void> => {
     const group = open
     if (group === null) return
@@ -68,6 +62,14 @@ export async function openSqlite(path: string): Promise<Database> {
       return
     }
     end(group, null)
+  }
+
+  /** Takes back the whole group, and tells all that waited for it. */
+  const undoGroup = async (error: Error): Promise<void> => {
+    const group = open
+    open = null
+    await post([rollback]).catch(() => undefined)
+    if (group !== null) end(group, error)
   }
 
   const read = (queries: readonly Sql[]): Promise<Rows[]> =>
@@ -83,26 +85,28 @@ export async function openSqlite(path: string): Promise<Database> {
       })
     })
 
+  /**
+   * One transaction of a group. The first one needs no savepoint to be undone; for those with many statements it
+   * must not have one, as each statement then walks all that the savepoint keeps.
+   */
   const runStep = async <T>(work: (tx: Transaction) => Promise<T>): Promise<T> => {
-    await openGroup()
-    await post([savepoint])
+    const isFirst = open === null
+    open ??= { state: 'pending', told: [] }
+    post.ahead(isFirst ? begin : savepoint)
     const tx: Transaction = {
       all: async (query) => toRows(await post([query])),
       batch: async (queries) => (await post(queries)).map(objectsOf) as never, // rows as the caller named them
     }
     try {
       const result = await work(tx)
-      await post([release])
+      if (!isFirst) post.ahead(release)
       return result
     } catch (error) {
-      await post([undoStep, release]).catch(async (lost: unknown) => {
-        // A full disk takes back the whole group: all that waited for it must hear so.
-        const group = open
-        open = null
-        await post([rollback]).catch(() => undefined)
-        if (group !== null) end(group, troubleOf(lost))
-      })
-      throw troubleOf(error)
+      const trouble = troubleOf(error)
+      if (isFirst) await undoGroup(trouble)
+      // A full disk takes back the whole group: all that waited for it must hear so.
+      else await post([undoStep, release]).catch((lost: unknown) => undoGroup(troubleOf(lost)))
+      throw trouble
     }
   }
 
@@ -151,6 +155,8 @@ function end(group: Group, error: Error | null): void {
 }
 
 type Post = ((queries: readonly Sql[]) => Promise<Rows[]>) & {
+  /** Sends a statement with whatever is sent next, just before it: one message less. */
+  ahead: (query: Sql) => void
   statements: () => Promise<string[]>
   close: () => Promise<void>
 }
@@ -181,11 +187,14 @@ async function connectTo(thread: Worker, path: string): Promise<Post> {
     if ('error' in reply) throw new Error(reply.error)
     return reply
   }
+  const ahead: Sql[] = []
   const post = async (queries: readonly Sql[]): Promise<Rows[]> => {
-    const reply = await ask({ id: ++last, queries })
-    return 'results' in reply ? reply.results : []
+    const before = ahead.splice(0)
+    const reply = await ask({ id: ++last, queries: before.length === 0 ? queries : [...before, ...queries] })
+    return 'results' in reply ? reply.results.slice(before.length) : []
   }
   return Object.assign(post, {
+    ahead: (query: Sql) => void ahead.push(query),
     async statements() {
       const reply = await ask({ id: ++last, ask: 'statements' })
       return 'statements' in reply ? reply.statements : []
