@@ -88,6 +88,9 @@ export const serverSettings = {
   'web.title': words('rebuilderd', 'Title of the pages, such as the name of your rebuilder.'),
   'web.logo': words(null, 'Image beside the title: a path on this server, such as /static/logo.svg.'),
   'web.link': words(null, 'Address that the foot of every page links to: who runs this rebuilder.'),
+  sync: tables(
+    'Archives that the server syncs by itself: [[sync]] name, every = "15m", and the members of a profile.',
+  ),
   'import.shrink_limit_percent': count(
     50,
     'Refuse a package report that lists fewer packages than this share of the last one.',

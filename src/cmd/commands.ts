@@ -1,6 +1,6 @@
 import type { Command } from './command.ts'
 import { completions } from './ctl-completions.ts'
-import { queuePause, queueResume, queueRetry, why } from './ctl-control.ts'
+import { queuePause, queueResume, queueRetry, syncStatus, why } from './ctl-control.ts'
 import { pkgsLs } from './ctl-packages.ts'
 import { queueDrop, queueLs, queuePush } from './ctl-queue.ts'
 import { resultCommands } from './ctl-results.ts'
@@ -30,6 +30,7 @@ export const commands: readonly Command[] = [
   queuePause,
   queueResume,
   why,
+  syncStatus,
   workersLs,
   workersRm,
   workersDrain,

@@ -2,6 +2,7 @@ import { Complaint } from '../errors.ts'
 import { printable } from '../log.ts'
 import { explainPackage, requestRebuild, setQueueControl, type Outlook } from '../wire/queue.ts'
 import { reasonCodes, wordsOf, type Reason } from '../wire/reasons.ts'
+import { listSyncs } from '../wire/sync.ts'
 import { choice, command, flag, text, type Context } from './command.ts'
 import { openAdminClient, openPublicClient, serverOptions } from './credentials.ts'
 import { paintFor, paintedStatus, shownTime } from './output.ts'
@@ -147,3 +148,24 @@ function nextOf({
   const workers = able_workers === 0 ? ', and no worker that could take it is online' : ''
   return `due, ${ahead === 0 ? 'next in turn' : `${ahead} jobs go before it`}${needs}${workers}`
 }
+
+export const syncStatus = command(
+  'ctl sync status',
+  'Tell when the server synced by itself, how that ended, and when it does next',
+  { ...serverOptions, json: flag('Print one JSON array') },
+  async (_, { json, ...options }, context) => {
+    const client = await openPublicClient(options, context)
+    const syncs = await client.call(listSyncs)
+    if (json) return context.write(`${JSON.stringify(syncs, null, 2)}\n`)
+    if (syncs.length === 0) context.out('this server has no [[sync]] in its configuration')
+    const paint = paintFor(context.colours)
+    for (const { name, state, ended_at, next_at, reports, error } of syncs) {
+      const last =
+        error === null
+          ? `${reports} reports at ${shownTime(ended_at)}`
+          : paint.red(`failed: ${printable(error)}`)
+      const next = state === 'running' ? 'runs now' : `next at ${shownTime(next_at)}`
+      context.out(`${paint.bold(printable(name))}: ${ended_at === null ? 'not finished yet' : last}; ${next}`)
+    }
+  },
+)

@@ -2,10 +2,12 @@ import { access, readFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { generateSigningKey, publicKeyToPem, signingKeyFromPem, signingKeyToPem } from '../attestation.ts'
+import { openClient } from '../client.ts'
 import { loadSettings, serverSettings, type ServerSettings } from '../config.ts'
 import { Complaint } from '../errors.ts'
 import { startServer, type RunningServer } from '../server/serve.ts'
 import { command, flag, text, type Context } from './command.ts'
+import { runSyncs, syncsOf } from './syncs.ts'
 
 const options = {
   config: text('Configuration to read; else /etc/rebuilderd.conf if there is one', {
@@ -103,6 +105,7 @@ async function run(given: Options, context: Context): Promise<void> {
   const { log, signal, environment } = context
   const data = resolve(given.data ?? usualFolder(environment))
   const settings = await settingsOf(given, context)
+  const syncs = syncsOf(settings.sync)
   const server = await startServer({
     settings,
     data,
@@ -111,12 +114,17 @@ async function run(given: Options, context: Context): Promise<void> {
     log,
   })
   tellReady(server, data, context)
-  await new Promise<void>((resolve) => {
+  const client = openClient({ base: server.address, cookie: server.cookie, timeout: 3_600_000 })
+  await Promise.all([runSyncs(syncs, { client, log, signal, cache: join(data, 'sync') }), aborted(signal)])
+  log.info('stopping: answering what was asked')
+  await server.stop()
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
     if (signal.aborted) resolve()
     signal.addEventListener('abort', () => resolve(), { once: true })
   })
-  log.info('stopping: answering what was asked')
-  await server.stop()
 }
 
 /** Where a server keeps its data unless told otherwise (specifications.freedesktop.org/basedir-spec). */

@@ -1,7 +1,8 @@
 /** What operators do with queue and workers, and how the queue explains itself. */
 import { getQueueControl, explainPackage, setQueueControl } from '../wire/queue.ts'
+import { SyncState, listSyncs, writeSync } from '../wire/sync.ts'
 import { drainWorker as drain } from '../wire/workers.ts'
-import { wireTime } from '../wire/schema.ts'
+import { checked, wireTime } from '../wire/schema.ts'
 import { outlooks } from './outlook.ts'
 import { pauseSwitch } from './queue.ts'
 import { notFound } from './refusal.ts'
@@ -9,8 +10,11 @@ import type { Mount } from './route.ts'
 import type { Service } from './service.ts'
 import { first } from './store/database.ts'
 import { touched } from './store/imports.ts'
-import { switchOf, switched, type Switch } from './store/queue.ts'
+import { switchOf, switched, switchesFrom, type Switch } from './store/queue.ts'
 import { drainWorker } from './store/workers.ts'
+
+/** Switches of syncs: this and the name. */
+const syncSwitch = 'sync.'
 
 export function mountControl(mount: Mount, service: Service): void {
   const { db, now, log } = service
@@ -28,6 +32,15 @@ export function mountControl(mount: Mount, service: Service): void {
       ]),
     )
     log.info(body.paused ? `the queue is paused: ${body.note ?? 'no reason given'}` : 'the queue goes on')
+  })
+  mount(writeSync, async ({ params, body }) => {
+    const moment = wireTime(now())
+    const state = JSON.stringify({ ...body, name: params.name })
+    await db.transaction((tx) => tx.all(switched(syncSwitch + params.name, state, moment)))
+  })
+  mount(listSyncs, async () => {
+    const rows = await db.all<Switch>(switchesFrom(syncSwitch))
+    return rows.map((row) => checked(SyncState, JSON.parse(row.value), 'the state of a sync'))
   })
   mount(explainPackage, ({ query }) => outlooks(db, service.schedule, query))
   mount(drain, async ({ params, body }) => {

@@ -5,6 +5,7 @@ import * as gates from './gates.ts'
 import * as meta from './meta.ts'
 import * as packages from './packages.ts'
 import * as queue from './queue.ts'
+import * as sync from './sync.ts'
 import * as v0 from './v0.ts'
 import * as workers from './workers.ts'
 
@@ -12,7 +13,7 @@ function isEndpoint(item: unknown): item is Endpoint {
   return typeof item === 'object' && item !== null && 'method' in item && 'path' in item && 'caller' in item
 }
 
-export const endpoints: readonly Endpoint[] = [packages, builds, queue, workers, meta, gates, v0]
+export const endpoints: readonly Endpoint[] = [packages, builds, queue, workers, meta, gates, sync, v0]
   .flatMap((module) => Object.values(module) as unknown[])
   .flatMap((item) => (Array.isArray(item) ? item : [item]) as unknown[])
   .filter(isEndpoint)

@@ -314,6 +314,11 @@ export function switchOf(name: string): Sql {
   return sql`SELECT value, changed_at FROM switches WHERE name = ${name}`
 }
 
+/** Switches whose names begin so, in the order of their names. */
+export function switchesFrom(prefix: string): Sql {
+  return sql`SELECT value, changed_at FROM switches WHERE name >= ${prefix} AND name < ${`${prefix}\u{10ffff}`} ORDER BY name`
+}
+
 /** null: as if it had never been touched. */
 export function switched(name: string, value: string | null, now: string): Sql {
   return value === null
