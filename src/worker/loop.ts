@@ -172,7 +172,8 @@ async function nextJob(running: Running): Promise<Assignment | null> {
   for (let failures = 0; !signal.aborted;) {
     try {
       const found = await client.call(popQueue, { body: wishOf(running), signal: drop }) // else a job could get lost
-      if (found !== 'Nothing' && !signal.aborted) return found.Rebuild
+      const canReturn = found !== 'Nothing' && found.Rebuild.lease !== null
+      if (found !== 'Nothing' && !(signal.aborted && canReturn)) return found.Rebuild
       if (found !== 'Nothing') await giveBack(found.Rebuild, running)
       failures = 0
       await checkRestart(running)

@@ -1,0 +1,191 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { test, type TestContext } from 'node:test'
+import assert from 'node:assert/strict'
+import { chmod, readFile, stat, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { cleanEnvironment, door, runProgram, type Ended } from '../cmd/program.ts'
+import { aFolder, aServer, files } from '../help/files.ts'
+import { aJob } from '../help/jobs.ts'
+import { anUpstream } from '../help/upstream.ts'
+
+const mirror = { '/hello.buildinfo': 'Source: hello\n', '/hello_1.0-1_amd64.deb': 'good bytes' }
+
+async function aScript(t: TestContext, line: string): Promise<string> {
+  const path = join(await aFolder(t), 'backend.sh')
+  await writeFile(path, `#!/bin/sh\n${line}\n`)
+  await chmod(path, 0o755)
+  return path
+}
+
+async function build(t: TestContext, line: string, ...more: string[]): Promise<Ended & { home: string }> {
+  const base = await aServer(t, files(mirror))
+  const home = await aFolder(t)
+  const backend = `testing=${await aScript(t, line)}`
+  const urls = [`${base}/hello_1.0-1_amd64.deb`, '--input-url', `${base}/hello.buildinfo`]
+  const data = join(home, 'data')
+  const ended = await runProgram(
+    ['worker', 'build', 'testing', ...urls, '--backend', backend, '--data', data, ...more],
+    { home },
+  )
+  return { ...ended, home }
+}
+
+const make = (bytes: string): string =>
+  `echo building; printf '${bytes}' > "$REBUILDERD_OUTDIR/hello_1.0-1_amd64.deb"`
+
+for (const [what, line, code, expected] of [
+  ['same bytes', make('good bytes'), 0, /^GOOD\n/],
+  ['other bytes', make('good BYTES'), 1, /^BAD content_differs: .*\nBAD hello \(differs from byte 5 on\)\n/],
+  ['a failure', 'exit 1', 2, /^FAIL build_failed: /],
+] as const) {
+  test(`worker build with ${what} ends with ${code} and prints the verdict`, async (t) => {
+    const { code: ended, stdout, stderr } = await build(t, line)
+
+    assert.equal(ended, code, stderr)
+    assert.match(stdout, expected)
+  })
+}
+
+test('worker build shows the output of the build beside the verdict, made harmless', async (t) => {
+  const { stdout, stderr } = await build(t, `printf 'a\\033[2Jb\\n'; ${make('good bytes')}`)
+
+  assert.match(stderr, /a\\x1b\[2Jb\nbuilding\n/)
+  assert.doesNotMatch(stdout, /building/)
+})
+
+test('worker build --json prints one document', async (t) => {
+  const { stdout } = await build(t, make('good BYTES'), '--json', '--diffoscope', '--quiet')
+
+  const document = JSON.parse(stdout) as Record<string, unknown>
+  assert.equal(document['status'], 'BAD')
+  assert.equal(document['reason'], 'content_differs')
+  assert.equal(document['build_log'], 'building\n')
+})
+
+test('worker build leaves the rebuilt file where it was told to', async (t) => {
+  const base = await aServer(t, files(mirror))
+  const home = await aFolder(t)
+  const script = await aScript(t, make('good BYTES'))
+  const args = ['--script-location', script, '--data', join(home, 'data'), '--output', join(home, 'out')]
+
+  await runProgram(['worker', 'build', 'testing', `${base}/hello_1.0-1_amd64.deb`, ...args], { home })
+
+  assert.equal(await readFile(join(home, 'out', 'hello_1.0-1_amd64.deb'), 'utf8'), 'good BYTES')
+})
+
+test('worker check-config prints settings and backends, and no secret', async (t) => {
+  const home = await aFolder(t)
+  const config = join(home, 'worker.conf')
+  await writeFile(
+    config,
+    'signup_secret = "hush"\n[build]\ntimeout = 7\n[backend.debian]\npath = "/x.sh"\nkey = "v"\n',
+  )
+
+  const { code, stdout } = await runProgram(['worker', 'check-config'], {
+    home,
+    environment: { REBUILDERD_WORKER_CONFIG: config },
+  })
+
+  const shown = JSON.parse(stdout) as { build: { timeout: number }; backend: unknown }
+  assert.equal(code, 0)
+  assert.doesNotMatch(stdout, /hush/)
+  assert.equal(shown.build.timeout, 7)
+  assert.deepEqual(shown.backend, { debian: { path: '/x.sh', key: 'v' } })
+})
+
+for (const [what, content, complaint] of [
+  ['an unknown setting', 'enpoint = "x"', /unknown setting enpoint[^]*did you mean endpoint/],
+  ['an unknown built-in backend', '[backend.debain]\n', /no built-in backend debain[^]*did you mean debian/],
+  ['a path that is no text', '[backend.debian]\npath = 7', /backend\.debian\.path must be text/],
+] as const) {
+  test(`worker check-config complains about ${what}`, async (t) => {
+    const home = await aFolder(t)
+    await writeFile(join(home, 'worker.conf'), content)
+
+    const { code, stderr } = await runProgram(['worker', 'check-config', '-c', join(home, 'worker.conf')], {
+      home,
+    })
+
+    assert.notEqual(code, 0)
+    assert.match(stderr, complaint)
+  })
+}
+
+test('worker without a server to talk to says how to name one', async (t) => {
+  const home = await aFolder(t)
+
+  const { code, stderr } = await runProgram(
+    ['worker', '--data', join(home, 'd'), '--backend', 'a=/bin/true'],
+    { home },
+  )
+
+  assert.equal(code, 2)
+  assert.match(stderr, /no server was named[^]*--secret/)
+})
+
+test('worker doctor names backends, and what they lack', async (t) => {
+  const { stdout } = await runProgram(['worker', 'doctor'], { home: await aFolder(t) })
+
+  assert.match(stdout, /^debian: (works|does not work)/m)
+  assert.match(stdout, /^isolation: (none|namespaces)$/m)
+})
+
+test('worker takes a job, and SIGTERM ends it when that is done', async (t) => {
+  const upstream = await anUpstream(t)
+  const base = await aServer(t, files({ '/hello.buildinfo': '', '/hello.deb': 'good bytes' }))
+  upstream.hand(aJob(base))
+  const home = await aFolder(t)
+  const script = await aScript(t, 'sleep 0.5; printf "good bytes" > "$REBUILDERD_OUTDIR/hello.deb"')
+  const data = join(home, 'data')
+  const args = [
+    'worker',
+    upstream.base,
+    '--secret',
+    'hush',
+    '--name',
+    'one',
+    '--data',
+    data,
+    '--backend',
+    `test=${script}`,
+  ]
+  const child = spawn(process.execPath, [door, ...args], {
+    env: cleanEnvironment(home),
+    cwd: home,
+    stdio: 'ignore',
+  })
+  t.after(() => child.kill('SIGKILL'))
+
+  await upstream.until('/pop')
+  child.kill('SIGTERM')
+  const [code] = (await once(child, 'exit')) as [number]
+
+  assert.equal(code, 0)
+  assert.equal(upstream.reports[0]?.status, 'GOOD')
+  assert.deepEqual(upstream.seen[0]?.body, { name: 'one', tags: [] })
+  assert.equal(upstream.seen[0].headers['x-signup-secret'], 'hush')
+  assert.equal((await stat(join(data, 'rebuilder.v2.key'))).mode & 0o777, 0o600)
+})
+
+test('a second SIGTERM drops the job', async (t) => {
+  const upstream = await anUpstream(t)
+  upstream.hand(aJob(await aServer(t, files({ '/hello.buildinfo': '', '/hello.deb': 'good bytes' }))))
+  const home = await aFolder(t)
+  const script = await aScript(t, 'exec sleep 60')
+  const args = ['worker', upstream.base, '--data', join(home, 'data'), '--backend', `test=${script}`]
+  const child = spawn(process.execPath, [door, ...args], {
+    env: cleanEnvironment(home),
+    cwd: home,
+    stdio: 'ignore',
+  })
+  t.after(() => child.kill('SIGKILL'))
+
+  await upstream.until('/pop')
+  child.kill('SIGTERM')
+  await new Promise((resolve) => setTimeout(resolve, 300))
+  child.kill('SIGTERM')
+  await once(child, 'exit')
+
+  assert.deepEqual(upstream.reports, [])
+})

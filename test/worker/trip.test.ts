@@ -1,0 +1,102 @@
+import { test, type TestContext } from 'node:test'
+import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
+import { openClient } from '../../src/client.ts'
+import { parseEnvelope, publicKeyFromPem, verifyEnvelope } from '../../src/attestation.ts'
+import { plainBytes } from '../../src/compression.ts'
+import { getAttestation, getBuild, getBuildLog, listArtifacts, listBuilds } from '../../src/wire/builds.ts'
+import { getPublicKeys } from '../../src/wire/meta.ts'
+import { builtInBackend } from '../../src/worker/backend.ts'
+import { runWorker } from '../../src/worker/loop.ts'
+import { aFolder, aServer, files } from '../help/files.ts'
+import { rebuildSettings } from '../help/jobs.ts'
+import {
+  aPackage,
+  anArtifact,
+  importPackages,
+  signupSecret,
+  startServer,
+  type TestServer,
+} from '../help/server.ts'
+
+const original = 'good bytes'
+const sha256 = createHash('sha256').update(original).digest('hex')
+const script = `printf "$(cat "$1")" > "$REBUILDERD_OUTDIR/$REBUILDERD_ARTIFACTS"; echo built`
+
+/** Imports packages whose build input is what their build makes, and lets a worker rebuild them all. */
+async function rebuilt(
+  t: TestContext,
+  server: TestServer,
+  made: Readonly<Record<string, string>>,
+): Promise<string> {
+  const content = Object.entries(made).flatMap(([name, bytes]) => [
+    [`/${name}.deb`, original],
+    [`/${name}.buildinfo`, bytes],
+  ])
+  const mirror = await aServer(t, files(Object.fromEntries(content) as Record<string, string>))
+  const settings = await rebuildSettings(t, script)
+  const [backend = builtInBackend('debian')] = settings.backends.values()
+  const packages = Object.keys(made).map((name) => {
+    const artifacts = [anArtifact({ name, url: `${mirror}/${name}.deb`, sha256, size: original.length })]
+    return aPackage({ name, url: `${mirror}/${name}.buildinfo`, artifacts })
+  })
+  await importPackages(server.call, packages)
+  const workerKey = Buffer.from(settings.key.publicKey).toString('base64')
+  const stop = new AbortController()
+  const working = runWorker({
+    client: openClient({ base: server.address, workerKey, signupSecret }),
+    name: 'w1',
+    directory: await aFolder(t),
+    settings: { ...settings, backends: new Map([['debian', { ...backend, name: 'debian' }]]) },
+    workerKey,
+    architectures: { native: 'x86_64', supported: ['amd64', 'all'] },
+    jobs: 2,
+    idleSeconds: 0.05,
+    log: { error: t.diagnostic, warning: t.diagnostic, info: nothing, debug: nothing },
+    signal: stop.signal,
+    drop: stop.signal,
+  })
+  while ((await server.call(listBuilds, {})).total < packages.length)
+    await new Promise((resolve) => setTimeout(resolve, 30))
+  stop.abort()
+  await working
+  return Buffer.from(settings.key.publicKey).toString('hex')
+}
+
+function nothing(): void {}
+
+test('a rebuild travels from the import to a verdict with evidence', async (t) => {
+  const server = await startServer(t)
+
+  await rebuilt(t, server, { hello: 'good bytes', other: 'good BYTES' })
+
+  const { records } = await server.call(listBuilds, {})
+  const verdicts = Object.fromEntries(records.map(({ name, status, reason }) => [name, [status, reason]]))
+  assert.deepEqual(verdicts, { hello: ['GOOD', null], other: ['BAD', 'content_differs'] })
+  const bad = records.find(({ status }) => status === 'BAD')
+  const params = { id: bad?.id ?? 0 }
+  const [artifact] = await server.call(listArtifacts, { params })
+  assert.equal(artifact?.first_difference, 5)
+  assert.equal(artifact.sha256, sha256)
+  const { evidence, worker } = await server.call(getBuild, { params })
+  assert.equal(worker, 'w1')
+  assert.equal(evidence?.exit_code, 0)
+  const log = await plainBytes(await server.call(getBuildLog, { params }), 1000)
+  assert.equal(Buffer.from(log).toString(), 'built\n')
+})
+
+test('the attestation of a good rebuild is signed by worker and server', async (t) => {
+  const server = await startServer(t)
+
+  const workerKey = await rebuilt(t, server, { hello: 'good bytes' })
+
+  const [build] = (await server.call(listBuilds, {})).records
+  const id = build?.id ?? 0
+  const [artifact] = await server.call(listArtifacts, { params: { id } })
+  const bytes = await server.call(getAttestation, { params: { id, artifact_id: artifact?.id ?? 0 } })
+  const envelope = parseEnvelope(await plainBytes(bytes, 100_000))
+  const { current } = await server.call(getPublicKeys, {})
+  assert.equal(verifyEnvelope(envelope, Buffer.from(workerKey, 'hex')), true)
+  assert.equal(verifyEnvelope(envelope, publicKeyFromPem(current[0] ?? '')), true)
+  assert.equal(envelope.signed.products['hello.deb']?.['sha256'], sha256)
+})
