@@ -1,7 +1,7 @@
 /** `[[sync]]`: archives that a server keeps up with by itself. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Client } from '../client.ts'
-import { Complaint, sentenceOf } from '../errors.ts'
+import { Complaint, during, sentenceOf } from '../errors.ts'
 import type { Log } from '../log.ts'
 import { checkedProfile, reportsOf, type Profile } from '../sync/index.ts'
 import { submitPackages } from '../wire/packages.ts'
@@ -95,16 +95,21 @@ async function runOne(sync: Sync, nextAt: Date, { client, log, signal, cache }: 
   }
   await note({ state: 'running', next_at: null })
   let reports = 0
-  try {
+  const importAll = async (): Promise<void> => {
     for await (const body of reportsOf(sync.profile, { log, signal, cache })) {
-      if (body.packages.length === 0)
-        throw new Complaint(`the list of ${body.release ?? body.distribution} ${body.architecture} is empty`)
+      const scope = [body.distribution, body.release, body.architecture]
+        .filter((word) => word !== null)
+        .join(' ')
+      if (body.packages.length === 0) throw new Complaint(`the list of ${scope} is empty`)
       await client.call(submitPackages, {
         body,
         signal: AbortSignal.any([signal, AbortSignal.timeout(importTimeout)]),
       })
       reports++
     }
+  }
+  try {
+    await during(`reading the archive ${sync.profile.source}`, importAll)
     log.info(`sync ${sync.name}: ${reports === 0 ? 'nothing has changed' : `${reports} reports imported`}`)
     await note({ ended_at: wireTime(new Date()), reports })
   } catch (error) {

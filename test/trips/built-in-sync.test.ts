@@ -1,0 +1,111 @@
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { test, type TestContext } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { openClient, type Client } from '../../src/client.ts'
+import { secondsOf, syncsOf } from '../../src/cmd/syncs.ts'
+import { listBinaryPackages } from '../../src/wire/packages.ts'
+import { listSyncs, type SyncState } from '../../src/wire/sync.ts'
+import { aBinary, aFolder, aSource, writeDebianArchive } from '../help/archives.ts'
+
+for (const [given, seconds] of [
+  ['15m', 900],
+  ['60s', 60],
+  ['6h', 21_600],
+  ['1d', 86_400],
+] as const) {
+  test(`every = "${given}" means ${seconds} seconds`, () => {
+    assert.equal(secondsOf(given, 'sync'), seconds)
+  })
+}
+
+for (const given of ['', '15', '5s', 'often', '-1m', 15]) {
+  test(`every = ${JSON.stringify(given)} is refused`, () => {
+    assert.throws(() => secondsOf(given, 'sync number 1'), /sync number 1.*no interval/)
+  })
+}
+
+test('a sync is called after its distribution and release, and two may not be called the same', () => {
+  const profile = {
+    distro: 'debian',
+    source: '/srv',
+    releases: ['trixie'],
+    components: ['main'],
+    architectures: ['amd64'],
+  }
+
+  const [sync] = syncsOf([profile])
+
+  assert.equal(sync?.name, 'debian-trixie')
+  assert.throws(() => syncsOf([profile, profile]), /another sync called debian-trixie/)
+})
+
+test('a server keeps up with the archives of its configuration, and tells how that went', async (t) => {
+  const folder = await aFolder(t)
+  const archive = join(folder, 'archive')
+  await writeDebianArchive(archive, {
+    binaries: { 'main/amd64': [aBinary({ Package: 'hello' })] },
+    sources: { main: [aSource({ Package: 'hello' })] },
+  })
+  const config = join(folder, 'rebuilderd.conf')
+  await writeFile(config, configOf(archive, join(folder, 'no-such-archive')))
+
+  const client = await serveProcess(t, join(folder, 'data'), config)
+  const syncs = await untilAllEnded(client, 2)
+
+  const packages = await client.call(listBinaryPackages)
+  assert.deepEqual(
+    packages.records.map((record) => record.name),
+    ['hello'],
+  )
+  const [broken, good] = syncs.sort((a, b) => a.name.localeCompare(b.name))
+  assert.match(broken?.error ?? '', /no-such-archive/)
+  assert.equal(good?.error, null)
+  assert.equal(good?.reports, 1)
+})
+
+function configOf(...archives: readonly string[]): string {
+  const tables = archives.map((source, index) =>
+    [
+      '[[sync]]',
+      `name = "${index === 0 ? 'good' : 'broken'}"`,
+      'every = "15m"',
+      'distro = "debian"',
+      `source = "${source}"`,
+      'releases = ["test"]',
+      'components = ["main"]',
+      'architectures = ["amd64"]',
+      'allow_unsigned = true',
+    ].join('\n'),
+  )
+  return tables.join('\n\n')
+}
+
+/** `rebuilderd serve` as a process of its own; ended when the test is. */
+async function serveProcess(t: TestContext, data: string, config: string): Promise<Client> {
+  const args = ['src/main.ts', 'serve', '--listen', '127.0.0.1:0', '--data', data, '-c', config]
+  const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'ignore'] })
+  t.after(async () => {
+    const ended = once(child, 'exit')
+    child.kill('SIGTERM')
+    await ended
+  })
+  for await (const line of createInterface({ input: child.stdout })) {
+    const address = /ready at (\S+)/.exec(line)?.[1]
+    if (address !== undefined) return openClient({ base: address })
+  }
+  throw new Error('the server ended before it was ready')
+}
+
+async function untilAllEnded(client: Client, count: number): Promise<SyncState[]> {
+  for (let tries = 0; tries < 150; tries++) {
+    const syncs = await client.call(listSyncs)
+    if (syncs.length === count && syncs.every((sync) => sync.ended_at !== null)) return syncs
+    await sleep(200)
+  }
+  throw new Error('the syncs did not end')
+}
