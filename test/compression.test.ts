@@ -5,7 +5,7 @@ import { codingOf, decompressed, isZstd, plainBytes, zstdFrame, type Coding } fr
 import { Complaint } from '../src/errors.ts'
 import { inPieces, through } from './help/archives.ts'
 
-const plain = Buffer.from(Array.from({ length: 9000 }, (_, i) => `line ${i * i} of the text\n`).join(''))
+const plain = Buffer.from(Array.from({ length: 1500 }, (_, i) => `line ${i * i} of the text\n`).join(''))
 
 /** `xz` and `bzip2 -9` of "rebuilderd\n", for machines without the programs. */
 const small = {
@@ -36,7 +36,7 @@ for (const [coding, compress] of Object.entries(codings)) {
       assert.equal(codingOf(file.subarray(0, 6)), coding)
     })
 
-    for (const size of [1, 7, 4096, 1 << 20]) {
+    for (const size of [3, 4096, 1 << 20]) {
       test(`is unpacked when it comes in pieces of ${size}`, { skip }, async () => {
         assert.deepEqual(await unpacked(file, { size }), plain)
       })
@@ -81,7 +81,7 @@ for (const [coding, compress] of Object.entries(codings)) {
 }
 
 test('a file that explodes is given up early', async () => {
-  const bomb = gzipSync(Buffer.alloc(64 * 1024 * 1024))
+  const bomb = gzipSync(Buffer.alloc(16 * 1024 * 1024))
   const many = Buffer.concat(Array.from({ length: 50 }, () => bomb))
   const before = process.memoryUsage().rss
 
