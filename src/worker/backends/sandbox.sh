@@ -19,14 +19,14 @@ umask 022
 
 parse() {
   root='' user='' network='' processes='' directory=/ kind=none
-  binds=() hidden=() seen=()
+  sources=() modes=() binds=() targets=() hidden=() seen=() # binds, hidden and root are places in sources
   while [ $# -gt 0 ]; do
     case $1 in
       --user-namespace) kind=$2; shift 2 ;;
-      --root) root=$(realpath "$2"); shift 2 ;;
-      --bind) binds+=(rw "$(realpath "$2")" "$3"); shift 3 ;;
-      --read) binds+=(ro "$(realpath "$2")" "$3"); shift 3 ;;
-      --hide) hidden+=("$(realpath "$2")"); shift 2 ;;
+      --root) root=${#sources[@]}; sources+=("$2"); shift 2 ;;
+      --bind) modes+=(rw); binds+=("${#sources[@]}"); sources+=("$2"); targets+=("$3"); shift 3 ;;
+      --read) modes+=(ro); binds+=("${#sources[@]}"); sources+=("$2"); targets+=("$3"); shift 3 ;;
+      --hide) hidden+=("${#sources[@]}"); sources+=("$2"); shift 2 ;;
       --user) user=$2; shift 2 ;;
       --network) network=yes; shift ;;
       --processes) processes=$2; shift 2 ;;
@@ -54,23 +54,26 @@ enter() {
 
 # The machine's programs, seen read-only in an empty root on which nothing else is.
 host_root() {
+  local name links=() table=''
   mount -t tmpfs -o mode=755,size=64m root /tmp
   cd /tmp
-  mkdir old proc dev tmp run sys var var/tmp var/lib mnt root home build
-  chmod 1777 tmp var/tmp
-  local name
-  for name in bin sbin lib lib32 lib64 libx32; do
-    if [ -L "/$name" ]; then ln -s "$(readlink "/$name")" "$name"; elif [ -d "/$name" ]; then see "/$name" "$name"; fi
+  for name in bin sbin lib lib32 lib64 libx32 usr etc opt var/lib/dpkg var/lib/apt var/lib/pacman var/lib/rpm; do
+    if [ -L "/$name" ]; then links+=("/$name"); elif [ -d "/$name" ]; then seen+=("/$name"); fi
   done
-  for name in usr etc opt var/lib/dpkg var/lib/apt var/lib/pacman var/lib/rpm; do
-    [ ! -d "/$name" ] || see "/$name" "$name"
-  done
+  mkdir -p old proc dev run sys mnt root home build "${seen[@]/#//tmp}"
+  mkdir -m 1777 tmp var/tmp
+  [ ${#links[@]} = 0 ] || cp -P "${links[@]}" .
+  for name in "${seen[@]}"; do table+="$name /tmp$name none rbind,ro 0 0"$'\n'; done
+  echo "$table" > run/mounts
+  mount -a -T run/mounts 2> /dev/null || see_one_by_one
 }
 
-see() {
-  mkdir -p "$2"
-  mount --rbind "$1" "$2"
-  seen+=("/$2")
+# Flags of a mount that are locked, as in user namespaces, stand in the way of doing it at one go.
+see_one_by_one() {
+  local name
+  for name in "${seen[@]}"; do
+    mount --rbind "$name" "/tmp$name"
+  done
 }
 
 # Every mount at or below a folder, so that what is mounted inside it is read-only too.
@@ -82,37 +85,54 @@ read_only() {
     [[ $options != ro* ]] || continue
     options=${options#rw} # the other flags must stay: in a user namespace they are locked
     mount -o "remount,bind,ro$options" "$target" 2>/dev/null || umount -l "$target"
-  done < /old/proc/self/mountinfo
+  done < /proc/self/mountinfo
 }
 
+# $1 is the new root, $table what to mount in one go.
 devices() {
   local name
   mount -t tmpfs -o mode=755,size=1m,nosuid devices "$1/dev"
-  for name in null zero full random urandom tty; do
-    : > "$1/dev/$name"
-    mount --bind "/old/dev/$name" "$1/dev/$name"
-  done
   mkdir "$1/dev/pts" "$1/dev/shm"
-  mount -t devpts -o newinstance,ptmxmode=666,mode=620 terminals "$1/dev/pts"
-  mount -t tmpfs -o mode=1777,nosuid,nodev memory "$1/dev/shm"
-  ln -s pts/ptmx "$1/dev/ptmx"
   ln -s /proc/self/fd "$1/dev/fd"
   ln -s fd/0 "$1/dev/stdin"
   ln -s fd/1 "$1/dev/stdout"
   ln -s fd/2 "$1/dev/stderr"
+  ln -s pts/ptmx "$1/dev/ptmx"
+  for name in null zero full random urandom tty; do
+    : > "$1/dev/$name"
+    table+="/old/dev/$name $1/dev/$name none bind 0 0"$'\n'
+  done
+  table+="terminals $1/dev/pts devpts newinstance,ptmxmode=666,mode=620 0 0"$'\n'
+  table+="memory $1/dev/shm tmpfs mode=1777,nosuid,nodev 0 0"$'\n'
 }
 
-# SOURCE is below /old by now; a file needs a file as mount point.
-place() {
-  local mode=$1 source=/old$2 target=$3
-  if [ -d "$source" ]; then
-    mkdir -p "$target"
-  elif [ ! -e "$target" ]; then
-    mkdir -p "$(dirname "$target")"
-    : > "$target"
-  fi
-  mount --rbind "$source" "$target"
-  [ "$mode" = rw ] || read_only "$target"
+# SOURCE is below /old by now.
+folders() {
+  local i source
+  for i in "${!binds[@]}"; do
+    source=/old${sources[binds[i]]}
+    [ ! -d "$source" ] || table+="$(escaped "$source") $(escaped "$1${targets[i]}") none rbind,X-mount.mkdir 0 0"$'\n'
+  done
+}
+
+escaped() { # fstab(5)
+  local text=${1//\\/\\134}
+  text=${text// /\\040}
+  echo "${text//$'\t'/\\011}"
+}
+
+# Files need a file to be mounted on; and what is only to be read is made so last.
+files() {
+  local i source target
+  for i in "${!binds[@]}"; do
+    source=/old${sources[binds[i]]} target=$1${targets[i]}
+    if [ ! -d "$source" ]; then
+      [ -d "${target%/*}" ] || mkdir -p "${target%/*}"
+      [ -e "$target" ] || : > "$target"
+      mount --bind "$source" "$target"
+    fi
+    [ "${modes[i]}" = rw ] || read_only "$target"
+  done
 }
 
 # The system's own folders stay, whatever was asked for.
@@ -125,6 +145,7 @@ hide() {
 # A name server behind a link that leads out of /etc would be out of sight.
 names() {
   local target
+  [ -L /old/etc/resolv.conf ] || return 0
   target=$(readlink -f /old/etc/resolv.conf) || return 0
   [[ $target = /old/* && $target != /old/etc/* && -f $target ]] || return 0
   mkdir -p "$(dirname "${target#/old}")"
@@ -138,32 +159,42 @@ loopback_up() {
     ip link set lo up 2>/dev/null || :
 }
 
+# Links would lead nowhere in the new root.
+resolve() {
+  local count=${#sources[@]}
+  [ "$count" = 0 ] || mapfile -t sources < <(realpath -e -- "${sources[@]}")
+  [ ${#sources[@]} = "$count" ]
+}
+
 # The inner half. What goes wrong until the command starts is our fault, not the command's: 125.
 inside() {
-  local i top=''
+  local i top='' table=''
   set -E
   trap 'exit 125' ERR
+  resolve
   host_root
   pivot_root . old
   cd /
+  mount -t proc -o nosuid,nodev,noexec proc /proc
   for i in "${seen[@]}"; do read_only "$i"; done
-  for i in "${hidden[@]}"; do hide "$i"; done
+  for i in "${hidden[@]}"; do hide "${sources[i]}"; done
   if [ -n "$root" ]; then
     top=/build
-    mount --rbind "/old$root" /build
+    mount --rbind "/old${sources[root]}" /build
     mkdir -p /build/proc /build/dev /build/tmp
+    table=$'proc /build/proc proc nosuid,nodev,noexec 0 0\n'
   elif [ -n "$network" ]; then
     names
   fi
-  for ((i = 0; i < ${#binds[@]}; i += 3)); do
-    place "${binds[i]}" "${binds[i + 1]}" "$top${binds[i + 2]}"
-  done
-  mount -t proc -o nosuid,nodev,noexec proc "$top/proc"
   devices "$top"
-  [ -z "$top" ] || mount -t proc -o nosuid,nodev,noexec proc /proc
+  folders "$top"
+  echo "$table" > /run/mounts
+  mount -a -T /run/mounts
+  : > /run/mounts
+  files "$top"
   umount -l /old
   rmdir /old
-  hostname localhost 2>/dev/null || :
+  { echo localhost > /proc/sys/kernel/hostname; } 2> /dev/null || hostname localhost 2> /dev/null || :
   [ -n "$network" ] || loopback_up
   trap - ERR
   launch
