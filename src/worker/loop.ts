@@ -14,6 +14,7 @@ import { lockFolder } from './lock.ts'
 import { openLiveLog } from './livelog.ts'
 import { rebuild, type RebuildSettings, type Result } from './rebuild.ts'
 import { openSpool, type Spool } from './spool.ts'
+import { openWake, type Wake } from './wake.ts'
 
 export type WorkerOptions = {
   client: Client
@@ -34,8 +35,8 @@ export type WorkerOptions = {
   signal: AbortSignal
   /** Aborted: drop those at hand, too. */
   drop: AbortSignal
-  /** Resolves when the server says that there may be work; for servers that can. */
-  wake?: (signal: AbortSignal) => Promise<void>
+  /** Resolves when there may be work; else the events of the server tell, where it has them. */
+  wake?: Wake
   pingMilliseconds?: number
 }
 
@@ -46,7 +47,7 @@ const eagerMilliseconds = 60_000
 const eagerPauseMilliseconds = 2000
 
 /** What the jobs of one worker share while it runs. */
-type Running = WorkerOptions & { spool: Spool; stop: AbortController; lastJobAt: number }
+type Running = WorkerOptions & { spool: Spool; stop: AbortController; wake: Wake; lastJobAt: number }
 
 /**
  * Registers, then rebuilds what the server hands out until told to stop.
@@ -60,9 +61,10 @@ export async function runWorker(options: WorkerOptions): Promise<'stopped' | 're
   const spool = await openSpool(join(options.directory, 'spool'), options.client, options.log)
   const stop = new AbortController()
   const signal = AbortSignal.any([options.signal, stop.signal])
-  const running: Running = { ...options, spool, stop, signal, lastJobAt: Date.now() }
-  if (!(await register(running))) return 'stopped'
+  if (!(await register({ ...options, signal }))) return 'stopped'
   options.log.info(`worker: ${options.name} takes jobs from ${options.client.base}`)
+  const wake = options.wake ?? openWake(options.client.base, options.log, signal)
+  const running: Running = { ...options, spool, stop, signal, wake, lastJobAt: Date.now() }
   const over = new AbortController()
   const sending = sendUntil(running, over.signal)
   try {
@@ -95,7 +97,7 @@ async function pause(seconds: number, signal: AbortSignal): Promise<boolean> {
 /** A server may be busy or starting; a refusal that stays one is for the person to solve. */
 const mostRefusals = 3
 
-async function register(running: Running): Promise<boolean> {
+async function register(running: WorkerOptions): Promise<boolean> {
   const { client, log, signal } = running
   let refusals = 0
   for (let failures = 0; !signal.aborted; failures++) {
@@ -113,7 +115,7 @@ async function register(running: Running): Promise<boolean> {
   return false
 }
 
-function introduction({ name, tags = [] }: Running): { name: string; tags: string[] } {
+function introduction({ name, tags = [] }: WorkerOptions): { name: string; tags: string[] } {
   return { name, tags: [...tags] }
 }
 
@@ -210,9 +212,7 @@ async function idle({ idleSeconds, lastJobAt, signal, wake }: Running): Promise<
   const milliseconds = isEager ? Math.min(eagerPauseMilliseconds, idleSeconds * 1000) : idleSeconds * 1000
   const over = new AbortController()
   const either = AbortSignal.any([signal, over.signal])
-  const waits: Promise<unknown>[] = [pause(milliseconds / 1000, either)]
-  if (wake !== undefined) waits.push(wake(either).catch(() => new Promise(() => undefined))) // then only time wakes us
-  await Promise.race(waits)
+  await Promise.race([pause(milliseconds / 1000, either), wake(either)])
   over.abort()
 }
 

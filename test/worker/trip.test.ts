@@ -6,10 +6,12 @@ import { parseEnvelope, publicKeyFromPem, verifyEnvelope } from '../../src/attes
 import { plainBytes } from '../../src/compression.ts'
 import { getAttestation, getBuild, getBuildLog, listArtifacts, listBuilds } from '../../src/wire/builds.ts'
 import { getPublicKeys } from '../../src/wire/meta.ts'
+import { listQueue, watchLog } from '../../src/wire/queue.ts'
+import { listWorkers } from '../../src/wire/workers.ts'
 import { builtInBackend } from '../../src/worker/backend.ts'
 import { runWorker } from '../../src/worker/loop.ts'
 import { aFolder, aServer, files } from '../help/files.ts'
-import { rebuildSettings } from '../help/jobs.ts'
+import { rebuildSettings, workerOptions } from '../help/jobs.ts'
 import {
   aPackage,
   anArtifact,
@@ -100,3 +102,46 @@ test('the attestation of a good rebuild is signed by worker and server', async (
   assert.equal(verifyEnvelope(envelope, publicKeyFromPem(current[0] ?? '')), true)
   assert.equal(envelope.signed.products['hello.deb']?.['sha256'], sha256)
 })
+
+test('new work reaches an idle worker at once, and its log can be watched while it builds', async (t) => {
+  const server = await startServer(t)
+  const mirror = await aServer(t, files({ '/hello.deb': original, '/hello.buildinfo': original }))
+  const settings = await rebuildSettings(t, `echo begins; sleep 2.5; ${script}`)
+  const [backend = builtInBackend('debian')] = settings.backends.values()
+  const options = await workerOptions(t, server.address, {
+    ...settings,
+    backends: new Map([['debian', { ...backend, name: 'debian' }]]),
+  })
+  const working = runWorker({ ...options, idleSeconds: 600 })
+  while ((await server.call(listWorkers, {})).total < 2)
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  await new Promise((resolve) => setTimeout(resolve, 300))
+
+  const artifacts = [anArtifact({ url: `${mirror}/hello.deb` })]
+  await importPackages(server.call, [aPackage({ url: `${mirror}/hello.buildinfo`, artifacts })])
+  const [job] = await until(async () => {
+    const { records } = await server.call(listQueue, {})
+    return records.filter(({ started_at }) => started_at !== null)
+  }, 1000)
+  const seen = await until(async () => {
+    const log = await server
+      .call(watchLog, { params: { id: job?.id ?? 0 }, query: {} })
+      .catch(() => new Uint8Array())
+    return log.length === 0 ? [] : [Buffer.from(log).toString()]
+  }, 2500)
+
+  assert.deepEqual(seen, ['begins\n'])
+  await until(async () => (await server.call(listBuilds, {})).records, 10_000)
+  void working
+})
+
+/** Asks until there is something, and fails after so many milliseconds. */
+async function until<T>(ask: () => Promise<T[]>, milliseconds: number): Promise<T[]> {
+  const end = Date.now() + milliseconds
+  for (;;) {
+    const found = await ask()
+    if (found.length > 0) return found
+    assert.ok(Date.now() < end, `nothing after ${milliseconds} ms`)
+    await new Promise((resolve) => setTimeout(resolve, 30))
+  }
+}
