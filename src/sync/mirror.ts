@@ -102,7 +102,8 @@ const keptDays = 14
 /** Removes what no sync has used for days: each update of an index leaves its predecessor behind. */
 async function sweep(cache: string): Promise<void> {
   const oldest = Date.now() - keptDays * 86_400_000
-  for (const name of await readdir(cache)) {
+  const names = await readdir(cache).catch(() => []) // a cache that cannot be tidied up harms no sync
+  for (const name of names) {
     if (!/^(?:sha256|plain|named)-|\.part$/.test(name)) continue
     const path = join(cache, name)
     const { mtimeMs } = await stat(path).catch(() => ({ mtimeMs: Infinity })) // another sync was faster
