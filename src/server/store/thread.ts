@@ -10,6 +10,17 @@ export type Rows = { columns: string[]; rows: Value[][] }
 export type Reply =
   { id: number; results: Rows[] } | { id: number; statements: string[] } | { id: number; error: string }
 
+/** The order counts: exclusive mode first, so that the write-ahead log needs no shared memory. */
+export const pragmas = [
+  'locking_mode = exclusive',
+  'journal_mode = wal',
+  'synchronous = full',
+  'foreign_keys = on',
+  'cache_size = -65536',
+  'temp_store = memory',
+  'recursive_triggers = off',
+] as const
+
 const noRows: Rows = { columns: [], rows: [] }
 
 /** Runs the statements of one database; each is prepared once. */
@@ -50,14 +61,7 @@ function engine(file: SqlFile) {
 async function start(port: NonNullable<typeof parentPort>): Promise<void> {
   const { path, wasm } = workerData as ThreadData
   const file = await openSqlFile(path, wasm)
-  // The order counts: exclusive mode first, so that the write-ahead log needs no shared memory.
-  file.exec('PRAGMA locking_mode = exclusive')
-  file.exec('PRAGMA journal_mode = wal')
-  file.exec('PRAGMA synchronous = full')
-  file.exec('PRAGMA foreign_keys = on')
-  file.exec('PRAGMA cache_size = -65536')
-  file.exec('PRAGMA temp_store = memory')
-  file.exec('PRAGMA recursive_triggers = off')
+  for (const pragma of pragmas) file.exec(`PRAGMA ${pragma}`)
   const { run, statements, close } = engine(file)
   const answer = (request: Request): Reply => {
     const { id } = request

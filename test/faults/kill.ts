@@ -1,0 +1,248 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { openClient, type Client } from '../../src/client.ts'
+import { sql, type Database } from '../../src/server/store/database.ts'
+import { submitBuild, type RebuildReport } from '../../src/wire/builds.ts'
+import { submitPackages, type PackageReport } from '../../src/wire/packages.ts'
+import { pingJob, popQueue } from '../../src/wire/queue.ts'
+import { registerWorker } from '../../src/wire/workers.ts'
+import { logOf, seeded } from '../bench/data.ts'
+import { signupSecret, startProcess, type ServerProcess } from '../bench/process.ts'
+import { aPackage, aReport, aResult } from '../help/server.ts'
+import { contradictionsIn, damageOf, onCopy } from './inspect.ts'
+import type { FaultReport } from './report.ts'
+
+/** What the server has acknowledged: it must be there after any death. */
+type Promised = {
+  /** Status of a report by its lease. */
+  reports: Map<string, string>
+  /** Number of the last whole import of each release. */
+  imports: Map<string, number>
+  workers: Set<string>
+}
+
+const workerCount = 6
+const packagesPerImport = 60
+
+/**
+ * Kills the server with SIGKILL again and again while workers work and packages are imported, looks at what lies on
+ * disk each time, and starts it anew. Whoever was cut off repeats what it asked, as workers and sync do.
+ */
+export async function killings(kills: number): Promise<FaultReport> {
+  const folder = await mkdtemp(join(tmpdir(), 'rebuilderd-kill-'))
+  const data = join(folder, 'data')
+  const promised: Promised = { reports: new Map(), imports: new Map(), workers: new Set() }
+  const losses: string[] = []
+  const random = seeded(Date.now() % 1000)
+  let server = await startProcess({ data })
+  const base = server.address
+  const port = Number(new URL(base).port)
+  const over = new AbortController()
+  const load = loadOn(base, server.cookie, promised, losses, over.signal)
+  let slowest = server.readyAfter
+  try {
+    for (let kill = 1; kill <= kills && losses.length === 0; kill++) {
+      await pause(100 + random() * 1000)
+      await server.kill('SIGKILL')
+      losses.push(...(await findings(data, promised)).map((loss) => `after kill ${kill}: ${loss}`))
+      server = await startAgain(data, port)
+      slowest = Math.max(slowest, server.readyAfter)
+    }
+    await pause(1000)
+  } finally {
+    over.abort()
+    await load
+    await server.kill('SIGTERM')
+  }
+  losses.push(...(await findings(data, promised)).map((loss) => `at the end: ${loss}`))
+  const handedOut = await onCopy(join(data, 'rebuilderd.db'), countLeases)
+  await rm(folder, { recursive: true, force: true })
+  const counts = {
+    kills,
+    'acknowledged reports': promised.reports.size,
+    'jobs handed out': handedOut,
+    'acknowledged imports': [...promised.imports.values()].reduce((sum, count) => sum + count, 0),
+    'acknowledged registrations': promised.workers.size,
+    'slowest start in ms': Math.round(slowest),
+  }
+  return { name: 'kill -9 of the server under load', counts, losses }
+}
+
+async function startAgain(data: string, port: number): Promise<ServerProcess> {
+  return startProcess({ data, port })
+}
+
+async function countLeases(db: Database): Promise<number> {
+  const [row] = await db.all<{ n: number }>(sql`SELECT count(*) AS n FROM leases`)
+  return row?.n ?? 0
+}
+
+function loadOn(base: string, cookie: string, promised: Promised, losses: string[], signal: AbortSignal) {
+  const clientOf = (workerKey: string): Client =>
+    openClient({ base, cookie, workerKey, signupSecret, timeout: 10_000 })
+  const workers = Array.from({ length: workerCount }, (_, index) =>
+    worker(clientOf(`key-${index}`), index, promised, losses, signal),
+  )
+  const importers = ['sid', 'trixie'].map((release) => importer(clientOf('none'), release, promised, signal))
+  return Promise.all([...workers, ...importers, registrar(clientOf, promised, signal)])
+}
+
+/** Asks until it is answered: whoever was cut off cannot know whether it was heard. */
+async function untilAnswered<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T | null> {
+  while (!signal.aborted) {
+    try {
+      return await work()
+    } catch (error) {
+      const isCut = error instanceof Error && error.message.startsWith('cannot reach')
+      if (!isCut) throw error
+      await pause(30)
+    }
+  }
+  return null
+}
+
+const wanted = {
+  supported_backends: ['debian'],
+  architecture: 'x86_64',
+  supported_architectures: ['amd64', 'all'],
+}
+
+async function worker(
+  client: Client,
+  index: number,
+  promised: Promised,
+  losses: string[],
+  signal: AbortSignal,
+): Promise<void> {
+  const random = seeded(index)
+  await untilAnswered(signal, () =>
+    client.call(registerWorker, { body: { name: `worker-${index}`, tags: [] } }),
+  )
+  while (!signal.aborted) {
+    const given = await untilAnswered(signal, () => client.call(popQueue, { body: wanted }))
+    if (given === null || given === 'Nothing') {
+      await pause(50)
+      continue
+    }
+    const job = given.Rebuild
+    const params = { id: job.job.id }
+    await untilAnswered(signal, () => client.call(pingJob, { params })).catch(() => undefined) // dropped by an import
+    const status = random() < 0.6 ? 'GOOD' : 'BAD'
+    const report: RebuildReport = aResult(job, { status, build_log: logOf(random, 2000) })
+    try {
+      const answered = await untilAnswered(signal, () => client.call(submitBuild, { body: report }))
+      if (answered !== null || !signal.aborted) promised.reports.set(job.lease ?? '', status)
+    } catch (error) {
+      losses.push(`a report was refused: ${error instanceof Error ? error.message : ''}`)
+      return
+    }
+  }
+}
+
+/** Imports a release over and over, each time with a third of its packages in a new version. */
+async function importer(
+  client: Client,
+  release: string,
+  promised: Promised,
+  signal: AbortSignal,
+): Promise<void> {
+  for (let number = 1; !signal.aborted; number++) {
+    const body = importOf(release, number)
+    const answered = await untilAnswered(signal, () => client.call(submitPackages, { body }).then(() => true))
+    if (answered === true) promised.imports.set(release, number)
+    await pause(20)
+  }
+}
+
+function importOf(release: string, number: number): PackageReport {
+  const packages = Array.from({ length: packagesPerImport }, (_, index) =>
+    aPackage({ name: `pkg-${index}`, version: versionOf(index, number) }),
+  )
+  return aReport(packages, { release })
+}
+
+function versionOf(index: number, number: number): string {
+  return `${Math.floor((number + (index % 3)) / 3)}-1`
+}
+
+async function registrar(
+  clientOf: (key: string) => Client,
+  promised: Promised,
+  signal: AbortSignal,
+): Promise<void> {
+  for (let number = 1; !signal.aborted; number++) {
+    const key = `newcomer-${number}`
+    const answered = await untilAnswered(signal, () =>
+      clientOf(key)
+        .call(registerWorker, { body: { name: key, tags: [] } })
+        .then(() => true),
+    )
+    if (answered === true) promised.workers.add(key)
+    await pause(100)
+  }
+}
+
+/** Everything that is not as it was promised. */
+async function findings(data: string, promised: Promised): Promise<string[]> {
+  const reports = new Map(promised.reports)
+  const imports = new Map(promised.imports)
+  const workers = new Set(promised.workers)
+  return onCopy(join(data, 'rebuilderd.db'), async (db) => {
+    return [
+      ...(await damageOf(db)),
+      ...(await contradictionsIn(db)),
+      ...(await missingReports(db, reports)),
+      ...(await missingPackages(db, imports)),
+      ...(await missingWorkers(db, workers)),
+      ...(await missingBlobs(db, join(data, 'blobs'))),
+    ]
+  })
+}
+
+async function missingReports(db: Database, reports: ReadonlyMap<string, string>): Promise<string[]> {
+  const rows = await db.all<{ token: string; status: string }>(
+    sql`SELECT l.token, h.status FROM leases l JOIN builds h ON h.lease_id = l.id`,
+  )
+  const kept = new Map(rows.map((row) => [row.token, row.status]))
+  const lost = [...reports].filter(([token, status]) => kept.get(token) !== status)
+  return lost.map(
+    ([token, status]) => `the report ${token} (${status}) was acknowledged and is ${kept.get(token)}`,
+  )
+}
+
+async function missingPackages(db: Database, imports: ReadonlyMap<string, number>): Promise<string[]> {
+  const rows = await db.all<{ release: string; name: string; version: string; seen: number }>(sql`
+    SELECT r.name AS release, b.name, b.version, b.seen FROM binary_packages b JOIN releases r ON r.id = b.release_id`)
+  const kept = new Map(rows.map((row) => [`${row.release} ${row.name} ${row.version}`, row.seen]))
+  const lost: string[] = []
+  for (const [release, number] of imports) {
+    for (let index = 0; index < packagesPerImport; index++) {
+      const now = kept.get(`${release} pkg-${index} ${versionOf(index, number)}`)
+      const next = kept.get(`${release} pkg-${index} ${versionOf(index, number + 1)}`) // the import under way
+      if (now === undefined || (now !== 1 && next !== 1))
+        lost.push(`import ${number} of ${release}: pkg-${index}`)
+    }
+  }
+  return lost
+}
+
+async function missingWorkers(db: Database, workers: ReadonlySet<string>): Promise<string[]> {
+  const rows = await db.all<{ key: string }>(sql`SELECT key FROM workers`)
+  const kept = new Set(rows.map((row) => row.key))
+  return [...workers]
+    .filter((key) => !kept.has(key))
+    .map((key) => `the worker ${key} was registered and is unknown`)
+}
+
+async function missingBlobs(db: Database, folder: string): Promise<string[]> {
+  const rows = await db.all<{ sha256: string }>(sql`SELECT sha256 FROM blobs`)
+  return rows
+    .filter(({ sha256 }) => !existsSync(join(folder, sha256.slice(0, 2), sha256)))
+    .map(({ sha256 }) => `the blob ${sha256} is named and missing`)
+}
+
+function pause(milliseconds: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds))
+}
