@@ -1,5 +1,4 @@
 import { basename } from 'node:path'
-import { commands } from './cmd/commands.ts'
 import { run } from './cmd/run.ts'
 
 /** The name we were called by: the executable or the script may be a link named rebuildctl. */
@@ -10,4 +9,4 @@ function calledAs(): string {
   return names.find((name) => name === 'rebuildctl' || name === 'rebuilderd-worker') ?? 'rebuilderd'
 }
 
-await run(calledAs(), process.argv.slice(2), commands)
+await run(calledAs(), process.argv.slice(2))

@@ -125,8 +125,8 @@ export type Context = {
   input: AsyncIterable<Uint8Array>
   /** What we were called: `rebuilderd`, `rebuildctl`, `rebuilderd-worker`. */
   program: string
-  /** All commands, for what is generated from them. */
-  commands: readonly Command[]
+  /** Every command, for what is generated from them. */
+  allCommands: () => Promise<readonly Command[]>
 }
 
 export type Argument = { readonly name: string; readonly required: boolean; readonly variadic: boolean }

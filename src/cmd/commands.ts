@@ -1,40 +1,22 @@
 import type { Command } from './command.ts'
-import { completions } from './ctl-completions.ts'
-import { queuePause, queueResume, queueRetry, syncStatus, why } from './ctl-control.ts'
-import { pkgsLs } from './ctl-packages.ts'
-import { queueDrop, queueLs, queuePush } from './ctl-queue.ts'
-import { resultCommands } from './ctl-results.ts'
-import { pkgsSync, pkgsSyncProfile, pkgsSyncStdin } from './ctl-sync.ts'
-import { workersDrain, workersResume } from './ctl-workers.ts'
-import { demo } from './demo.ts'
-import { manual } from './manual.ts'
-import { serve } from './serve.ts'
-import { workerCommands } from './worker.ts'
-import { status, workersLs, workersRm } from './ctl-status.ts'
 
-/** Every command, in the order of --help. What a command needs besides is imported when it runs. */
-export const commands: readonly Command[] = [
-  demo,
-  serve,
-  ...workerCommands,
-  status,
-  pkgsLs,
-  ...resultCommands,
-  pkgsSync,
-  pkgsSyncProfile,
-  pkgsSyncStdin,
-  queueLs,
-  queuePush,
-  queueDrop,
-  queueRetry,
-  queuePause,
-  queueResume,
-  why,
-  syncStatus,
-  workersLs,
-  workersRm,
-  workersDrain,
-  workersResume,
-  completions,
-  manual,
-]
+/** Commands by their first word, in the order of --help. Each is loaded when it is named: a server is much to read. */
+const groups: Readonly<Record<string, () => Promise<readonly Command[]>>> = {
+  demo: async () => [(await import('./demo.ts')).demo],
+  serve: async () => [(await import('./serve.ts')).serve],
+  worker: async () => (await import('./worker.ts')).workerCommands,
+  ctl: async () => (await import('./ctl.ts')).ctlCommands,
+  manual: async () => [(await import('./manual.ts')).manual],
+}
+
+/** Every command: for help, and for what is generated from them. */
+export async function allCommands(): Promise<readonly Command[]> {
+  return (await Promise.all(Object.values(groups).map((load) => load()))).flat()
+}
+
+/** The commands that an argv may mean: those of the first words that are in it, or all. */
+export async function commandsFor(argv: readonly string[]): Promise<readonly Command[]> {
+  const named = Object.entries(groups).filter(([word]) => argv.includes(word))
+  if (named.length === 0 || argv.includes('help')) return allCommands()
+  return (await Promise.all(named.map(([, load]) => load()))).flat()
+}

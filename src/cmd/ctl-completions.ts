@@ -12,7 +12,7 @@ export const completions = command(
       const hint = didYouMean(asked, shells) ?? `there are: ${shells.join(', ')}`
       throw new Complaint(`no completions for the shell ${asked}`, { hint, exitCode: 2 })
     }
-    context.write(completionsFor(shell, context.commands))
+    context.write(completionsFor(shell, await context.allCommands()))
   },
   {
     details:

@@ -49,10 +49,14 @@ function commandIntro(command: Command, program: string): string[] {
   return [command.doc, usage, ...(command.details === undefined ? [] : [command.details])]
 }
 
-/** As it is typed: called as rebuildctl, the word `ctl` is in the name already. */
+/** The first word that is in a name already: called as rebuildctl, all commands are those of ctl. */
+export function impliedWord(program: string): string | undefined {
+  return { rebuildctl: 'ctl', 'rebuilderd-worker': 'worker' }[program]
+}
+
+/** As it is typed under the name that the program was called by. */
 export function shownCommand(words: readonly string[], program: string): string {
-  const implied = { rebuildctl: 'ctl', 'rebuilderd-worker': 'worker' }[program]
-  return [program, ...(words[0] === implied ? words.slice(1) : words)].join(' ')
+  return [program, ...(words[0] === impliedWord(program) ? words.slice(1) : words)].join(' ')
 }
 
 type Row = readonly [string, string]
@@ -102,7 +106,7 @@ function exitRows(command: Command | undefined): Row[] {
 
 /** A title and two columns; long second columns go on below their beginning. */
 function section(title: string, rows: readonly Row[]): string {
-  const width = Math.min(52, Math.max(0, ...rows.map(([left]) => left.length)))
+  const width = Math.min(44, Math.max(0, ...rows.map(([left]) => left.length)))
   const lines = rows.map(([left, right]) => {
     const [first = '', ...more] = folded(right, 108 - width)
     const begin = left.length > width ? `  ${left}\n  ${' '.repeat(width)}` : `  ${left.padEnd(width)}`

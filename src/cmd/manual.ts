@@ -7,15 +7,15 @@ import { completionsFor } from './completions.ts'
 import { exitCodes, docOf, flagsOf, groupDocs } from './help.ts'
 import { globalOptions } from './parse.ts'
 import { roffOf, type Page, type Part, type Section } from './roff.ts'
-import { version } from './run.ts'
 import { sampleOf, sampleProfiles, shownDefault } from './samples.ts'
+import { version } from './version.ts'
 
 export const manual = command(
   'manual <directory>',
   'Write the manual pages, the completions and sample configurations',
   {},
-  async ([directory], _, { commands, out }) => {
-    for (const [name, content] of manualFiles(commands)) {
+  async ([directory], _, { allCommands, out }) => {
+    for (const [name, content] of manualFiles(await allCommands())) {
       const path = join(directory, name)
       await during(`writing ${path}`, async () => {
         await mkdir(dirname(path), { recursive: true })

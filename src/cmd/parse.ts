@@ -76,10 +76,9 @@ function isOption(arg: string): boolean {
 /** Whether the value of an option that stands before the command's last word is the next argument. */
 function takesNext(arg: string, candidates: readonly Command[]): boolean {
   if (arg.includes('=')) return false
-  const tables = [...candidates.map((candidate) => candidate.options), globalOptions]
-  for (const table of tables) {
-    const [last, inline] = lastOption(arg, table)
-    if (last !== undefined) return takesValue(last.option) && inline === ''
+  for (const { options } of [...candidates, { options: globalOptions }]) {
+    const [last, glued] = lastOption(arg, options)
+    if (last !== undefined) return takesValue(last.option) && glued === ''
   }
   return false
 }

@@ -1,9 +1,10 @@
 import { complaintOf, explain } from '../errors.ts'
 import { openLog, printable } from '../log.ts'
-import manifest from '../../package.json' with { type: 'json' }
 import type { Command, Context } from './command.ts'
-import { helpOf } from './help.ts'
+import { allCommands, commandsFor } from './commands.ts'
+import { helpOf, impliedWord } from './help.ts'
 import { parse, type Request } from './parse.ts'
+import { version } from './version.ts'
 
 /** Why a command was stopped from outside; nothing is printed for it. */
 class Stopped extends Error {
@@ -18,14 +19,10 @@ class Stopped extends Error {
 const signals = { SIGINT: 130, SIGTERM: 143 } as const
 
 /** Runs what an argv asks for, prints what went wrong, and ends the process with its exit code. */
-export async function run(
-  program: string,
-  argv: readonly string[],
-  commands: readonly Command[],
-): Promise<void> {
+export async function run(program: string, argv: readonly string[]): Promise<void> {
   const stopping = new AbortController()
   stopQuietlyWithoutReader(stopping)
-  const code = await outcomeOf(program, argv, commands, stopping).catch((error: unknown) =>
+  const code = await outcomeOf(program, argv, stopping).catch((error: unknown) =>
     failed(program, error, stopping.signal),
   )
   await written()
@@ -35,15 +32,20 @@ export async function run(
 async function outcomeOf(
   program: string,
   argv: readonly string[],
-  commands: readonly Command[],
   stopping: AbortController,
 ): Promise<number> {
-  const request = parse(impliedWords(program, argv, commands), commands, process.env)
-  if (request.wants === 'version') return say(`rebuilderd ${manifest.version}`)
+  if (argv.length === 1 && isVersionFlag(argv[0] ?? '')) return say(`rebuilderd ${version}`)
+  const { words, commands } = await understood(program, argv)
+  const request = parse(words, commands, process.env)
+  if (request.wants === 'version') return say(`rebuilderd ${version}`)
   if (request.wants === 'help') return help(request, program, commands)
   const hurry = watchSignals(stopping)
-  const context = contextOf(program, commands, request.options, stopping.signal, hurry)
+  const context = contextOf(program, request.options, stopping.signal, hurry)
   return (await request.command.run(request.positionals, request.options, context)) ?? 0
+}
+
+function isVersionFlag(arg: string): boolean {
+  return arg === '--version' || arg === '-V'
 }
 
 function say(text: string): number {
@@ -59,19 +61,21 @@ function help(request: Request & { wants: 'help' }, program: string, commands: r
   return 2
 }
 
-/** `rebuildctl …` is `ctl …`; upstream's daemon has no subcommand: `rebuilderd -c FILE` is `serve -c FILE`. */
-function impliedWords(
+/**
+ * The words that are meant, and the commands they may name: `rebuildctl …` is `ctl …`; upstream's daemon has no
+ * subcommand: `rebuilderd -c FILE` is `serve -c FILE`.
+ */
+async function understood(
   program: string,
   argv: readonly string[],
-  commands: readonly Command[],
-): readonly string[] {
-  if (program === 'rebuildctl') return ['ctl', ...argv]
-  if (program === 'rebuilderd-worker') return ['worker', ...argv]
-  const [first = ''] = argv
-  const asksForUs = argv.every((arg) => ['-h', '--help', '-V', '--version', '-C', '--color'].includes(arg))
-  if (!first.startsWith('-') || asksForUs) return argv
-  const request = probe(argv, commands)
-  return request === 'help' ? ['serve', ...argv] : argv
+): Promise<{ words: readonly string[]; commands: readonly Command[] }> {
+  const implied = impliedWord(program)
+  const words = implied === undefined ? argv : [implied, ...argv]
+  const commands = await commandsFor(words)
+  const isOurs = (arg: string): boolean => isVersionFlag(arg) || /^(-h|--help|-C|--color)$/.test(arg)
+  const mayBeServe = implied === undefined && argv[0]?.startsWith('-') === true && !argv.every(isOurs)
+  const isServe = mayBeServe && probe(argv, commands) === 'help'
+  return { words: isServe ? ['serve', ...argv] : words, commands }
 }
 
 /** Whether an argv names a command; one that cannot be read names some. */
@@ -129,7 +133,6 @@ async function written(): Promise<void> {
 
 function contextOf(
   program: string,
-  commands: readonly Command[],
   options: Readonly<Record<string, unknown>>,
   signal: AbortSignal,
   hurry: () => AbortSignal,
@@ -150,7 +153,7 @@ function contextOf(
     environment: process.env,
     input: process.stdin,
     program,
-    commands,
+    allCommands,
   }
 }
 
@@ -164,6 +167,3 @@ export function wantsColours(
   if (isSet('CLICOLOR_FORCE') && environment['CLICOLOR_FORCE'] !== '0') return true
   return isTerminal && environment['CLICOLOR'] !== '0' && environment['TERM'] !== 'dumb'
 }
-
-/** What the program is, for commands that tell. */
-export const version: string = manifest.version

@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { test } from 'node:test'
-import { commands } from '../../src/cmd/commands.ts'
+import { allCommands } from '../../src/cmd/commands.ts'
 import { completionsFor, shells } from '../../src/cmd/completions.ts'
 import { runProgram, tempFolder } from './program.ts'
+
+const commands = await allCommands()
 
 function missing(shell: string): string | false {
   return spawnSync(shell, ['--version']).status === 0 ? false : `${shell} is missing`
@@ -20,7 +22,11 @@ function offered(...words: string[]): string[] {
 }
 
 test('bash offers the words that may follow, under each name', { skip: missing('bash') }, () => {
-  assert.deepEqual(offered('rebuilderd', 'ctl', 'queue', ''), ['ls', 'push', 'drop'])
+  const inQueue = commands.filter(({ words }) => words[0] === 'ctl' && words[1] === 'queue')
+  const next = inQueue.map(({ words }) => words[2])
+
+  assert.ok(next.includes('push'))
+  assert.deepEqual(offered('rebuilderd', 'ctl', 'queue', ''), next)
   assert.deepEqual(offered('/usr/bin/rebuildctl', 'qu'), ['queue'])
   assert.deepEqual(offered('rebuildctl', '-v', 'pkgs', 'at'), ['attestation'])
 })

@@ -4,7 +4,7 @@ import { readFile, readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { longName } from '../../src/cmd/command.ts'
-import { commands } from '../../src/cmd/commands.ts'
+import { allCommands } from '../../src/cmd/commands.ts'
 import { manualFiles } from '../../src/cmd/manual.ts'
 import { roffOf } from '../../src/cmd/roff.ts'
 import { loadSettings, serverSettings, workerSettings, type SettingsTable } from '../../src/config.ts'
@@ -12,6 +12,7 @@ import { readProfiles } from '../../src/sync/profile.ts'
 import { runProgram, tempFolder } from './program.ts'
 
 const noGroff = spawnSync('groff', ['--version']).status === 0 ? false : 'groff is missing'
+const commands = await allCommands()
 const files = manualFiles(commands)
 
 test('manual writes its files below a folder, and names them', async (t) => {

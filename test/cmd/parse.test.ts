@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { choice, command, count, flag, number, text, texts, type Command } from '../../src/cmd/command.ts'
-import { commands as allCommands } from '../../src/cmd/commands.ts'
+import { allCommands } from '../../src/cmd/commands.ts'
 import { globalOptions, parse } from '../../src/cmd/parse.ts'
 import { Complaint } from '../../src/errors.ts'
 
@@ -167,8 +167,8 @@ test('an option that was not given is read from its environment variable', () =>
   assert.deepEqual(tokens, ['a', undefined, 'b'])
 })
 
-test('no two options of a command share a name, and none begins with no-', () => {
-  for (const { usage, options } of allCommands) {
+test('no two options of a command share a name, and none begins with no-', async () => {
+  for (const { usage, options } of await allCommands()) {
     const table = Object.entries({ ...globalOptions, ...options })
     const names = table.flatMap(([name, option]) => [
       name,
@@ -180,12 +180,13 @@ test('no two options of a command share a name, and none begins with no-', () =>
   }
 })
 
-test('an option has or lacks a value alike in all commands, since it may stand before them', () => {
+test('an option has or lacks a value alike in all commands of one word, since it may stand before the next', async () => {
   const arities = new Map<string, boolean>()
-  for (const { options } of allCommands) {
+  for (const { words, options } of await allCommands()) {
     for (const [name, { kind, short }] of Object.entries(options)) {
       const takesValue = kind !== 'flag' && kind !== 'count'
-      for (const key of short === undefined ? [name] : [name, short]) {
+      for (const one of short === undefined ? [name] : [name, short]) {
+        const key = `${words[0]} ${one}`
         assert.equal(arities.get(key) ?? takesValue, takesValue, key)
         arities.set(key, takesValue)
       }
