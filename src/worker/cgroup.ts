@@ -34,6 +34,7 @@ type Hierarchy = { root: string; own: string; version: 1 | 2 }
 export async function openControlGroup(limits: GroupLimits): Promise<ControlGroup> {
   const name = `rebuilderd-${process.pid}-${randomBytes(4).toString('hex')}`
   const unified = await unifiedHierarchy()
+  await sweepOnce(unified)
   const v2 = unified === null ? null : await makeUnified(unified, name)
   const memory =
     (await limited(v2, 'memory.max', limits.memoryBytes)) ??
@@ -49,6 +50,31 @@ export async function openControlGroup(limits: GroupLimits): Promise<ControlGrou
     exceeded: () => exceededIn(memory, processes),
     kill: () => killMembers(v2, folders),
     remove: () => removeAll(folders),
+  }
+}
+
+let swept: Promise<void> | undefined // once per process is enough
+
+/** Removes groups of workers that were killed before they could. */
+function sweepOnce(unified: Hierarchy | null): Promise<void> {
+  swept ??= sweep(unified)
+  return swept
+}
+
+async function sweep(unified: Hierarchy | null): Promise<void> {
+  const parents = unified === null ? [] : [unified.root, join(unified.root, unified.own)]
+  for (const controller of ['memory', 'pids'] as const) {
+    const own = await ownGroup(controller)
+    if (own !== null) parents.push(join('/sys/fs/cgroup', controller, own))
+  }
+  for (const parent of new Set(parents)) {
+    for (const name of await readdir(parent).catch(() => [])) {
+      const owner = /^rebuilderd-(\d+)-[0-9a-f]{8}$/.exec(name)?.[1]
+      if (owner === undefined || (await textOf(`/proc/${owner}/stat`)) !== null) continue
+      const folder = join(parent, name)
+      await killMembers(folder, [folder])
+      await removeAll([folder])
+    }
   }
 }
 
@@ -125,6 +151,7 @@ async function counted(folder: string, files: readonly string[], word: string): 
   return 0
 }
 
+/** At one blow where the kernel can, else one by one. */
 async function killMembers(v2: string | null, folders: readonly string[]): Promise<boolean> {
   if (v2 !== null && (await written(join(v2, 'cgroup.kill'), '1'))) return true
   const [first] = folders

@@ -72,13 +72,17 @@ export async function runProcess(run: ProcessRun): Promise<ProcessResult> {
   }
 }
 
-/** Joins the groups and sets the limits before the program starts, so that nothing of it is ever outside. */
+/**
+ * Joins the groups and sets the limits before the program starts, so that nothing of it is ever outside. It dies
+ * with us, even when we are killed.
+ */
 const prelude = `exec 2>&1
 for file in $REBUILDERD_GROUPS; do echo $$ > "$file" || exit 125; done
 unset REBUILDERD_GROUPS
 ulimit -c 0
 [ -z "$REBUILDERD_FILE_BLOCKS" ] || ulimit -f "$REBUILDERD_FILE_BLOCKS" || exit 125
 unset REBUILDERD_FILE_BLOCKS
+if command -v setpriv > /dev/null; then exec setpriv --pdeathsig KILL -- "$@"; fi
 exec "$@"`
 
 function start(run: ProcessRun): ChildProcess {
