@@ -5,7 +5,7 @@ import { zstdFrame } from '../compression.ts'
 import { sentenceOf } from '../errors.ts'
 import type { ReportArtifact } from '../wire/builds.ts'
 import type { JobArtifact } from '../wire/queue.ts'
-import { compareFiles } from './compare.ts'
+import { compareFiles, type Fingerprint } from './compare.ts'
 import { diffoscope, type DiffoscopeSettings } from './diffoscope.ts'
 import { downloadLimits } from './download.ts'
 import { Failure } from './failure.ts'
@@ -18,8 +18,8 @@ export type Original = {
   /** Its name, as it stands in the address. */
   readonly file: string
   readonly path: string
-  /** In hex, of the bytes that were downloaded. */
-  readonly sha256: string
+  /** Of the bytes that were downloaded. */
+  readonly fingerprint: Fingerprint
 }
 
 /** An original beside what the build made of it. */
@@ -45,7 +45,7 @@ export async function compareArtifact(
     throw error
   })
   if (compared === null) return { found: 'refused', of: original, path }
-  if (compared.original.sha256 !== original.sha256)
+  if (compared.original.sha256 !== original.fingerprint.sha256)
     throw new Failure('backend_error', `${original.file} changed on our disk while the build ran`)
   const { firstDifference, ...prints } = compared
   const shared = { ...prints, of: original, path }
@@ -95,25 +95,22 @@ export async function describeArtifact(
     url: artifact.url,
     status: judgement.status,
     reason: judgement.reason,
-    sha256: prints?.original.sha256 ?? compared.of.sha256,
-    size: prints?.original.size ?? artifact.size,
+    sha256: compared.of.fingerprint.sha256,
+    size: compared.of.fingerprint.size,
     rebuilt_sha256: prints?.rebuilt.sha256 ?? null,
     rebuilt_size: prints?.rebuilt.size ?? null,
     first_difference: compared.found === 'different' ? compared.firstDifference : null,
     diffoscope: diff.text === null ? null : await zstdFrame(diff.text),
-    attestation: compared.found === 'same' ? await attest(file, compared.rebuilt, context) : null,
+    attestation: compared.found === 'same' ? await attest(compared.of, context) : null,
   }
   const refusal = compared.found === 'refused' ? `${file} is a link or no plain file` : null
   return { report, note: refusal ?? diff.note }
 }
 
-async function attest(
-  file: string,
-  hashes: { sha256: string; sha512: string },
-  { input, key }: DescribeContext,
-): Promise<Uint8Array> {
-  const link = makeLink({ artifact: { file, sha256: hashes.sha256, sha512: hashes.sha512 }, input })
-  return zstdFrame(serialiseEnvelope(signLink(link, key)))
+/** Only for a file that is equal to its original: their hashes are the same. */
+async function attest({ file, fingerprint }: Original, context: DescribeContext): Promise<Uint8Array> {
+  const link = makeLink({ artifact: { file, ...fingerprint }, input: context.input })
+  return zstdFrame(serialiseEnvelope(signLink(link, context.key)))
 }
 
 /** Our own summary always; diffoscope's text where it is switched on and there. */

@@ -2,7 +2,7 @@ import { copyFile, link, mkdir, readdir, rename, rm, stat, utimes } from 'node:f
 import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
 import { download, type DownloadOptions, type Wanted } from './download.ts'
-import { fingerprintOf } from './compare.ts'
+import { fingerprintOf, type Fingerprint } from './compare.ts'
 
 /** Originals that several jobs of this machine may need: files named by SHA-256, the least used ones dropped. */
 export type Cache = { readonly directory: string; readonly limit: number }
@@ -12,7 +12,6 @@ export const cacheLimit = 4 * 1024 ** 3
 
 /**
  * Puts a file at a path, from the cache where its hash is known and there.
- * @returns its SHA-256 in hex
  * @throws Failure as `download`
  */
 export async function fetchCached(
@@ -20,30 +19,37 @@ export async function fetchCached(
   path: string,
   cache: Cache | null,
   options: DownloadOptions,
-): Promise<string> {
-  if (cache === null || wanted.sha256 === null) return (await download(wanted, path, options)).sha256
+): Promise<Fingerprint> {
+  if (cache === null || wanted.sha256 === null) return download(wanted, path, options)
   await mkdir(cache.directory, { recursive: true, mode: 0o700 })
   const kept = join(cache.directory, wanted.sha256)
-  if (await takeKept(kept, wanted.sha256, path, options.signal)) return wanted.sha256
-  const { sha256 } = await download(wanted, path, options)
+  const found = await takeKept(kept, wanted.sha256, path, options.signal)
+  if (found !== null) return found
+  const fetched = await download(wanted, path, options)
   await keep(path, kept, cache)
-  return sha256
+  return fetched
 }
 
 /** Hands out a kept file when its bytes are still those of its name. */
-async function takeKept(kept: string, sha256: string, path: string, signal: AbortSignal): Promise<boolean> {
+async function takeKept(
+  kept: string,
+  sha256: string,
+  path: string,
+  signal: AbortSignal,
+): Promise<Fingerprint | null> {
   try {
     await place(kept, path)
-    if ((await fingerprintOf(path, { signal })).sha256 === sha256) {
+    const found = await fingerprintOf(path, { signal })
+    if (found.sha256 === sha256) {
       await utimes(kept, new Date(), new Date()).catch(() => undefined) // swept meanwhile: we have our copy
-      return true
+      return found
     }
   } catch {
     signal.throwIfAborted()
   }
   await rm(path, { force: true })
   await rm(kept, { force: true })
-  return false
+  return null
 }
 
 /** One file under two names where the file system can, else a copy. */

@@ -3,12 +3,14 @@ import { constants } from 'node:fs'
 import { open, type FileHandle } from 'node:fs/promises'
 import { Failure } from './failure.ts'
 
-/** What a file is: hashes in hex, size in bytes. */
-export type Fingerprint = { readonly sha256: string; readonly sha512: string; readonly size: number }
+/** What a file is: SHA-256 in hex, size in bytes. */
+export type Digest = { readonly sha256: string; readonly size: number }
+/** The same with SHA-512, which attestations want and which takes more than twice the time. */
+export type Fingerprint = Digest & { readonly sha512: string }
 
 export type Difference = {
-  readonly original: Fingerprint
-  readonly rebuilt: Fingerprint
+  readonly original: Digest
+  readonly rebuilt: Digest
   /** Offset of the first byte that differs, the shorter size where one begins with the other; null: all are equal. */
   readonly firstDifference: number | null
 }
@@ -27,7 +29,7 @@ export async function compareFiles(
   await using a = await openPlain(original)
   await using b = await openPlain(rebuilt, { hardLinks: false })
   const [left, right] = [blocksOf(a), blocksOf(b)]
-  const same = startHashes()
+  const same = createHash('sha256')
   let offset = 0
   for (;;) {
     signal.throwIfAborted()
@@ -35,16 +37,16 @@ export async function compareFiles(
     const equal = x.equals(y)
     if (!equal || x.length === 0) {
       if (equal)
-        return { original: finish(same, offset), rebuilt: finish(same, offset), firstDifference: null }
+        return { original: digestOf(same, offset), rebuilt: digestOf(same, offset), firstDifference: null }
       const firstDifference = offset + firstUnequal(x, y)
-      const hashesOfRebuilt = copyOf(same) // up to here both files are one and so are their hashes
-      const fingerprints = await Promise.all([
-        restOf(x, left, same, offset, signal),
-        restOf(y, right, hashesOfRebuilt, offset, signal),
+      const other = same.copy() // up to here both files are one and so are their hashes
+      const sizes = await Promise.all([
+        restOf(x, left, [same], offset, signal),
+        restOf(y, right, [other], offset, signal),
       ])
-      return { original: fingerprints[0], rebuilt: fingerprints[1], firstDifference }
+      return { original: digestOf(same, sizes[0]), rebuilt: digestOf(other, sizes[1]), firstDifference }
     }
-    update(same, x)
+    same.update(x)
     offset += x.length
   }
 }
@@ -53,7 +55,9 @@ export async function compareFiles(
 export async function fingerprintOf(path: string, { signal }: { signal: AbortSignal }): Promise<Fingerprint> {
   await using file = await openPlain(path)
   const next = blocksOf(file)
-  return await restOf(await next(), next, startHashes(), 0, signal) // the file stays open until then
+  const hashes = [createHash('sha256'), createHash('sha512')] as const
+  const size = await restOf(await next(), next, hashes, 0, signal)
+  return { ...digestOf(hashes[0], size), sha512: hashes[1].digest('hex') }
 }
 
 /** Opens a plain file; a link, a device or a pipe is refused, and never waited for. A build has to write its own bytes. */
@@ -101,39 +105,24 @@ function firstUnequal(x: Buffer, y: Buffer): number {
   return shared
 }
 
+/** Hashes this block and all that follow. @returns the size of the file */
 async function restOf(
   block: Buffer,
   next: () => Promise<Buffer>,
-  hashes: Hashes,
+  hashes: readonly Hash[],
   offset: number,
   signal: AbortSignal,
-): Promise<Fingerprint> {
+): Promise<number> {
   let size = offset
   for (let now = block; now.length > 0; now = await next()) {
     signal.throwIfAborted()
-    update(hashes, now)
+    for (const hash of hashes) hash.update(now)
     size += now.length
   }
-  return finish(hashes, size)
+  return size
 }
 
-type Hashes = { readonly sha256: Hash; readonly sha512: Hash }
-
-function startHashes(): Hashes {
-  return { sha256: createHash('sha256'), sha512: createHash('sha512') }
-}
-
-function copyOf({ sha256, sha512 }: Hashes): Hashes {
-  return { sha256: sha256.copy(), sha512: sha512.copy() }
-}
-
-function update({ sha256, sha512 }: Hashes, block: Buffer): void {
-  sha256.update(block)
-  sha512.update(block)
-}
-
-/** The fingerprint so far; the hashes stay usable. */
-function finish(hashes: Hashes, size: number): Fingerprint {
-  const { sha256, sha512 } = copyOf(hashes)
-  return { sha256: sha256.digest('hex'), sha512: sha512.digest('hex'), size }
+/** The digest so far; the hash stays usable. */
+function digestOf(hash: Hash, size: number): Digest {
+  return { sha256: hash.copy().digest('hex'), size }
 }

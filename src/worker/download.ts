@@ -3,6 +3,7 @@ import type { IncomingMessage } from 'node:http'
 import { open, type FileHandle } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { during } from '../errors.ts'
+import type { Fingerprint } from './compare.ts'
 import { Failure } from './failure.ts'
 import { getFile, webAddress } from './http.ts'
 
@@ -38,7 +39,7 @@ export function fileNameOf(address: string): string {
 /** The bytes so far; a broken connection goes on behind them. */
 type Partial = {
   readonly file: FileHandle
-  hash: Hash
+  hashes: readonly [sha256: Hash, sha512: Hash]
   offset: number
   /** ETag or date of the version that we have the beginning of. */
   version: string | null
@@ -46,19 +47,14 @@ type Partial = {
 
 /**
  * Fetches a file to a path that does not exist yet, trying again and resuming where the network breaks.
- * @returns its SHA-256 in hex and its size in bytes
  * @throws Failure `input_unavailable`, `too_large`, or `input_mismatch` where it is not what the index names
  */
-export async function download(
-  wanted: Wanted,
-  path: string,
-  options: DownloadOptions,
-): Promise<{ sha256: string; size: number }> {
+export async function download(wanted: Wanted, path: string, options: DownloadOptions): Promise<Fingerprint> {
   const limit = AbortSignal.timeout(options.seconds * 1000)
   const signal = AbortSignal.any([options.signal, limit])
   return during(`downloading ${wanted.url}`, async () => {
     await using file = await open(path, 'wx', 0o600)
-    const partial: Partial = { file, hash: createHash('sha256'), offset: 0, version: null }
+    const partial: Partial = { file, hashes: startHashes(), offset: 0, version: null }
     try {
       await fetchWithRetries(wanted, partial, { ...options, signal })
     } catch (error) {
@@ -66,13 +62,18 @@ export async function download(
         throw new Failure('input_unavailable', `not done after ${options.seconds} seconds`, { cause: error })
       throw error
     }
-    const got = { sha256: partial.hash.digest('hex'), size: partial.offset }
+    const [sha256, sha512] = partial.hashes
+    const got = { sha256: sha256.digest('hex'), sha512: sha512.digest('hex'), size: partial.offset }
     check(wanted, got)
     return got
   })
 }
 
-function check(wanted: Wanted, got: { sha256: string; size: number }): void {
+function startHashes(): Partial['hashes'] {
+  return [createHash('sha256'), createHash('sha512')]
+}
+
+function check(wanted: Wanted, got: Fingerprint): void {
   if (wanted.size !== null && wanted.size !== got.size)
     throw new Failure('input_mismatch', `it has ${got.size} bytes, the index says ${wanted.size}`)
   if (wanted.sha256 !== null && wanted.sha256 !== got.sha256)
@@ -116,7 +117,7 @@ async function fetchRest(wanted: Wanted, partial: Partial, options: DownloadOpti
     for await (const chunk of response as AsyncIterable<Buffer>) {
       refuseLarge(wanted, partial.offset + chunk.length, most)
       await writeAll(partial.file, chunk, partial.offset)
-      partial.hash.update(chunk)
+      for (const hash of partial.hashes) hash.update(chunk)
       partial.offset += chunk.length
     }
   } finally {
@@ -137,7 +138,7 @@ function headersFor(wanted: Wanted, { offset, version }: Partial): Record<string
 async function takeStatus({ statusCode = 0, headers }: IncomingMessage, partial: Partial): Promise<void> {
   if (statusCode === 206 && headers['content-range']?.startsWith(`bytes ${partial.offset}-`) === true) return
   await partial.file.truncate(0)
-  Object.assign(partial, { hash: createHash('sha256'), offset: 0, version: versionOf(headers) })
+  Object.assign(partial, { hashes: startHashes(), offset: 0, version: versionOf(headers) })
   if (statusCode === 200) return
   if (statusCode === 206 || statusCode === 416 || statusCode >= 500 || [408, 425, 429].includes(statusCode))
     throw new Unwell(`the server answered ${statusCode}`)

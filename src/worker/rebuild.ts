@@ -10,7 +10,7 @@ import { wireTime } from '../wire/schema.ts'
 import { compareArtifact, describeArtifact, type Compared, type Original } from './artifact.ts'
 import { runBackend, type BackendResult, type BackendSettings } from './backend.ts'
 import { fetchCached, type Cache } from './cache.ts'
-import { fingerprintOf } from './compare.ts'
+import type { Fingerprint } from './compare.ts'
 import type { DiffoscopeSettings } from './diffoscope.ts'
 import { download, downloadLimits, fileNameOf } from './download.ts'
 import { Failure, reasonOf } from './failure.ts'
@@ -87,17 +87,19 @@ async function attempt(
   options: RebuildOptions,
   progress: Progress,
 ): Promise<Result> {
-  const { settings, signal } = options
+  const { settings } = options
   const backend = settings.backends.get(job.backend) ?? settings.backends.get(job.distribution)
   if (backend === undefined) throw new Failure('backend_error', `this worker has no backend ${job.backend}`)
   const originals = await fetchOriginals(artifacts, options)
   const input = await fetchInput(job.url, originals, options)
-  const hashes = await fingerprintOf(input, { signal }) // before the build could touch it
-  const run = await build(job, backend, { input, originals }, options)
+  const run = await build(job, backend, { input: input.path, originals }, options)
   progress.log = run.log
   progress.evidence = evidenceOf(run, backend)
   if (settings.outputs !== undefined) await keepOutputs(run.outdir, originals, settings.outputs)
-  return compareAll({ run, backend, originals, input: { file: fileNameOf(job.url), ...hashes } }, options)
+  return compareAll(
+    { run, backend, originals, input: { file: fileNameOf(job.url), ...input.fingerprint } },
+    options,
+  )
 }
 
 async function build(
@@ -167,23 +169,24 @@ async function fetchOriginals(
     const file = fileNameOf(artifact.url)
     const folder = await madeFolder(join(directory, 'originals', String(originals.length)))
     const path = join(folder, file)
-    const sha256 = await fetchCached(artifact, path, settings.originals, { ...downloadLimits, signal })
-    originals.push({ artifact, file, path, sha256 })
+    const limits = { ...downloadLimits, signal }
+    const fingerprint = await fetchCached(artifact, path, settings.originals, limits)
+    originals.push({ artifact, file, path, fingerprint })
   }
   return originals
 }
 
-/** @returns the path of the build input; where that is one of the originals (as for Arch Linux), that file */
+/** The build input; where that is one of the originals (as for Arch Linux), that file. */
 async function fetchInput(
   url: string,
   originals: readonly Original[],
   { directory, signal }: RebuildOptions,
-): Promise<string> {
+): Promise<{ path: string; fingerprint: Fingerprint }> {
   const same = originals.find(({ artifact }) => artifact.url === url)
-  if (same !== undefined) return same.path
+  if (same !== undefined) return same
   const path = join(await madeFolder(join(directory, 'input')), fileNameOf(url))
-  await download({ url, sha256: null, size: null }, path, { ...downloadLimits, signal })
-  return path
+  const wanted = { url, sha256: null, size: null }
+  return { path, fingerprint: await download(wanted, path, { ...downloadLimits, signal }) }
 }
 
 async function madeFolder(path: string): Promise<string> {

@@ -1,14 +1,14 @@
-import type { Fingerprint } from './compare.ts'
+import type { Digest } from './compare.ts'
 import type { BuildStatus, ArtifactStatus } from '../wire/common.ts'
 import type { Reason } from '../wire/reasons.ts'
 
 /** What became of one file that should have been made. */
 export type Comparison =
-  | { readonly found: 'same'; readonly original: Fingerprint; readonly rebuilt: Fingerprint }
+  | { readonly found: 'same'; readonly original: Digest; readonly rebuilt: Digest }
   | {
       readonly found: 'different'
-      readonly original: Fingerprint
-      readonly rebuilt: Fingerprint
+      readonly original: Digest
+      readonly rebuilt: Digest
       readonly firstDifference: number
     }
   | { readonly found: 'missing' }

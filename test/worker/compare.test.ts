@@ -48,17 +48,12 @@ for (const [what, a, b, expected] of [
     const difference = await compareFiles(original, rebuilt, { signal })
 
     assert.equal(difference.firstDifference, expected)
-    assert.deepEqual(difference.original, {
-      sha256: sha('sha256', a),
-      sha512: sha('sha512', a),
-      size: a.length,
-    })
-    assert.deepEqual(difference.rebuilt, {
-      sha256: sha('sha256', b),
+    assert.deepEqual(difference.original, { sha256: sha('sha256', a), size: a.length })
+    assert.deepEqual(difference.rebuilt, { sha256: sha('sha256', b), size: b.length })
+    assert.deepEqual(await fingerprintOf(rebuilt, { signal }), {
+      ...difference.rebuilt,
       sha512: sha('sha512', b),
-      size: b.length,
     })
-    assert.deepEqual(await fingerprintOf(rebuilt, { signal }), difference.rebuilt)
   })
 }
 

@@ -17,6 +17,7 @@ const options: DownloadOptions = {
 }
 const content = Buffer.alloc(300_000, 'the original ')
 const sha256 = createHash('sha256').update(content).digest('hex')
+const sha512 = createHash('sha512').update(content).digest('hex')
 const unknown = { sha256: null, size: null }
 
 test('a file arrives whole, with its hash and size', async (t) => {
@@ -25,7 +26,7 @@ test('a file arrives whole, with its hash and size', async (t) => {
 
   const got = await download({ url: `${base}/pool/a.deb`, sha256, size: content.length }, path, options)
 
-  assert.deepEqual(got, { sha256, size: content.length })
+  assert.deepEqual(got, { sha256, sha512, size: content.length })
   assert.deepEqual(await readFile(path), content)
   assert.equal((await stat(path)).mode & 0o777, 0o600)
 })

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { judge, type Comparison, type Ending } from '../../src/worker/verdict.ts'
 import { reasonOfLog } from '../../src/worker/logrules.ts'
 
-const file = { sha256: 'a', sha512: 'b', size: 1 }
+const file = { sha256: 'a', size: 1 }
 const comparisons = {
   same: { found: 'same', original: file, rebuilt: file },
   different: { found: 'different', original: file, rebuilt: file, firstDifference: 0 },
