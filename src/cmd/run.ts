@@ -21,7 +21,7 @@ const signals = { SIGINT: 130, SIGTERM: 143 } as const
 /** Runs what an argv asks for, prints what went wrong, and ends the process with its exit code. */
 export async function run(program: string, argv: readonly string[]): Promise<void> {
   const stopping = new AbortController()
-  stopQuietlyWithoutReader(stopping)
+  stopQuietlyWithoutReader(program, stopping)
   const code = await outcomeOf(program, argv, stopping).catch((error: unknown) =>
     failed(program, error, stopping.signal),
   )
@@ -105,13 +105,13 @@ function watchSignals(stopping: AbortController): () => AbortSignal {
   }
 }
 
-/** `ctl pkgs ls | head`: who reads has enough; that is no error. */
-function stopQuietlyWithoutReader(stopping: AbortController): void {
-  const onError = (error: NodeJS.ErrnoException): void => {
-    if (error.code === 'EPIPE') stopping.abort(new Stopped(0))
-    else throw error
-  }
-  process.stdout.on('error', onError)
+/** `ctl pkgs ls | head`: who reads has enough; that is no error. A full disk is one. */
+function stopQuietlyWithoutReader(program: string, stopping: AbortController): void {
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EPIPE') return stopping.abort(new Stopped(0))
+    process.stderr.write(`${program}: writing the output: ${error.message}\n`)
+    process.exit(1)
+  })
   process.stderr.on('error', () => {})
 }
 

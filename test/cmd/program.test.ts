@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { symlink } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
+import { open, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import {
@@ -13,6 +14,8 @@ import {
   startStandIn,
   tempFolder,
 } from './program.ts'
+
+const noFullDevice = existsSync('/dev/full') ? false : 'this machine has no /dev/full'
 
 test('--version prints program and version', async (t) => {
   const { code, stdout, stderr } = await runProgram(['--version'], { home: await tempFolder(t) })
@@ -125,5 +128,22 @@ test('a reply that is no JSON is told without a stack', async (t) => {
     stderr,
     /^rebuilderd: GET \S+: the reply is not JSON: .*\n {2}is this address a rebuilderd server\?\n$/,
   )
+  assert.equal(code, 1)
+})
+
+test('output that cannot be written is an error in words', { skip: noFullDevice }, async (t) => {
+  const home = await tempFolder(t)
+  const full = await open('/dev/full', 'w')
+  t.after(() => full.close())
+  const child = spawn(process.execPath, [door, '--help'], {
+    env: cleanEnvironment(home),
+    stdio: ['ignore', full.fd, 'pipe'],
+  })
+  let stderr = ''
+  child.stderr?.on('data', (chunk: Buffer) => (stderr += chunk.toString()))
+
+  const [code] = (await once(child, 'close')) as [number]
+
+  assert.match(stderr, /^rebuilderd: writing the output: ENOSPC.*\n$/)
   assert.equal(code, 1)
 })
