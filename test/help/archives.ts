@@ -101,6 +101,10 @@ async function sendFile(path: string, request: IncomingMessage, response: Server
 
 export type TestKey = { privateKey: PrivateKey; publicKey: PublicKey; revocationCertificate: string }
 
+/** When test archives are signed, and long before which their keys are made: tests bring their own clock. */
+const signingDay = new Date('2026-11-21T12:00:00Z')
+const keyDay = new Date('2025-11-21T12:00:00Z')
+
 /** A throw-away OpenPGP key. */
 export async function aKey(options: { date?: Date; lifetimeSeconds?: number } = {}): Promise<TestKey> {
   return generateKey({
@@ -108,19 +112,19 @@ export async function aKey(options: { date?: Date; lifetimeSeconds?: number } = 
     curve: 'ed25519Legacy',
     userIDs: [{ name: 'Test archive', email: 'archive@example.org' }],
     format: 'object',
-    ...(options.date === undefined ? {} : { date: options.date }),
+    date: options.date ?? keyDay,
     ...(options.lifetimeSeconds === undefined ? {} : { keyExpirationTime: options.lifetimeSeconds }),
   })
 }
 
-export async function clearsigned(text: string, key: TestKey, date?: Date): Promise<string> {
+export async function clearsigned(text: string, key: TestKey, date = signingDay): Promise<string> {
   const message = await createCleartextMessage({ text })
-  return sign({ message, signingKeys: key.privateKey, ...(date === undefined ? {} : { date }) })
+  return sign({ message, signingKeys: key.privateKey, date })
 }
 
 export async function detachedSignature(content: string, key: TestKey): Promise<string> {
   const message = await createMessage({ binary: Buffer.from(content) })
-  return sign({ message, signingKeys: key.privateKey, detached: true, format: 'armored' })
+  return sign({ message, signingKeys: key.privateKey, detached: true, format: 'armored', date: signingDay })
 }
 
 // --- Debian
