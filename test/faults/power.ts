@@ -1,7 +1,7 @@
 import fs from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import type { Database as SqlFile } from 'sql.js'
 import { asset } from '../../src/assets.ts'
 import { sql } from '../../src/server/store/database.ts'
@@ -131,23 +131,22 @@ function remains(
   const keep = random()
   for (const [index, step] of steps.entries()) {
     if (step.kind === 'sync' || step.kind === 'ack') continue
-    const isDurable = index < (synced.get(step.path) ?? -1)
+    const isName = step.kind === 'create' || step.kind === 'unlink' // names are kept by the folder
+    const isDurable = index < (synced.get(isName ? dirname(step.path) : step.path) ?? -1)
     apply(files, step, isDurable, isDurable || random() < keep, random)
   }
   return { files, acknowledged }
 }
 
-type Change = Exclude<Step, { kind: 'sync' | 'ack' }>
-
 function apply(
   files: Map<string, Buffer>,
-  step: Change | Extract<Step, { kind: 'create' | 'unlink' | 'sync' }>,
+  step: Exclude<Step, { kind: 'ack' }>,
   isDurable: boolean,
   isKept: boolean,
   random: () => number,
 ): void {
   const known = files.get(step.path)
-  if (step.kind === 'create') files.set(step.path, Buffer.alloc(0))
+  if (step.kind === 'create' && isKept) files.set(step.path, Buffer.alloc(0))
   if (known === undefined || !isKept) return
   if (step.kind === 'unlink') files.delete(step.path)
   if (step.kind === 'truncate') files.set(step.path, resized(known, step.size))
