@@ -1,5 +1,6 @@
 /** API v0, told in terms of what the server has now, and nothing else. */
 import type { Hono } from 'hono'
+import { matchedRoutes } from 'hono/route'
 import { publicKeyToPem } from '../attestation.ts'
 import { wireTime } from '../wire/schema.ts'
 import {
@@ -34,10 +35,11 @@ export function mountLegacy(app: Hono, mount: Mount, service: Service): void {
   app.use('/api/v0/*', async (c, next) => {
     await next()
     const text = words[c.res.status]
-    if (text === undefined || c.res.headers.get('content-length') !== '0') return
+    const isRoute = matchedRoutes(c).some(({ path }) => !path.endsWith('/*'))
+    if (text === undefined || !isRoute || c.res.headers.get('content-length') !== '0') return
     const { status } = c.res
     c.res = undefined // else its headers would stay
-    c.res = new Response(text, { status })
+    c.res = new Response(new TextEncoder().encode(text), { status }) // as bytes: without a type
   })
   const { db, now, signingKey } = service
   const keep = keeper(keptLists)
