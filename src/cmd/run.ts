@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises'
 import { complaintOf, explain } from '../errors.ts'
 import { openLog, printable } from '../log.ts'
 import type { Command, Context } from './command.ts'
@@ -124,6 +125,7 @@ function failed(program: string, error: unknown, signal: AbortSignal): number {
 
 /** Resolves when standard output took all; what is written to pipes may wait for its reader. */
 async function written(): Promise<void> {
+  await setImmediate() // what went wrong with the last write is told after it
   if (process.stdout.writableLength === 0 || process.stdout.destroyed) return
   await new Promise<void>((resolve) => {
     process.stdout.once('error', () => resolve())
