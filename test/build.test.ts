@@ -1,0 +1,107 @@
+import assert from 'node:assert/strict'
+import { execFileSync, spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, readFileSync, rmSync, statSync, symlinkSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, describe, test } from 'node:test'
+import { aFolder } from './help/files.ts'
+
+const root = join(import.meta.dirname, '..')
+const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string }
+
+/** No node, no settings of ours. */
+const bare = { PATH: '/nowhere', HOME: '/nonexistent' }
+
+describe('the built program', { skip: process.arch === 'x64' ? false : 'is made for x64 here' }, () => {
+  let dist = ''
+  before(() => {
+    dist = mkdtempSync(join(tmpdir(), 'rebuilderd-dist-'))
+    execFileSync(process.execPath, ['build.mjs', '--out', dist], { cwd: root })
+  })
+  after(() => rmSync(dist, { recursive: true, force: true }))
+
+  test('starts without node, in less than 0.2 seconds', () => {
+    const script = 'TIMEFORMAT="%U %S"; time "$0" --version' // of computing: other tests run at the same time
+    const seconds = Array.from({ length: 3 }, () => {
+      const run = spawnSync('/bin/bash', ['-c', script, join(dist, 'rebuilderd')], {
+        env: bare,
+        encoding: 'utf8',
+      })
+      assert.equal(run.stdout, `rebuilderd ${version}\n`)
+      return run.stderr.split(' ').reduce((sum, part) => sum + Number(part), 0)
+    })
+
+    assert.ok(Math.min(...seconds) < 0.2, `${seconds.join(', ')} s`)
+  })
+
+  test('needs only the C and C++ libraries of every Debian', () => {
+    const needed = execFileSync('ldd', [join(dist, 'rebuilderd')], { encoding: 'utf8' })
+    const names = [...needed.matchAll(/^\s*(\S+?)\.so/gm)].map((match) => match[1] ?? '')
+
+    const known = /^(linux-vdso|lib(c|m|dl|pthread|stdc\+\+|gcc_s)|\/lib64\/ld-linux-x86-64)$/
+    assert.deepEqual(
+      names.filter((name) => !known.test(name)),
+      [],
+    )
+    assert.ok(names.length > 3)
+  })
+
+  test('is reached by the names of older programs', () => {
+    symlinkSync('rebuilderd', join(dist, 'rebuildctl'))
+
+    const run = spawnSync(join(dist, 'rebuildctl'), ['pkgs', '--help'], { env: bare, encoding: 'utf8' })
+
+    assert.match(run.stdout, /pkgs ls/)
+  })
+
+  test('is not changed by options that are meant for node', () => {
+    const env = { ...bare, NODE_OPTIONS: '--require=/nonexistent.js' }
+
+    const run = spawnSync(join(dist, 'rebuilderd'), ['--version'], { env, encoding: 'utf8' })
+
+    assert.equal(run.stdout, `rebuilderd ${version}\n`)
+  })
+
+  test('names the licences of everything inside', () => {
+    const text = readFileSync(join(dist, 'LICENSES.txt'), 'utf8')
+
+    for (const name of ['rebuilderd', 'sql.js', 'hono', 'valibot', 'node'])
+      assert.match(text, new RegExp(`^${name}( |$)`, 'm'))
+  })
+
+  test('has nothing of this machine in it', () => {
+    const script = readFileSync(join(dist, 'rebuilderd.mjs'), 'utf8')
+
+    assert.equal(script.includes(root), false)
+    assert.equal(script.includes(tmpdir() + '/rebuilderd-'), false)
+    assert.equal(statSync(join(dist, 'rebuilderd.mjs')).mode & 0o777, 0o755)
+  })
+
+  for (const [form, command] of [
+    ['executable', (folder: string) => [join(folder, 'rebuilderd')]],
+    ['script', (folder: string) => [process.execPath, join(folder, 'rebuilderd.mjs')]],
+  ] as const) {
+    test(`the ${form} serves from its own database, engine and thread`, async (t) => {
+      const data = await aFolder(t)
+      const [program = '', ...args] = command(dist)
+      const server = spawn(program, [...args, 'serve', '--data', data, '--listen', '127.0.0.1:0'], {
+        env: bare,
+        stdio: ['ignore', 'pipe', 'ignore'],
+        signal: t.signal,
+      })
+      server.on('error', () => {})
+      t.after(() => server.kill('SIGKILL'))
+
+      const [line] = (await once(server.stdout, 'data')) as [Buffer]
+      const address = /http:\S+/.exec(line.toString())?.[0]
+      const reply = await fetch(`${address}/api/v1/dashboard`)
+      const dashboard = (await reply.json()) as { jobs: { running: number } }
+      server.kill('SIGTERM')
+      await once(server, 'exit')
+
+      assert.equal(dashboard.jobs.running, 0)
+      assert.equal(statSync(join(data, 'rebuilderd.db')).isFile(), true)
+    })
+  }
+})
