@@ -19,7 +19,7 @@ export const tinySources: readonly SourcePackage[] = [
   }),
   tiny('demo-dice', 'puts something random into every build', {
     program: "#!/bin/sh\necho 'the dice say @NUMBER@'\n",
-    build: 'sed "s/@NUMBER@/$(od -An -N4 -tu4 /dev/urandom | tr -d " ")/" program > built',
+    build: 'sed "s/@NUMBER@/$(od -An -N4 -tx4 /dev/urandom | tr -d " ")/" program > built',
   }),
   tiny('demo-broken', "was built with something that only its developer's machine has", {
     program: "#!/bin/sh\necho 'it works on my machine'\n",
