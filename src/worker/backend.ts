@@ -143,6 +143,7 @@ export async function runBackend(run: BackendRun): Promise<BackendResult> {
       maxFileBytes: limits.fileBytes,
       onLog: run.onLog,
       group,
+      mark: `REBUILDERD_OUTDIR=${place.outdir}`,
       stop: disk.full,
       signal: run.signal,
     })

@@ -1,6 +1,7 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { isUtf8 } from 'node:buffer'
 import { once } from 'node:events'
+import { readFile, readdir } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Readable } from 'node:stream'
 import type { ControlGroup } from './cgroup.ts'
@@ -27,6 +28,8 @@ export type ProcessRun = {
   onLog?: ((chunk: Uint8Array) => void) | undefined
   /** Groups that the process is put into before it starts. */
   group?: ControlGroup | undefined
+  /** Text in the environment by which strays are known where no group holds them, such as `OUTDIR=/a/folder`. */
+  mark?: string
   /** Once aborted everything is killed, and the result tells of it as of any other end. */
   stop?: AbortSignal
   signal: AbortSignal
@@ -60,7 +63,7 @@ export async function runProcess(run: ProcessRun): Promise<ProcessResult> {
   })
   try {
     const [exitCode, killedBy] = await ended(child)
-    await killEverything(child, run.group)
+    await killEverything(child, run)
     await Promise.race([reading, sleep(1000)]) // what is still in the pipe; not for those who keep it open
     const seconds = (performance.now() - started) / 1000
     run.signal.throwIfAborted()
@@ -123,7 +126,7 @@ async function watch(
     const grace = sleep((run.graceSeconds ?? 10) * 1000, null, { signal: over }).catch(() => null)
     await Promise.race([grace, aborted(run.signal, over)])
   }
-  await killEverything(child, run.group)
+  await killEverything(child, run)
 }
 
 async function aborted(signal: AbortSignal, over: AbortSignal): Promise<string> {
@@ -132,17 +135,34 @@ async function aborted(signal: AbortSignal, over: AbortSignal): Promise<string> 
   return over.aborted ? 'over' : 'aborted'
 }
 
-async function killEverything(child: ChildProcess, group: ControlGroup | undefined): Promise<void> {
+async function killEverything(child: ChildProcess, { group, mark }: ProcessRun): Promise<void> {
   signalGroup(child, 'SIGKILL')
-  await group?.kill()
+  if ((await group?.kill()) === true || mark === undefined) return
+  for (let round = 0; round < 20; round++) {
+    const strays = await marked(mark)
+    if (strays.length === 0) return
+    for (const id of strays) send(id, 'SIGKILL')
+  }
+}
+
+/** Our own processes with a text in their environment (proc_pid_environ(5)). */
+async function marked(mark: string): Promise<number[]> {
+  const ids = (await readdir('/proc')).map(Number).filter((id) => id > 0 && id !== process.pid)
+  const has = async (id: number) =>
+    (await readFile(`/proc/${id}/environ`, 'latin1').catch(() => '')).includes(mark)
+  const found = await Promise.all(ids.map(async (id) => ((await has(id)) ? id : 0)))
+  return found.filter((id) => id > 0)
 }
 
 function signalGroup(child: ChildProcess, signal: NodeJS.Signals): void {
-  if (child.pid === undefined) return
+  if (child.pid !== undefined) send(-child.pid, signal)
+}
+
+function send(id: number, signal: NodeJS.Signals): void {
   try {
-    process.kill(-child.pid, signal)
+    process.kill(id, signal)
   } catch {
-    // Nobody of the group is left.
+    // Nobody of that name is left.
   }
 }
 
