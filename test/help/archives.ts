@@ -225,13 +225,13 @@ function coded(plain: Buffer, coding: 'gz' | 'zst' | 'plain'): [string, Buffer] 
 
 // --- Arch Linux
 
-/** A pacman database as a plain tar: fields by the name of the entry, or the whole text of it. */
+/** A pacman database as a plain tar: fields or text of the description by `NAME-VERSION`; names with a slash are other files. */
 export async function pacmanDb(entries: Readonly<Record<string, Fields | string>>): Promise<Buffer> {
   const tar = pack()
   for (const [name, content] of Object.entries(entries)) {
     const text = typeof content === 'string' ? content : descriptionText(content)
-    tar.entry({ name: `${name}/`, type: 'directory' })
-    tar.entry({ name: `${name}/desc` }, text)
+    if (!name.includes('/')) tar.entry({ name: `${name}/`, type: 'directory' })
+    tar.entry({ name: name.includes('/') ? name : `${name}/desc` }, text)
   }
   tar.finalize()
   const parts: Buffer[] = []
