@@ -54,6 +54,7 @@ const schedule: ImportOptions['schedule'] = {
   infrastructureMaxRetries: 8,
   initialDelaySeconds: 0,
   leaseSeconds: 540,
+  rules: [],
 }
 
 async function importAll(db: Database, shape: LargeShape, tell: (text: string) => void): Promise<void> {

@@ -33,12 +33,21 @@ export async function damageOf(db: Database): Promise<string[]> {
   ]
 }
 
+/** Inputs that need work and are not queued. An import that was cut off leaves some, until it is repeated. */
+const unqueued = `
+  SELECT i.id AS at FROM build_inputs i WHERE i.needs_work = 1 AND i.seen = 1
+     AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.group_id = i.group_id)`
+
+/** How many inputs wait for nothing; none where every import was finished. */
+export async function unqueuedIn(db: Database): Promise<string[]> {
+  const rows = await db.all(trusted(unqueued))
+  return rows.length === 0 ? [] : [`${rows.length} inputs need work and are not queued`]
+}
+
 /** Questions that must have no answer, by what an answer would mean. */
 const contradictions: Readonly<Record<string, string>> = {
-  'a job is lost: an input needs work and is not queued': `
-    SELECT i.id AS at FROM build_inputs i WHERE i.needs_work = 1 AND i.seen = 1
-       AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.group_id = i.group_id)
-       AND EXISTS (SELECT 1 FROM scopes c WHERE c.id = i.scope_id AND c.listed > 0)`,
+  'a job is lost: it was handed out, needs work and is not queued': `
+    ${unqueued} AND EXISTS (SELECT 1 FROM leases l WHERE l.group_id = i.group_id)`,
   'a report is counted twice': `
     SELECT min(id) AS at FROM builds WHERE lease_id IS NOT NULL GROUP BY lease_id, build_input_id HAVING count(*) > 1`,
   'a job runs without its lease': `

@@ -11,7 +11,7 @@ import { registerWorker } from '../../src/wire/workers.ts'
 import { logOf, seeded } from '../bench/data.ts'
 import { signupSecret, startProcess, type ServerProcess } from '../bench/process.ts'
 import { aPackage, aReport, aResult } from '../help/server.ts'
-import { contradictionsIn, damageOf, onCopy } from './inspect.ts'
+import { contradictionsIn, damageOf, onCopy, unqueuedIn } from './inspect.ts'
 import type { FaultReport } from './report.ts'
 
 /** What the server has acknowledged: it must be there after any death. */
@@ -57,6 +57,7 @@ export async function killings(kills: number): Promise<FaultReport> {
     await server.kill('SIGTERM')
   }
   losses.push(...(await findings(data, promised)).map((loss) => `at the end: ${loss}`))
+  losses.push(...(await onCopy(join(data, 'rebuilderd.db'), unqueuedIn)))
   const handedOut = await onCopy(join(data, 'rebuilderd.db'), countLeases)
   await rm(folder, { recursive: true, force: true })
   const counts = {
