@@ -176,10 +176,15 @@ export function pingJob(
 }
 
 /** Takes jobs from workers that stopped answering and makes due what has waited long enough; how many of each. */
-export async function tendQueue(db: Database, moment: Date): Promise<{ freed: number; due: number }> {
+export async function tendQueue(
+  db: Database,
+  schedule: Schedule,
+  moment: Date,
+): Promise<{ freed: number; due: number }> {
   const now = wireTime(moment)
+  const longest = wireTime(new Date(moment.getTime() + schedule.leaseSeconds * 1000))
   return db.transaction(async (tx) => {
-    const freed = await freeJobs(tx, now)
+    const freed = await freeJobs(tx, now, longest)
     const due = await tx.all(sql`${promoted(now)} RETURNING id`)
     const changes = { freed: freed.length, due: due.length }
     if (changes.freed + changes.due === 0) return changes

@@ -10,6 +10,7 @@ import { wireTime } from '../wire/schema.ts'
 import { openApp } from './app.ts'
 import { openPulse } from './events.ts'
 import { tendQueue, type Schedule } from './queue.ts'
+import { pageTender } from './snapshots.ts'
 import type { Service, WebOptions } from './service.ts'
 import { openLiveLogs } from './livelog.ts'
 import { rulesOf } from './rules.ts'
@@ -149,13 +150,15 @@ function webOf(settings: ServerSettings): WebOptions | null {
 /** Frees jobs of workers that stopped answering, without waiting for anybody to ask; ends when its result is called. */
 function keepTime({ db, schedule, log, now, pulse, liveLogs }: Service): () => Promise<void> {
   let running: Promise<unknown> = Promise.resolve()
+  const tendPages = pageTender(db, now)
   const look = async (): Promise<void> => {
     const moment = now()
-    const { freed, due } = await tendQueue(db, moment)
+    const { freed, due } = await tendQueue(db, schedule, moment)
     if (freed + due > 0) pulse.beat()
     if (freed > 0) log.warning(`${freed} jobs taken back from workers that stopped answering`)
     const deadline = wireTime(new Date(moment.getTime() - schedule.leaseSeconds * 1000))
     await db.transaction((tx) => tx.batch([markOffline(deadline), forgottenEvents()]))
+    await tendPages()
     await liveLogs.forget(Date.now() - keptLive)
   }
   const timer = setInterval(() => {

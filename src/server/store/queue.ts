@@ -170,8 +170,10 @@ export async function extendLease(
 }
 
 /** Takes jobs from workers that stopped answering; their ids. */
-export async function freeJobs(tx: Transaction, now: string): Promise<number[]> {
-  const [freed] = await tx.batch<{ id: number }>([
+export async function freeJobs(tx: Transaction, now: string, longest: string): Promise<number[]> {
+  const [, freed] = await tx.batch<{ id: number }>([
+    // A clock that was set back has left leases that would last far too long.
+    sql`UPDATE jobs SET lease_until = ${longest} WHERE state = 'running' AND lease_until > ${longest}`,
     sql`SELECT id FROM jobs WHERE state = 'running' AND lease_until < ${now}`,
     sql`UPDATE leases SET outcome = 'lost', ended_at = ${now}
          WHERE outcome IS NULL AND id IN (SELECT lease_id FROM jobs WHERE state = 'running' AND lease_until < ${now})`,
