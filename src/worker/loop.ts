@@ -1,5 +1,4 @@
-import { access, mkdir, readdir, rm } from 'node:fs/promises'
-import { randomUUID } from 'node:crypto'
+import { access, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ServerSaid, type Client } from '../client.ts'
@@ -7,12 +6,12 @@ import { sentenceOf } from '../errors.ts'
 import type { Log } from '../log.ts'
 import { submitBuild } from '../wire/builds.ts'
 import { pingJob, popQueue, type Assignment, type PopRequest } from '../wire/queue.ts'
-import { wireTime } from '../wire/schema.ts'
 import { registerWorker } from '../wire/workers.ts'
 import { LostJob, holding } from './holding.ts'
 import { lockFolder } from './lock.ts'
 import { openLiveLog } from './livelog.ts'
 import { rebuild, type RebuildSettings, type Result } from './rebuild.ts'
+import { clearScratch, forgetHeld, lostReport, makeScratch, type Held } from './scratch.ts'
 import { openSpool, type Spool } from './spool.ts'
 import { openWake, type Wake } from './wake.ts'
 
@@ -57,7 +56,7 @@ type Running = WorkerOptions & { spool: Spool; stop: AbortController; wake: Wake
 export async function runWorker(options: WorkerOptions): Promise<'stopped' | 'restart'> {
   await using lock = await lockFolder(options.directory)
   const jobs = join(lock.directory, 'jobs')
-  await removeContents(jobs) // of a worker that was killed
+  const abandoned = await clearScratch(jobs) // of a worker that was killed
   const spool = await openSpool(join(options.directory, 'spool'), options.client, options.log)
   const stop = new AbortController()
   const signal = AbortSignal.any([options.signal, stop.signal])
@@ -65,6 +64,7 @@ export async function runWorker(options: WorkerOptions): Promise<'stopped' | 're
   options.log.info(`worker: ${options.name} takes jobs from ${options.client.base}`)
   const wake = options.wake ?? openWake(options.client.base, options.log, signal)
   const running: Running = { ...options, spool, stop, signal, wake, lastJobAt: Date.now() }
+  for (const held of abandoned) await giveBack(held, running)
   const over = new AbortController()
   const sending = sendUntil(running, over.signal)
   try {
@@ -76,11 +76,6 @@ export async function runWorker(options: WorkerOptions): Promise<'stopped' | 're
     await sending
   }
   return stop.signal.reason === restartFlag ? 'restart' : 'stopped'
-}
-
-async function removeContents(folder: string): Promise<void> {
-  await mkdir(folder, { recursive: true, mode: 0o700 })
-  for (const name of await readdir(folder)) await rm(join(folder, name), { recursive: true, force: true })
 }
 
 /** Seconds to wait after the nth failure in a row, spread so that workers do not come back all at once. */
@@ -176,7 +171,7 @@ async function nextJob(running: Running): Promise<Assignment | null> {
       const found = await client.call(popQueue, { body: wishOf(running), signal: drop }) // else a job could get lost
       const canReturn = found !== 'Nothing' && found.Rebuild.lease !== null
       if (found !== 'Nothing' && !(signal.aborted && canReturn)) return found.Rebuild
-      if (found !== 'Nothing') await giveBack(found.Rebuild, running)
+      if (found !== 'Nothing') await giveBack(heldBy(found.Rebuild, running), running)
       failures = 0
       await checkRestart(running)
       await idle(running)
@@ -220,17 +215,16 @@ async function idle({ idleSeconds, lastJobAt, signal, wake }: Running): Promise<
 async function workOn(assignment: Assignment, running: Running): Promise<void> {
   const { client, log, drop } = running
   const { job } = assignment
-  const directory = join(running.directory, 'jobs', randomUUID())
   const started = Date.now()
   log.info(`worker: ${titleOf(assignment)}: begins`)
   const ping = async (signal: AbortSignal): Promise<void> => {
     await client.call(pingJob, { params: { id: job.id }, signal })
   }
+  const directory = await makeScratch(join(running.directory, 'jobs'), heldBy(assignment, running))
   const work = async (signal: AbortSignal): Promise<void> => {
-    await mkdir(directory, { recursive: true, mode: 0o700 })
     const result = await build(assignment, running, directory, signal)
     log.info(`worker: ${titleOf(assignment)}: ${wordsFor(result, (Date.now() - started) / 1000)}`)
-    await report(assignment, result, running)
+    await report(assignment, result, running, () => forgetHeld(directory))
   }
   try {
     const everyMilliseconds = running.pingMilliseconds ?? pingMilliseconds
@@ -238,7 +232,7 @@ async function workOn(assignment: Assignment, running: Running): Promise<void> {
   } catch (error) {
     if (error instanceof LostJob || !drop.aborted)
       log.error(`worker: ${titleOf(assignment)}: ${sentenceOf(error)}`)
-    else await giveBack(assignment, running)
+    else await giveBack(heldBy(assignment, running), running)
   } finally {
     await rm(directory, { recursive: true, force: true }).catch((error: unknown) => {
       log.error(`worker: ${directory} could not be removed: ${sentenceOf(error)}`)
@@ -246,16 +240,26 @@ async function workOn(assignment: Assignment, running: Running): Promise<void> {
   }
 }
 
+function heldBy({ job, lease }: Assignment, { client }: Running): Held {
+  return { server: client.base, queue_id: job.id, lease }
+}
+
 function titleOf({ job }: Assignment): string {
   return `job ${job.id} ${job.name} ${job.version}`
 }
 
 /** Stores the result and tries to send it; when that fails it is sent later. */
-async function report({ job, lease }: Assignment, result: Result, running: Running): Promise<void> {
+async function report(
+  { job, lease }: Assignment,
+  result: Result,
+  running: Running,
+  onKept: () => Promise<void>,
+): Promise<void> {
   const { spool, client, log, drop } = running
   const body = { queue_id: job.id, lease, ...result }
   try {
     await spool.keep(body)
+    await onKept()
   } catch (error) {
     log.error(`worker: ${sentenceOf(error)}`)
     await client.call(submitBuild, { body, signal: drop }) // a full disk is no reason to lose it
@@ -291,21 +295,11 @@ function wordsFor(result: Result, seconds: number): string {
 }
 
 /** Tells our server that a dropped job is free again; upstream's would count it as a failure of the package. */
-async function giveBack(assignment: Assignment, { spool, log }: Running): Promise<void> {
-  const { job, lease } = assignment
-  log.warning(`worker: ${titleOf(assignment)}: dropped`)
-  if (lease === null) return
+async function giveBack(held: Held, { client, spool, log }: Running): Promise<void> {
+  log.warning(`worker: job ${held.queue_id} is dropped`)
+  if (held.lease === null || held.server !== client.base) return
   try {
-    await spool.keep({
-      queue_id: job.id,
-      lease,
-      built_at: wireTime(new Date()),
-      build_log: Buffer.from('rebuilderd: the worker was stopped before it was done\n'),
-      status: 'FAIL',
-      reason: 'worker_lost',
-      artifacts: [],
-      evidence: null,
-    })
+    await spool.keep(lostReport(held))
     await spool.send(AbortSignal.timeout(5000))
   } catch (error) {
     log.warning(`worker: ${sentenceOf(error)}`)

@@ -4,6 +4,7 @@ import { access, readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { plainBytes } from '../../src/compression.ts'
 import { patience, runWorker } from '../../src/worker/loop.ts'
+import { forgetHeld, makeScratch } from '../../src/worker/scratch.ts'
 import { aFolder, aServer, files } from '../help/files.ts'
 import { aJob, rebuildSettings, workerOptions } from '../help/jobs.ts'
 import { anUpstream } from '../help/upstream.ts'
@@ -72,14 +73,10 @@ test('a ping that fails does not disturb the build', async (t) => {
 
 test('a job that the server took away is stopped and not reported; the next one is taken', async (t) => {
   const upstream = await anUpstream(t, ({ path }) => (path.endsWith('/queue/1/ping') ? 404 : undefined))
-  const base = await aServer(t, files(mirror))
-  upstream.hand(aJob(base))
-  upstream.hand(aJob(base))
-  const flag = join(await aFolder(t), 'second')
-  const settings = await rebuildSettings(
-    t,
-    `if [ ! -e ${flag} ]; then touch ${flag}; exec sleep 60; fi; ${good}`,
-  )
+  const first = aJob(await aServer(t, files(mirror)))
+  upstream.hand(first)
+  upstream.hand({ ...first, job: { ...first.job, version: '2-1' } })
+  const settings = await rebuildSettings(t, `[ "$REBUILDERD_VERSION" = 2-1 ] || exec sleep 60; ${good}`)
 
   void runWorker(await workerOptions(t, upstream.base, settings, { pingMilliseconds: 200 }))
   await upstream.until('/builds')
@@ -223,16 +220,23 @@ test('a worker that the server forgot registers again', async (t) => {
   await upstream.until('/pop', 2)
 })
 
-test('what a killed worker left behind is removed at the next start', async (t) => {
+test('what a killed worker left behind is removed at the next start, and its job handed back', async (t) => {
   const upstream = await anUpstream(t)
   const options = await workerOptions(t, upstream.base, await rebuildSettings(t, good))
-  const { mkdir } = await import('node:fs/promises')
-  await mkdir(join(options.directory, 'jobs', 'old', 'build'), { recursive: true })
+  const jobs = join(options.directory, 'jobs')
+  await makeScratch(jobs, { server: upstream.base, queue_id: 7, lease: 'lease-7' })
+  await makeScratch(jobs, { server: upstream.base, queue_id: 8, lease: null })
+  await makeScratch(jobs, { server: 'http://other.example', queue_id: 9, lease: 'lease-9' })
+  await forgetHeld(await makeScratch(jobs, { server: upstream.base, queue_id: 10, lease: 'lease-10' }))
 
   void runWorker(options)
   await upstream.until('/pop')
 
-  assert.deepEqual(await readdir(join(options.directory, 'jobs')), [])
+  assert.deepEqual(await readdir(jobs), [])
+  assert.deepEqual(
+    upstream.reports.map(({ queue_id, lease, reason }) => [queue_id, lease, reason]),
+    [[7, 'lease-7', 'worker_lost']],
+  )
 })
 
 test('the log is sent while it grows, only to servers that know leases', async (t) => {
