@@ -68,8 +68,11 @@ function stanzaReader({ what, wanted }: StanzaOptions) {
         const end = found < 0 ? text.length : found
         const first = text.charCodeAt(at)
         if (isBlank(text, at, end, first)) {
-          if (!draft.isEmpty) yield stanzaFrom(draft, complaint)
-          draft = newDraft(line + 1)
+          if (draft.isEmpty) draft.line = line + 1
+          else {
+            yield stanzaFrom(draft, complaint)
+            draft = newDraft(line + 1)
+          }
         } else if (first === space || first === tab) {
           if (draft.isEmpty) throw complaint('continues a field, but there is none')
           if (draft.isOpen) draft.values[draft.values.length - 1] += `\n${trimmed(text, at + 1, end, false)}`
