@@ -11,6 +11,7 @@ const localNeeds: readonly Need[] = [
   { file: 'dpkg-buildpackage', package: 'dpkg-dev' },
   { file: 'xz', package: 'xz-utils' },
   { file: 'unshare', package: 'util-linux' },
+  { file: 'mount', package: 'mount' },
   { file: 'diffoscope', package: 'diffoscope-minimal' },
 ]
 
