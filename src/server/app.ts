@@ -55,6 +55,7 @@ import {
 import { mountControl } from './control.ts'
 import { mountGates } from './gates.ts'
 import { mountLegacy } from './legacy.ts'
+import { mountPages } from './pages.ts'
 import { pingJob, popJob } from './queue.ts'
 import { Refusal, found, notFound } from './refusal.ts'
 import { tagText } from './rules.ts'
@@ -92,6 +93,7 @@ export function openApp(service: Service): Hono {
   mountLegacy(app, mount, service)
   mountGates(mount, service)
   mountWatching(mount, service)
+  mountPages(app, service)
   app.notFound(() => errorReply(notFound(), log, ''))
   app.onError((error, c) => errorReply(error, log, `${c.req.method} ${c.req.path}`))
   return app

@@ -1,0 +1,100 @@
+import { createHash } from 'node:crypto'
+import type { Context } from 'hono'
+import { codingFor, encoded, type Coding } from './encoding.ts'
+
+export type PageReply = { text: string; type: string }
+
+type Kept = { tag: string; type: string; plain: Uint8Array; codings: Map<Coding, Promise<Uint8Array>> }
+
+/** Largest page that is kept; longer ones are made anew. */
+const longestKept = 300_000
+
+/**
+ * Pages, kept as bytes for as long as what they show is the same; however many ask at once, each is made once.
+ * @param most how many are kept
+ * @returns a function that answers: `tag` names the revision of what the page shows; null: the page is its own tag
+ */
+export function pageKeeper(most: number) {
+  const kept = new Map<string, Promise<Kept | Response>>()
+
+  const makeKept = async (
+    tag: string | null,
+    render: () => Promise<PageReply | Response>,
+  ): Promise<Kept | Response> => {
+    const made = await render()
+    if (made instanceof Response) return made
+    const plain = new TextEncoder().encode(made.text)
+    const own = tag ?? createHash('sha256').update(plain).digest('base64url').slice(0, 20)
+    return { tag: `W/"${own}"`, type: made.type, plain, codings: new Map() }
+  }
+
+  const fetch = async (
+    key: string,
+    tag: string,
+    render: () => Promise<PageReply | Response>,
+  ): Promise<Kept | Response> => {
+    const known = kept.get(key)
+    const found = await known?.catch(() => undefined)
+    if (found !== undefined && !(found instanceof Response) && found.tag === `W/"${tag}"`) return found
+    const current = kept.get(key)
+    if (current !== undefined && current !== known) return current
+    const making = makeKept(tag, render)
+    kept.delete(key)
+    kept.set(key, making)
+    for (const oldest of kept.keys()) {
+      if (kept.size <= most) break
+      kept.delete(oldest)
+    }
+    const made = await making.catch((error: unknown) => {
+      if (kept.get(key) === making) kept.delete(key)
+      throw error
+    })
+    if (made instanceof Response || made.plain.length > longestKept) kept.delete(key)
+    return made
+  }
+
+  return async (
+    c: Context,
+    origin: string,
+    tag: string | null,
+    render: () => Promise<PageReply | Response>,
+  ): Promise<Response> => {
+    const known = c.req.header('if-none-match')
+    if (tag !== null && isKnown(known, `W/"${tag}"`)) return unchanged(`W/"${tag}"`)
+    const made =
+      tag === null
+        ? await makeKept(null, render)
+        : await fetch(`${origin} ${c.req.url.slice(c.req.url.indexOf('/', 8))}`, tag, render)
+    if (made instanceof Response) return made
+    if (isKnown(known, made.tag)) return unchanged(made.tag)
+    return replyOf(c, made)
+  }
+}
+
+async function replyOf(c: Context, page: Kept): Promise<Response> {
+  const coding = codingFor(c.req.header('accept-encoding'))
+  const pending = page.codings.get(coding) ?? encoded(page.plain, coding)
+  page.codings.set(coding, pending)
+  const bytes = await pending
+  const headers = {
+    'content-type': page.type,
+    'content-length': String(bytes.length),
+    vary: 'accept-encoding',
+    etag: page.tag,
+    'cache-control': 'no-cache',
+  }
+  return new Response(bytes as Uint8Array<ArrayBuffer>, {
+    headers: coding === 'identity' ? headers : { ...headers, 'content-encoding': coding },
+  })
+}
+
+function isKnown(header: string | undefined, tag: string): boolean {
+  return header !== undefined && header.split(',').some((item) => item.trim() === tag || item.trim() === '*')
+}
+
+function unchanged(tag: string): Response {
+  return new Response(null, {
+    status: 304,
+    headers: { etag: tag, 'cache-control': 'no-cache', vary: 'accept-encoding' },
+  })
+}

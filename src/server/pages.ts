@@ -1,0 +1,270 @@
+/** Pages for people, mounted beside the API: what is asked, whether it changed, the bytes. */
+import { createHash } from 'node:crypto'
+import type { Context, Hono } from 'hono'
+import { keyidOf, publicKeyToPem } from '../attestation.ts'
+import { asset } from '../assets.ts'
+import { Complaint } from '../errors.ts'
+import { version } from '../version.ts'
+import { mountFeeds } from './feeds.ts'
+import { pageKeeper, type PageReply } from './pages-kept.ts'
+import { Refusal, notFound } from './refusal.ts'
+import { revisionOf, type Service, type WebOptions } from './service.ts'
+import { distributionNames, releaseNames } from './store/packages.ts'
+import { homeView, queueView, reasonsView, searchView, workersView } from './views.ts'
+import {
+  buildView,
+  diffView,
+  jobView,
+  logView,
+  releaseView,
+  sorts,
+  sourceView,
+  type ReleaseQuery,
+  type Sort,
+} from './views-package.ts'
+import { aboutPage, type AboutView } from './web/about.ts'
+import { buildPage, diffPage, jobPage, logPage } from './web/build.ts'
+import { homePage } from './web/home.ts'
+import { html } from './web/html.ts'
+import { documentOf, type Page, type Site } from './web/layout.ts'
+import { queuePage, reasonsPage, searchPage, workersPage } from './web/queue.ts'
+import { reasonGiven, releasePage } from './web/release.ts'
+import { sourcePage } from './web/source.ts'
+
+/** Files of ours that pages load. */
+const files = {
+  'style.css': 'text/css; charset=utf-8',
+  'live.js': 'text/javascript; charset=utf-8',
+  'favicon.svg': 'image/svg+xml',
+} as const
+
+/** Nothing is loaded from elsewhere, nothing inline runs (w3.org/TR/CSP3). */
+const policy = [
+  "default-src 'none'",
+  "style-src 'self'",
+  "script-src 'self'",
+  "img-src 'self' data:",
+  "connect-src 'self'",
+  "form-action 'self'",
+  "base-uri 'none'",
+  "frame-ancestors 'none'",
+].join('; ')
+
+const securityHeaders = {
+  'content-security-policy': policy,
+  'x-content-type-options': 'nosniff',
+  'referrer-policy': 'no-referrer',
+  'cross-origin-opener-policy': 'same-origin',
+}
+
+/** Builds the place that pages are served from, for one request. */
+export type SiteOf = (c: Context) => Site
+
+/** Mounts all pages, feeds and badges. */
+export function mountPages(app: Hono, service: Service): void {
+  if (service.web === null) return
+  const siteOf = siteOfWeb(service, service.web)
+  mountFiles(app)
+  mountFeeds(app, service, siteOf)
+  const keep = pageKeeper(200)
+  const { db } = service
+  const page = (
+    path: string,
+    parts: readonly string[] | null,
+    make: (c: Context) => Promise<Page | Response>,
+  ): void => {
+    const revision = parts === null ? null : revisionOf(db, ...parts).revision
+    app.get(path, async (c, next) => {
+      if (/^\/api(\/|$)/.test(c.req.path)) return next()
+      const site = siteOf(c)
+      const render = async (): Promise<PageReply | Response> => {
+        const made = await make(c)
+        return made instanceof Response
+          ? made
+          : { text: documentOf(site, made), type: 'text/html; charset=utf-8' }
+      }
+      try {
+        const tag = revision === null ? null : `${(await revision()).tag.slice(3, -1)}-${seal}`
+        return withHeaders(await keep(c, site.origin, tag, render))
+      } catch (error) {
+        return withHeaders(failurePage(site, error))
+      }
+    })
+  }
+  mountOverviews(page, service, siteOf)
+  mountPackagePages(page, service, siteOf)
+}
+
+type PageMount = (
+  path: string,
+  parts: readonly ('packages' | 'queue' | 'builds' | 'workers')[] | null,
+  make: (c: Context) => Promise<Page | Response>,
+) => void
+
+function mountOverviews(page: PageMount, service: Service, siteOf: SiteOf): void {
+  const keyid = keyidOf(service.signingKey.publicKey)
+  const publicKey = publicKeyToPem(service.signingKey.publicKey)
+  page('/', ['packages', 'queue', 'workers'], async (c) => homePage(siteOf(c), await homeView(service)))
+  page('/queue', ['packages', 'queue'], async (c) => queuePage(siteOf(c), await queueView(service)))
+  page('/workers', null, async (c) => workersPage(siteOf(c), await workersView(service)))
+  page('/reasons', ['packages'], async (c) => reasonsPage(siteOf(c), await reasonsView(service)))
+  page('/search', ['packages'], async (c) =>
+    searchPage(siteOf(c), await searchView(service, c.req.query('q') ?? '')),
+  )
+  page('/about', ['packages'], async (c) => {
+    const known: AboutView['known'] = []
+    for (const distribution of await distributionNames(service.db, true))
+      known.push({ distribution, releases: await releaseNames(service.db, distribution, true) })
+    return aboutPage(siteOf(c), { publicKey, keyid, schedule: service.schedule, known })
+  })
+}
+
+function mountPackagePages(page: PageMount, service: Service, siteOf: SiteOf): void {
+  page('/jobs/:id{\\d{1,10}}', null, async (c) => {
+    const view = await jobView(service, Number(c.req.param('id')))
+    if ('build' in view) return c.redirect(`${service.basePath}/builds/${view.build}`, 302)
+    return jobPage(siteOf(c), view)
+  })
+  page('/builds/:id{\\d{1,10}}', ['builds'], async (c) =>
+    buildPage(siteOf(c), await buildView(service, Number(c.req.param('id')))),
+  )
+  page('/builds/:id{\\d{1,10}}/log', ['builds'], async (c) =>
+    logPage(siteOf(c), await logView(service, Number(c.req.param('id')), lineGiven(c))),
+  )
+  page('/builds/:id{\\d{1,10}}/diff/:artifact{\\d{1,10}}', ['builds'], async (c) =>
+    diffPage(
+      siteOf(c),
+      await diffView(service, [Number(c.req.param('id')), Number(c.req.param('artifact')), lineGiven(c)]),
+    ),
+  )
+  page('/:distribution', ['packages', 'queue', 'workers'], async (c) => {
+    const distribution = given(c, 'distribution')
+    const view = await homeView(service, distribution)
+    if (view.releases.length === 0) throw notFound()
+    return homePage(siteOf(c), view, distribution)
+  })
+  page('/:distribution/:release', ['packages'], async (c) =>
+    releasePage(
+      siteOf(c),
+      await releaseView(service, given(c, 'distribution'), releaseGiven(c), queryGiven(c)),
+    ),
+  )
+  const source = async (c: Context): Promise<Page> => {
+    const asked = [
+      given(c, 'distribution'),
+      releaseGiven(c),
+      given(c, 'source'),
+      c.req.param('version') ?? null,
+    ] as const
+    return sourcePage(siteOf(c), await sourceView(service, asked))
+  }
+  page('/:distribution/:release/:source', ['packages', 'queue', 'builds'], source)
+  page('/:distribution/:release/:source/:version', ['packages', 'queue', 'builds'], source)
+}
+
+function given(c: Context, parameter: string): string {
+  return c.req.param(parameter) ?? ''
+}
+
+/** `-` stands for packages of no release. */
+export function releaseGiven(c: Context): string {
+  const release = given(c, 'release')
+  return release === '-' ? '' : release
+}
+
+function lineGiven(c: Context): number {
+  const text = c.req.query('from') ?? '1'
+  return /^\d{1,9}$/.test(text) ? Math.max(1, Number(text)) : 1
+}
+
+function queryGiven(c: Context): ReleaseQuery {
+  const text = (name: string, longest = 256): string | undefined => {
+    const value = c.req.query(name)?.trim().slice(0, longest)
+    return value === '' ? undefined : value
+  }
+  const id = (name: string): number | undefined => {
+    const value = text(name)
+    return value !== undefined && /^\d{1,10}$/.test(value) ? Number(value) : undefined
+  }
+  const [status, sort, after] = [text('status'), text('sort') ?? 'name', id('after')]
+  return {
+    status: status !== undefined && ['GOOD', 'BAD', 'FAIL', 'UNKWN'].includes(status) ? status : undefined,
+    reason: reasonGiven(text('reason')),
+    architecture: text('architecture'),
+    component: text('component'),
+    maintainer: text('maintainer'),
+    search: text('q'),
+    sort: Object.hasOwn(sorts, sort) ? (sort as Sort) : 'name', // just looked up
+    after,
+    before: after === undefined ? id('before') : undefined,
+  }
+}
+
+/** A few bytes that change whenever the program or its look does. */
+const seal = sealOf([version, ...Object.keys(files).map((name) => sealOf([asset(name)]))])
+
+function sealOf(parts: readonly (string | Uint8Array)[]): string {
+  const digest = createHash('sha256')
+  for (const part of parts) digest.update(part)
+  return digest.digest('base64url').slice(0, 10)
+}
+
+function siteOfWeb(service: Service, web: WebOptions): SiteOf {
+  const addresses = new Map(Object.keys(files).map((name) => [name, sealOf([asset(name)])]))
+  const file = (name: string): string => `${service.basePath}/assets/${name}?v=${addresses.get(name) ?? ''}`
+  return (c) => ({ ...web, base: service.basePath, origin: originOf(c), version, file })
+}
+
+/** Where the caller found us, for links that leave the page. A proxy may tell that it speaks https. */
+function originOf(c: Context): string {
+  const { host } = new URL(c.req.url)
+  const isSecure = c.req.header('x-forwarded-proto') === 'https'
+  return `${isSecure ? 'https' : 'http'}://${/^[\w.\-:[\]]{1,260}$/.test(host) ? host : 'localhost'}`
+}
+
+function mountFiles(app: Hono): void {
+  app.get('/assets/:name', (c) => {
+    const name = given(c, 'name')
+    if (!Object.hasOwn(files, name)) throw notFound()
+    const bytes = asset(name)
+    return new Response(bytes as Uint8Array<ArrayBuffer>, {
+      headers: {
+        ...securityHeaders,
+        'content-type': files[name as keyof typeof files], // just looked up
+        'cache-control': 'public, max-age=31536000, immutable',
+        'content-length': String(bytes.length),
+      },
+    })
+  })
+  app.get('/robots.txt', (c) =>
+    c.text('User-agent: *\nDisallow: /api/\nDisallow: /builds/\nDisallow: /search\nDisallow: /jobs/\n'),
+  )
+}
+
+function withHeaders(reply: Response): Response {
+  for (const [name, value] of Object.entries(securityHeaders)) reply.headers.set(name, value)
+  return reply
+}
+
+/** Refusals for people, as a page. Anything else is for the application's own handler. */
+function failurePage(site: Site, error: unknown): Response {
+  const status =
+    error instanceof Refusal ? error.status : error instanceof Complaint && error.exitCode === 2 ? 400 : null
+  if (status === null) throw error
+  const words =
+    status === 404
+      ? 'There is nothing here. The package may have a new version, or the address may be wrong.'
+      : error instanceof Error
+        ? error.message
+        : ''
+  const page: Page = {
+    title: status === 404 ? 'Not found' : 'That cannot be shown',
+    body: html`<h1>${status === 404 ? 'Not found' : 'That cannot be shown'}</h1>
+      <p>${words}</p>
+      <p>Look for a package in the box above, or start from the <a href="${site.base}/">overview</a>.</p>`,
+  }
+  return new Response(documentOf(site, page), {
+    status,
+    headers: { 'content-type': 'text/html; charset=utf-8', 'cache-control': 'no-store' },
+  })
+}

@@ -1,0 +1,250 @@
+/** The source packages of one release, as lists with filters. Every filter finds its rows by an index. */
+import { first, sql, trusted, type Database, type Row, type Sql } from './database.ts'
+import { pageOfRows, whereOf, type Listing, type PageRequest } from './page.ts'
+
+export type ReleaseRow = Row & { id: number; distribution: string; name: string }
+export type ScopeRow = Row & {
+  id: number
+  architecture: string
+  imported_at: string
+  listed: number
+  index_trust: string | null
+}
+
+export function releaseNamed(
+  db: Database,
+  distribution: string,
+  release: string,
+): Promise<ReleaseRow | null> {
+  return first(
+    db.all<ReleaseRow>(
+      sql`SELECT id, distribution, name FROM releases WHERE distribution = ${distribution} AND name = ${release}`,
+    ),
+  )
+}
+
+export function scopesOf(db: Database, releaseId: number): Promise<ScopeRow[]> {
+  return db.all<ScopeRow>(
+    sql`SELECT id, architecture, imported_at, listed, index_trust FROM scopes WHERE release_id = ${releaseId} ORDER BY architecture`,
+  )
+}
+
+/** Source packages of a release; where an architecture is asked for, by the verdict of its input. */
+export type SourceFilter = {
+  status?: string | undefined
+  reason?: string | undefined
+  architecture?: string | undefined
+  component?: string | undefined
+  maintainer?: string | undefined
+  search?: string | undefined
+}
+
+export type ListedSource = Row & {
+  id: number
+  name: string
+  version: string
+  maintainer: string | null
+  status: string | null
+  reason: string | null
+  decided_at: string | null
+}
+
+/** Beyond so many rows a filter is tested along the way instead of looked up first: enough rows will match. */
+const fewRows = 5000
+/** In releases of more source packages names are found by how they begin only. */
+const largeRelease = 60_000
+/** Totals are counted up to here where no counter knows them. */
+const mostCounted = 10_000
+const mostMaintainers = 20_000
+
+const listing: Listing = {
+  columns: trusted('s.id, s.name, s.version, s.maintainer, s.status, s.reason, s.decided_at'),
+  from: trusted('source_packages s'),
+  id: 's.id',
+  sorts: { name: 's.name', decided: 's.decided_at' },
+}
+
+export type Listed = { rows: ListedSource[]; total: number; isTotalKnown: boolean; isPrefixOnly: boolean }
+
+/** One page of a release. */
+export async function listSources(
+  db: Database,
+  release: ReleaseRow,
+  scopes: readonly ScopeRow[],
+  filter: SourceFilter,
+  request: PageRequest,
+): Promise<Listed> {
+  const scope = scopes.find(({ architecture }) => architecture === filter.architecture)
+  if (filter.architecture !== undefined && scope === undefined)
+    return { rows: [], total: 0, isTotalKnown: true, isPrefixOnly: false }
+  const isLarge = (await countedSources(db, release.id, {})) > largeRelease
+  const where = [
+    sql`s.release_id = ${release.id}`,
+    sql`s.seen = 1`,
+    ...(scope === undefined ? ofSource(filter) : await ofInput(db, scope.id, filter)),
+    ...(await ofComponent(db, scope === undefined ? scopes : [scope], filter.component)),
+    ...(await ofMaintainer(db, release.id, filter.maintainer)),
+    ...ofName(filter.search, isLarge),
+  ]
+  const rows = await pageOfRows<ListedSource>(db, listing, request, where)
+  const isCounted = [filter.component, filter.maintainer, filter.search].every((value) => value === undefined)
+  const total = !isCounted
+    ? await countUpTo(db, where)
+    : scope === undefined
+      ? await countedSources(db, release.id, filter)
+      : await countedInputs(db, scope.id, filter)
+  return { rows, total, isTotalKnown: isCounted || total < mostCounted, isPrefixOnly: isLarge }
+}
+
+/** UNKWN is what has no verdict yet. */
+function isStatus(column: string, status: string): Sql {
+  return status === 'UNKWN' ? sql`${trusted(column)} IS NULL` : sql`${trusted(column)} = ${status}`
+}
+
+function ofSource({ status, reason }: SourceFilter): Sql[] {
+  return [
+    ...(status === undefined ? [] : [isStatus('s.status', status)]),
+    ...(reason === undefined ? [] : [sql`s.reason = ${reason}`]),
+  ]
+}
+
+/** By the input of one architecture: looked up first where few match, else tested while walking the names. */
+async function ofInput(db: Database, scopeId: number, filter: SourceFilter): Promise<Sql[]> {
+  const { status, reason } = filter
+  const condition = [
+    sql`i.scope_id = ${scopeId}`,
+    sql`i.seen = 1`,
+    ...(status === undefined ? [] : [isStatus('i.status', status)]),
+    ...(reason === undefined ? [] : [sql`i.reason = ${reason}`]),
+  ]
+  if ((await countedInputs(db, scopeId, filter)) <= fewRows)
+    return [sql`+s.id IN (SELECT i.source_package_id FROM build_inputs i ${whereOf(condition)})`]
+  const own = sql`i.source_package_id = s.id`
+  const [scoped, ...others] = condition
+  const tested = [own, sql`+${scoped ?? own}`, ...others.map((part) => sql`+${part}`)]
+  return [sql`EXISTS (SELECT 1 FROM build_inputs i ${whereOf(tested)})`]
+}
+
+async function ofComponent(
+  db: Database,
+  scopes: readonly ScopeRow[],
+  component: string | undefined,
+): Promise<Sql[]> {
+  if (component === undefined) return []
+  const ids = scopes.map((scope) => scope.id)
+  const counted = await first(
+    db.all<{ n: number }>(
+      sql`SELECT coalesce(sum(n), 0) AS n FROM binary_counts WHERE scope_id IN ${ids} AND component = ${component} AND seen = 1`,
+    ),
+  )
+  if ((counted?.n ?? 0) <= fewRows)
+    return [
+      sql`+s.id IN (SELECT b.source_package_id FROM binary_packages b WHERE b.scope_id IN ${ids} AND b.component = ${component})`,
+    ]
+  return [
+    sql`EXISTS (SELECT 1 FROM binary_packages b WHERE b.source_package_id = s.id AND b.component = ${component})`,
+  ]
+}
+
+/** Maintainers that a text is part of; their names are read by leaps through the index, not row by row. */
+async function ofMaintainer(db: Database, releaseId: number, text: string | undefined): Promise<Sql[]> {
+  if (text === undefined) return []
+  const pattern = `%${text.replace(/[\\%_]/g, '\\$&')}%`
+  const names = await db.all<{ maintainer: string }>(sql`
+    WITH RECURSIVE m(maintainer) AS (
+      SELECT * FROM (SELECT maintainer FROM source_packages WHERE release_id = ${releaseId} AND maintainer > '' ORDER BY maintainer LIMIT 1)
+      UNION ALL
+      SELECT (SELECT maintainer FROM source_packages WHERE release_id = ${releaseId} AND maintainer > m.maintainer ORDER BY maintainer LIMIT 1)
+        FROM m WHERE m.maintainer IS NOT NULL LIMIT ${mostMaintainers})
+    SELECT maintainer FROM m WHERE maintainer LIKE ${pattern} ESCAPE '\\' LIMIT 100`)
+  const all = names.map((row) => row.maintainer)
+  return [
+    sql`+s.id IN (SELECT x.id FROM source_packages x WHERE x.release_id = ${releaseId} AND x.maintainer IN ${all})`,
+  ]
+}
+
+function ofName(search: string | undefined, isLarge: boolean): Sql[] {
+  if (search === undefined) return []
+  if (isLarge) return [sql`s.name >= ${search}`, sql`s.name < ${`${search}\u{10ffff}`}`]
+  return [sql`s.name LIKE ${`%${search.replace(/[\\%_]/g, '\\$&')}%`} ESCAPE '\\'`]
+}
+
+function statusWord(status: string | undefined): string | undefined {
+  return status === 'UNKWN' ? '' : status
+}
+
+async function countedSources(
+  db: Database,
+  releaseId: number,
+  { status, reason }: SourceFilter,
+): Promise<number> {
+  const where = [
+    sql`release_id = ${releaseId}`,
+    sql`seen = 1`,
+    ...(status === undefined ? [] : [sql`status = ${statusWord(status)}`]),
+    ...(reason === undefined ? [] : [sql`reason = ${reason}`]),
+  ]
+  const row = await first(
+    db.all<{ n: number }>(sql`SELECT coalesce(sum(n), 0) AS n FROM source_counts ${whereOf(where)}`),
+  )
+  return row?.n ?? 0
+}
+
+async function countedInputs(
+  db: Database,
+  scopeId: number,
+  { status, reason }: SourceFilter,
+): Promise<number> {
+  const where = [
+    sql`scope_id = ${scopeId}`,
+    sql`seen = 1`,
+    ...(status === undefined ? [] : [sql`status = ${statusWord(status)}`]),
+    ...(reason === undefined ? [] : [sql`reason = ${reason}`]),
+  ]
+  const row = await first(
+    db.all<{ n: number }>(sql`SELECT coalesce(sum(n), 0) AS n FROM input_counts ${whereOf(where)}`),
+  )
+  return row?.n ?? 0
+}
+
+async function countUpTo(db: Database, where: readonly Sql[]): Promise<number> {
+  const row = await first(
+    db.all<{ n: number }>(
+      sql`SELECT count(*) AS n FROM (SELECT 1 FROM source_packages s ${whereOf(where)} LIMIT ${mostCounted})`,
+    ),
+  )
+  return row?.n ?? 0
+}
+
+export type InputVerdict = Row & {
+  source_package_id: number
+  architecture: string
+  status: string | null
+  reason: string | null
+  build_id: number | null
+}
+
+/** The verdicts of listed inputs of some source packages, by architecture. */
+export function verdictsOf(db: Database, sourceIds: readonly number[]): Promise<InputVerdict[]> {
+  return db.all<InputVerdict>(sql`
+    SELECT i.source_package_id, c.architecture, i.status, i.reason, i.build_id
+      FROM build_inputs i JOIN scopes c ON c.id = i.scope_id
+     WHERE i.source_package_id IN ${sourceIds} AND i.seen = 1 ORDER BY c.architecture`)
+}
+
+export type ReasonCount = Row & { architecture: string; status: string; reason: string; n: number }
+
+/** Listed inputs of a release by architecture, verdict and reason. */
+export function releaseCounts(db: Database, releaseId: number): Promise<ReasonCount[]> {
+  return db.all<ReasonCount>(sql`
+    SELECT c.architecture, x.status, x.reason, x.n FROM scopes c JOIN input_counts x ON x.scope_id = c.id
+     WHERE c.release_id = ${releaseId} AND x.seen = 1 AND x.n > 0 ORDER BY x.n DESC`)
+}
+
+export type SourceCount = Row & { status: string; reason: string; n: number }
+
+/** Listed source packages of a release by verdict and reason. */
+export function sourceCounts(db: Database, releaseId: number): Promise<SourceCount[]> {
+  return db.all<SourceCount>(sql`
+    SELECT status, reason, n FROM source_counts WHERE release_id = ${releaseId} AND seen = 1 AND n > 0 ORDER BY n DESC`)
+}

@@ -1,0 +1,242 @@
+/** What pages ask that the API does not: numbers over everything, changes of verdicts, the queue by turn. */
+import { first, sql, trusted, type Database, type Row, type Sql } from './database.ts'
+
+export type ScopeCount = Row & {
+  distribution: string
+  release: string
+  architecture: string
+  imported_at: string
+  listed: number
+  index_trust: string | null
+  status: string | null
+  reason: string | null
+  n: number | null
+}
+
+/** Listed inputs by release, architecture, verdict and reason; a scope without any has one row of nulls. */
+export function scopeCounts(db: Database): Promise<ScopeCount[]> {
+  return db.all<ScopeCount>(sql`
+    SELECT r.distribution, r.name AS release, c.architecture, c.imported_at, c.listed, c.index_trust, x.status, x.reason, x.n
+      FROM scopes c JOIN releases r ON r.id = c.release_id
+      LEFT JOIN input_counts x ON x.scope_id = c.id AND x.seen = 1 AND x.n > 0
+     ORDER BY r.distribution, r.name, c.architecture`)
+}
+
+export type TrendRow = Row & {
+  day: string
+  distribution: string
+  release: string
+  status: string
+  reason: string
+  n: number
+}
+
+/** Daily numbers of each release from a day (`2026-11-22`) on, oldest first. */
+export function trendRows(db: Database, since: string): Promise<TrendRow[]> {
+  return db.all<TrendRow>(sql`
+    SELECT s.day, r.distribution, r.name AS release, s.status, s.reason, sum(s.n) AS n
+      FROM snapshots s JOIN scopes c ON c.id = s.scope_id JOIN releases r ON r.id = c.release_id
+     WHERE s.day >= ${since} GROUP BY s.day, r.id, s.status, s.reason ORDER BY s.day`)
+}
+
+/** Days that snapshots are kept. */
+const keptDays = 1100
+
+/** Writes down the present numbers as those of a day, in place of what was written of it before. */
+export function snapshotTaken(day: string): Sql[] {
+  const oldest = new Date(Date.parse(day) - keptDays * 86_400_000).toISOString().slice(0, 10)
+  return [
+    sql`DELETE FROM snapshots WHERE day = ${day} OR day < ${oldest}`,
+    sql`INSERT INTO snapshots (day, scope_id, status, reason, n)
+        SELECT ${day}, scope_id, status, reason, n FROM input_counts WHERE seen = 1 AND n > 0`,
+  ]
+}
+
+export type JobCount = Row & { state: string; n: number }
+
+export function jobCounts(db: Database): Promise<JobCount[]> {
+  return db.all<JobCount>(sql`SELECT state, sum(n) AS n FROM job_counts GROUP BY state`)
+}
+
+export type Farm = Row & { online: number; known: number; busy: number }
+
+export async function farmOf(db: Database): Promise<Farm> {
+  const row = await first(
+    db.all<Farm>(sql`
+      SELECT coalesce(sum(online), 0) AS online, count(*) AS known,
+             (SELECT count(DISTINCT worker_id) FROM jobs WHERE state = 'running') AS busy FROM workers`),
+  )
+  return row ?? { online: 0, known: 0, busy: 0 }
+}
+
+/** Builds that are looked at for numbers about the present. */
+const recentBuilds = 20_000
+
+export type Pace = Row & { worker: string | null; status: string; n: number; oldest: string }
+
+/** Finished builds since a moment, by worker and verdict; of a very busy time its newest part. */
+export function paceOf(db: Database, since: string): Promise<Pace[]> {
+  return db.all<Pace>(sql`
+    SELECT h.worker, h.status, count(*) AS n, min(h.decided_at) AS oldest
+      FROM (SELECT worker, status, decided_at FROM builds WHERE decided_at >= ${since} ORDER BY decided_at DESC LIMIT ${recentBuilds}) h
+     GROUP BY h.worker, h.status`)
+}
+
+// --- changes of verdicts
+
+export type ChangeRow = Row & {
+  id: number
+  at: string
+  build_id: number
+  distribution: string
+  release: string
+  name: string
+  version: string
+  architecture: string
+  maintainer: string | null
+  status: string
+  reason: string | null
+  before: string | null
+  before_version: string | null
+  turn: number
+}
+
+export type ChangeFilter = {
+  /** 1 worse, 2 better, 3 first or otherwise different */
+  turns?: readonly number[]
+  releaseId?: number
+  name?: string
+  maintainer?: string
+}
+
+const changeColumns =
+  trusted(`v.id, v.at, v.build_id, r.distribution, r.name AS release, v.name, v.version, v.architecture, v.maintainer,
+  v.status, v.reason, v.before, v.before_version, v.turn`)
+
+/** Changes of verdicts, newest first. Each turn is read from its index, so that rare ones are found among many. */
+export async function latestChanges(db: Database, filter: ChangeFilter, limit: number): Promise<ChangeRow[]> {
+  const { turns = [1, 2, 3], releaseId, name, maintainer } = filter
+  const select = (condition: Sql): Sql => sql`
+    SELECT ${changeColumns} FROM changes v JOIN releases r ON r.id = v.release_id WHERE ${condition} ORDER BY v.id DESC LIMIT ${limit}`
+  const ofRelease = releaseId === undefined ? trusted('1') : sql`v.release_id = ${releaseId}`
+  const queries =
+    name !== undefined
+      ? [select(sql`v.name = ${name} AND ${ofRelease}`)]
+      : maintainer !== undefined
+        ? [select(sql`v.maintainer = ${maintainer}`)]
+        : turns.map((turn) => select(sql`v.turn = ${turn} AND ${ofRelease}`))
+  const rows = await db.batch<ChangeRow>(queries)
+  return rows
+    .flat()
+    .sort((a, b) => b.id - a.id)
+    .slice(0, limit)
+}
+
+/** Changes that are kept for those who look back. */
+const keptChanges = 200_000
+
+export function forgottenChanges(): Sql {
+  return sql`DELETE FROM changes WHERE id <= (SELECT max(id) FROM changes) - ${keptChanges}`
+}
+
+// --- the queue
+
+export type TurnRow = Row & {
+  id: number
+  name: string
+  version: string
+  distribution: string
+  release: string
+  architecture: string
+  backend: string
+  priority: number
+  queued_at: string
+  started_at: string | null
+  next_retry: string | null
+  worker: string | null
+  reason: string | null
+}
+
+const turnColumns =
+  trusted(`j.id, s.name, s.version, r.distribution, r.name AS release, j.architecture, j.backend, j.priority,
+  j.queued_at, j.started_at, j.next_retry, w.name AS worker, g.last_reason AS reason`)
+const turnJoins =
+  trusted(`JOIN build_inputs i ON i.id = j.build_input_id JOIN source_packages s ON s.id = i.source_package_id
+  JOIN releases r ON r.id = s.release_id JOIN friend_groups g ON g.id = j.group_id LEFT JOIN workers w ON w.id = j.worker_id`)
+
+export type Turns = { running: TurnRow[]; ready: TurnRow[]; waiting: TurnRow[] }
+
+/** What runs, what is next and what waits for its time; some of each, by index. */
+export async function turnsOf(db: Database, limit: number): Promise<Turns> {
+  const lines = await db.all<{ backend: string; architecture: string }>(
+    sql`SELECT backend, architecture FROM job_counts WHERE state = 'ready' AND n > 0`,
+  )
+  const [running = [], waiting = [], ...ready] = await db.batch<TurnRow>([
+    sql`SELECT ${turnColumns} FROM jobs j ${turnJoins} WHERE j.state = 'running' ORDER BY j.lease_until LIMIT ${limit}`,
+    sql`SELECT ${turnColumns} FROM jobs j ${turnJoins} WHERE j.state = 'waiting' ORDER BY j.next_retry LIMIT ${limit}`,
+    ...lines.map(({ backend, architecture }) => firstOf(backend, architecture, limit)),
+  ])
+  const next = ready
+    .flat()
+    .sort((a, b) => a.priority - b.priority || (a.queued_at < b.queued_at ? -1 : 1) || a.id - b.id)
+  return { running, waiting, ready: next.slice(0, limit) }
+}
+
+/** The first jobs of one line: those of each set of tags come in order, so each is asked by itself. */
+function firstOf(backend: string, architecture: string, limit: number): Sql {
+  return sql`
+    SELECT ${turnColumns} FROM (
+      SELECT DISTINCT requires FROM jobs WHERE state = 'ready' AND backend = ${backend} AND architecture = ${architecture} LIMIT 50) t
+      JOIN jobs j ON j.id IN (
+        SELECT o.id FROM jobs o WHERE o.state = 'ready' AND o.backend = ${backend} AND o.architecture = ${architecture} AND o.requires IS t.requires
+         ORDER BY o.priority, o.queued_at, o.id LIMIT ${limit}) ${turnJoins}`
+}
+
+export type HeldRow = Row & {
+  worker_id: number
+  job_id: number
+  name: string
+  version: string
+  started_at: string
+}
+
+/** What each worker works on. */
+export function heldJobs(db: Database): Promise<HeldRow[]> {
+  return db.all<HeldRow>(sql`
+    SELECT j.worker_id, j.id AS job_id, s.name, s.version, j.started_at
+      FROM jobs j JOIN build_inputs i ON i.id = j.build_input_id JOIN source_packages s ON s.id = i.source_package_id
+     WHERE j.state = 'running' AND j.worker_id IS NOT NULL LIMIT 1000`)
+}
+
+// --- finding packages
+
+export type FoundName = Row & {
+  kind: string
+  name: string
+  source_name: string
+  version: string
+  distribution: string
+  release: string
+  architecture: string
+  status: string | null
+  reason: string | null
+}
+
+/** Listed source and binary packages whose name is, or begins with, a text; exact ones first. */
+export async function packagesNamed(db: Database, text: string, limit: number): Promise<FoundName[]> {
+  const beyond = `${text}\u{10ffff}`
+  const sources = (condition: Sql): Sql => sql`
+    SELECT 'source' AS kind, s.name, s.name AS source_name, s.version, r.distribution, r.name AS release, '' AS architecture, s.status, s.reason
+      FROM source_packages s JOIN releases r ON r.id = s.release_id WHERE ${condition} AND s.seen = 1 ORDER BY s.name, s.id LIMIT ${limit}`
+  const binaries = (condition: Sql): Sql => sql`
+    SELECT 'binary' AS kind, b.name, s.name AS source_name, b.version, r.distribution, r.name AS release, b.architecture, b.status, b.reason
+      FROM binary_packages b JOIN source_packages s ON s.id = b.source_package_id JOIN releases r ON r.id = b.release_id
+     WHERE ${condition} AND b.seen = 1 ORDER BY b.name, b.id LIMIT ${limit}`
+  const rows = await db.batch<FoundName>([
+    sources(sql`s.name = ${text}`),
+    binaries(sql`b.name = ${text}`),
+    sources(sql`s.name > ${text} AND s.name < ${beyond}`),
+    binaries(sql`b.name > ${text} AND b.name < ${beyond}`),
+  ])
+  return rows.flat()
+}

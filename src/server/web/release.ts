@@ -1,0 +1,254 @@
+import { isReason, reasonCodes, reasons } from '../../wire/reasons.ts'
+import type { ReleaseQuery, ReleaseView } from '../views-package.ts'
+import { bar, emptyTally, legend, totalOf, type Tally } from './chart.ts'
+import { originWords, reasonShort, sourcePath } from './changes.ts'
+import {
+  chip,
+  count,
+  html,
+  name,
+  percent,
+  queryOf,
+  raw,
+  releaseSegment,
+  segments,
+  time,
+  verdictOf,
+  type Html,
+} from './html.ts'
+import type { Page, Site } from './layout.ts'
+
+const sortWords = [
+  ['name', 'Name'],
+  ['name-down', 'Name, from Z'],
+  ['newest', 'Newest verdict'],
+  ['oldest', 'Oldest verdict'],
+] as const
+
+/** Source packages of a release with filters; the address holds the view. */
+export function releasePage(site: Site, view: ReleaseView): Page {
+  const { release, scopes, query, listed } = view
+  const path = segments(release.distribution, releaseSegment(release.name))
+  const words = originWords(release.distribution, release.name)
+  const tally = tallyOf(view)
+  const unsigned = scopes.filter((scope) => scope.index_trust === 'unsigned')
+  const feed = `/feed${path}.atom`
+  return {
+    title: words,
+    trail: [
+      { label: 'Overview', href: '/' },
+      { label: release.distribution, href: segments(release.distribution) },
+      { label: release.name === '' ? 'packages' : release.name },
+    ],
+    api: `/api/v1/packages/source${queryOf({ distribution: release.distribution, release: release.name, seen_only: 'true', status: query.status, reason: query.reason, architecture: query.architecture })}`,
+    feed,
+    live: 'verdict',
+    body: html`<h1>${name(words)}</h1>
+      <div data-live-part="summary">
+        <p class="share">
+          <strong>${percent(tally.GOOD, totalOf(tally))}</strong> verified of ${count(totalOf(tally))} source
+          packages
+        </p>
+        ${bar(tally)} ${legend(tally, (status) => site.base + path + queryOf({ status }))}
+        ${
+          unsigned.length === 0
+            ? ''
+            : html`<p class="small warn">
+                Taken on trust, without a signature:
+                ${unsigned.map((scope) => scope.architecture).join(', ')}.
+              </p>`
+        }
+      </div>
+      ${filterForm(site.base + path, view)}
+      <div data-live-part="rows">
+        ${totalLine(view)} ${listed.rows.length === 0 ? noRows(site.base + path) : sourceTable(site, view)}
+        ${pager(site.base + path, view)}
+      </div>`,
+  }
+}
+
+function tallyOf({ sources }: ReleaseView): Tally {
+  const tally = { ...emptyTally }
+  for (const { status, n } of sources) tally[verdictOf(status)] += n
+  return tally
+}
+
+function filterForm(action: string, view: ReleaseView): Html {
+  const { query, scopes, components, counts } = view
+  const present = reasonCodes.filter(
+    (code) => counts.some((row) => row.reason === code) || query.reason === code,
+  )
+  const option = (value: string, label: string, chosen: string | undefined): Html =>
+    html`<option value="${value}" ${value === (chosen ?? '') ? raw('selected') : ''}>${label}</option>`
+  const group = (turn: string, label: string): Html => {
+    const own = present.filter((code) => reasons[code][0] === turn)
+    return own.length === 0
+      ? html``
+      : html`<optgroup label="${label}">
+          ${own.map((code) => option(code, code.replaceAll('_', ' '), query.reason))}
+        </optgroup>`
+  }
+  return html`<form class="filters" action="${action}" role="search" aria-label="Filter packages">
+    <p>
+      <label for="q">Name</label>
+      <input
+        id="q"
+        type="search"
+        name="q"
+        value="${query.search ?? ''}"
+        autocomplete="off"
+        placeholder="${view.listed.isPrefixOnly ? 'begins with' : 'part of it'}"
+      />
+    </p>
+    <p>
+      <label for="status">Verdict</label>
+      <select id="status" name="status">
+        ${option('', 'any', query.status)}
+        ${['GOOD', 'BAD', 'FAIL', 'UNKWN'].map((status) => option(status, status, query.status))}
+      </select>
+    </p>
+    <p>
+      <label for="reason">Reason</label>
+      <select id="reason" name="reason">
+        ${option('', 'any', query.reason)} ${group('package', 'the package’s turn')}
+        ${group('infrastructure', 'the infrastructure’s turn')}
+      </select>
+    </p>
+    ${
+      scopes.length < 2
+        ? ''
+        : html`<p>
+            <label for="architecture">Architecture</label>
+            <select id="architecture" name="architecture">
+              ${option('', 'any', query.architecture)}
+              ${scopes.map(({ architecture }) => option(architecture, architecture, query.architecture))}
+            </select>
+          </p>`
+    }
+    ${
+      components.length < 2
+        ? ''
+        : html`<p>
+            <label for="component">Component</label>
+            <select id="component" name="component">
+              ${option('', 'any', query.component)}
+              ${components.map((each) => option(each, each, query.component))}
+            </select>
+          </p>`
+    }
+    <p>
+      <label for="maintainer">Maintainer</label>
+      <input
+        id="maintainer"
+        type="search"
+        name="maintainer"
+        value="${query.maintainer ?? ''}"
+        autocomplete="off"
+        placeholder="part of it"
+      />
+    </p>
+    <p>
+      <label for="sort">Order</label>
+      <select id="sort" name="sort">
+        ${sortWords.map(([value, label]) => option(value, label, query.sort))}
+      </select>
+    </p>
+    <p><button>Show</button> <a class="reset" href="${action}">Reset</a></p>
+  </form>`
+}
+
+function totalLine({ listed: { rows, total, isTotalKnown } }: ReleaseView): Html {
+  const words = isTotalKnown ? count(total) : `more than ${count(total)}`
+  return html`<p class="quiet" role="status">
+    ${words}
+    ${total === 1 ? 'package' : 'packages'}${rows.length < total ? `, ${count(rows.length)} on this page` : ''}
+  </p>`
+}
+
+function noRows(action: string): Html {
+  return html`<p>No listed package is like that. <a href="${action}">Show all of them</a>.</p>`
+}
+
+function sourceTable({ base }: Site, view: ReleaseView): Html {
+  const { release, listed, verdicts, scopes } = view
+  const isOne = scopes.length === 1
+  const rows = listed.rows.map((row) => {
+    const own = verdicts.get(row.id) ?? []
+    const chips = own.map(
+      (each) =>
+        html`<a
+          class="bare"
+          href="${each.build_id === null ? base + sourcePath(release.distribution, release.name, row.name) : `${base}/builds/${each.build_id}`}"
+          >${chip(each.status, isOne ? undefined : each.architecture)}</a
+        > `,
+    )
+    const whys = [...new Set(own.map((each) => each.reason).filter((reason) => reason !== null))]
+    return html`<tr>
+      <th scope="row">
+        <a href="${base}${sourcePath(release.distribution, release.name, row.name)}">${name(row.name)}</a>
+        <span class="version">${name(row.version)}</span>
+      </th>
+      <td>${chips}</td>
+      <td class="why">${whys.map((reason) => html`${reasonShort(reason)} `)}</td>
+      <td class="tight">${time(row.decided_at)}</td>
+    </tr>`
+  })
+  return html`<div class="scroll" tabindex="0" role="region" aria-label="Source packages">
+    <table>
+      <caption class="unseen">
+        Source packages of ${originWords(release.distribution, release.name)}
+      </caption>
+      <thead>
+        <tr>
+          <th scope="col">Source package</th>
+          <th scope="col">Verdict${isOne ? '' : ' by architecture'}</th>
+          <th scope="col">Why</th>
+          <th scope="col">Decided</th>
+        </tr>
+      </thead>
+      <tbody>
+        ${rows}
+      </tbody>
+    </table>
+  </div>`
+}
+
+/** The query string of a view. */
+export function addressOf(query: ReleaseQuery, change: Partial<ReleaseQuery>): string {
+  const { status, reason, architecture, component, maintainer, search, sort, after, before } = {
+    ...query,
+    ...change,
+  }
+  return queryOf({
+    q: search,
+    status,
+    reason,
+    architecture,
+    component,
+    maintainer,
+    sort: sort === 'name' ? undefined : sort,
+    after,
+    before,
+  })
+}
+
+function pager(path: string, { listed, query, hasBefore, hasAfter }: ReleaseView): Html {
+  const [firstRow, lastRow] = [listed.rows[0], listed.rows.at(-1)]
+  if (!hasBefore && !hasAfter) return html``
+  const link = (label: string, change: Partial<ReleaseQuery>, rel: string): Html =>
+    html`<a
+      href="${path}${addressOf(query, { after: undefined, before: undefined, ...change })}"
+      ${rel === '' ? '' : raw(`rel="${rel}"`)}
+      >${label}</a
+    >`
+  return html`<nav class="pager" aria-label="Pages">
+    ${hasBefore ? link('First', {}, '') : ''}
+    ${hasBefore && firstRow !== undefined ? link('← Previous', { before: firstRow.id }, 'prev') : ''}
+    ${hasAfter && lastRow !== undefined ? link('Next →', { after: lastRow.id }, 'next') : ''}
+  </nav>`
+}
+
+/** Whether a text is a reason that a filter may name. */
+export function reasonGiven(text: string | undefined): string | undefined {
+  return text !== undefined && isReason(text) ? text : undefined
+}

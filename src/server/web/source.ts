@@ -1,0 +1,339 @@
+import { isReason, reasons } from '../../wire/reasons.ts'
+import type { Outlook } from '../../wire/queue.ts'
+import type { FileRow, InputRow, VersionRow } from '../store/web-package.ts'
+import type { SourceView } from '../views-package.ts'
+import { changeTable, originWords, reasonShort, sourcePath } from './changes.ts'
+import {
+  bytes,
+  chip,
+  count,
+  html,
+  name,
+  queryOf,
+  releaseSegment,
+  segments,
+  shown,
+  time,
+  type Html,
+} from './html.ts'
+import type { Page, Site } from './layout.ts'
+
+/** What people of the package, or of the infrastructure, can do about a reason. */
+const advice: Readonly<Record<string, string>> = {
+  content_differs:
+    'Look at the differences: time stamps, build paths, file order and random values are the usual causes.',
+  artifact_missing:
+    'The build environment decides which files come out: compare the build’s log with that of the distribution.',
+  build_failed: 'The end of the log tells what broke.',
+  build_timeout: 'Give workers more time (build.timeout), or find out where the build hangs in the log.',
+  tests_failed:
+    'The end of the log names the test; tests that depend on time, load or host names are the usual ones.',
+  network_needed: 'What the build fetches has to be packaged, or the test that does so skipped.',
+  environment_differs:
+    'Nothing has to change in the package. Rebuild it when the recorded versions can be had.',
+  environment_unavailable:
+    'The missing versions are named in the evidence; an archive of old packages helps, such as snapshot.debian.org.',
+  input_unavailable: 'The mirror may have moved on; the next sync and the next try will tell.',
+  input_mismatch:
+    'The mirror and its index disagree, or somebody changed a file: sync again, and look closer if it stays.',
+  input_invalid: 'The build input has values that are refused; the note of the build names them.',
+  source_unavailable: 'The source is not on the mirror any more, or not yet.',
+  nothing_to_compare: 'Sync again: the job had no file to compare.',
+  no_space: 'The worker needs more disk space.',
+  too_large: 'Raise the limits of a worker, or send the package to a larger one by its tags.',
+  worker_lost: 'Another worker tries it again.',
+  backend_error: 'The log tells; `rebuilderd worker doctor` checks the machine.',
+  unexplained: 'The log is all there is; workers of this version tell the reason.',
+}
+
+/** A source package of a release: what its files are, why, and what happens next. */
+export function sourcePage(site: Site, view: SourceView): Page {
+  const { release, name: source, version } = view
+  const { base } = site
+  const path = sourcePath(release.distribution, release.name, source)
+  const releasePath = segments(release.distribution, releaseSegment(release.name))
+  const maintainer = view.versions.find((row) => row.maintainer !== null)?.maintainer ?? null
+  const [newest] = view.versions
+  const trail = [
+    { label: 'Overview', href: '/' },
+    { label: originWords(release.distribution, release.name), href: releasePath },
+    ...(version === null ? [{ label: source }] : [{ label: source, href: path }, { label: version }]),
+  ]
+  return {
+    title: version === null ? source : `${source} ${version}`,
+    trail,
+    api: `/api/v1/packages/binary${queryOf({ distribution: release.distribution, release: release.name, source_name: source })}`,
+    feed: `/feed${path}.atom`,
+    live: 'verdict,queue',
+    body: html`<h1>
+        ${name(source)} ${version === null ? '' : html`<span class="version">${name(version)}</span>`}
+      </h1>
+      <p>
+        in <a href="${base}${releasePath}">${name(originWords(release.distribution, release.name))}</a>
+        ${
+          maintainer === null
+            ? ''
+            : html` · maintained by
+                <a href="${base}${releasePath}${queryOf({ maintainer })}">${name(maintainer)}</a>`
+        }
+      </p>
+      <div data-live-part="versions">${view.versions.map((row) => versionPart(site, view, row))}</div>
+      <div data-live-part="history">${historyPart(site, view)}</div>
+      ${elsewherePart(site, view)} ${newest === undefined ? '' : homePart(site, view, newest)}`,
+  }
+}
+
+function versionPart(site: Site, view: SourceView, row: VersionRow): Html {
+  const inputs = view.inputs.filter((input) => input.source_package_id === row.id)
+  const path = site.base + sourcePath(view.release.distribution, view.release.name, view.name, row.version)
+  return html`<section class="card version-part" aria-label="Version ${shown(row.version)}">
+    <header>
+      <h2><a href="${path}">${name(row.version)}</a> ${chip(row.status)}</h2>
+      <p class="quiet small">
+        ${row.seen === 1 ? html`listed since ${time(row.first_seen)}` : html`not listed any more, last on ${time(row.last_seen)}`}
+      </p>
+    </header>
+    ${inputs.map((input) => inputPart(site, view, row, input))}
+  </section>`
+}
+
+function inputPart(site: Site, view: SourceView, row: VersionRow, input: InputRow): Html {
+  const files = view.files.filter((file) => file.build_input_id === input.id)
+  const outlook = view.outlooks.find(
+    (each) =>
+      each.version === row.version &&
+      each.architecture === input.architecture &&
+      each.seen_in_last_sync === (input.seen === 1),
+  )
+  return html`<div class="input">
+    <h3>
+      ${name(input.architecture)} ${chip(input.status)}
+      ${input.build_id === null ? '' : html`<a class="small" href="${site.base}/builds/${input.build_id}">log and evidence</a>`}
+    </h3>
+    ${whyPart(input)} ${nextPart(site, input, outlook)}
+    ${filesTable(site, files, `Files of ${shown(view.name)} ${shown(row.version)} for ${shown(input.architecture)}`)}
+    <p class="small quiet">Built from ${addressOf(input.url)}</p>
+  </div>`
+}
+
+/** An address from outside: a link only where it is one of the web. */
+export function addressOf(url: string): Html {
+  return /^https?:\/\/[\w.\-:[\]]+\//.test(url)
+    ? html`<a class="url" href="${url}" rel="nofollow noreferrer">${shown(url)}</a>`
+    : html`<span class="url">${shown(url)}</span>`
+}
+
+/** The reason in words, whose turn it is, and what to do. */
+function whyPart({ reason, status }: InputRow): Html {
+  if (reason === null || status === 'GOOD' || !isReason(reason)) return html``
+  const [turn, words] = reasons[reason]
+  return html`<div class="callout ${status === 'BAD' ? 'BAD' : 'FAIL'}">
+    <p><strong>${words}</strong> <code>${reason}</code></p>
+    <p>
+      ${turn === 'package' ? 'It is the package’s turn.' : 'It is the infrastructure’s turn; this says nothing against the package.'}
+      ${advice[reason] ?? ''}
+    </p>
+  </div>`
+}
+
+/** What happens next and why. */
+function nextPart({ base }: Site, input: InputRow, outlook: Outlook | undefined): Html {
+  if (input.state === 'running')
+    return html`<p>
+      It is being rebuilt by ${name(input.worker ?? 'a worker')}:
+      <a href="${base}/jobs/${input.job_id}">watch the log</a>.
+    </p>`
+  const tries = html`${count(input.retries)} ${input.retries === 1 ? 'try' : 'tries'} ended by the package,
+  ${count(input.infrastructure_retries)} by the infrastructure in a row.`
+  if (outlook?.paused === true && input.job_id !== null) return html`<p>It waits: the queue is paused.</p>`
+  if (outlook !== undefined && input.job_id !== null && outlook.able_workers === 0)
+    return html`<p>
+      It waits for a worker: none is online that may take
+      it${outlook.requires.length === 0 ? '' : html` (it needs ${name(outlook.requires.join(', '))})`}.
+    </p>`
+  if (input.state === 'ready')
+    return html`<p>
+      It is ready to be rebuilt;
+      ${outlook?.ahead === null || outlook === undefined ? 'others may go' : html`${count(outlook.ahead)} jobs go`}
+      before it.
+    </p>`
+  if (input.state === 'waiting') return html`<p>Next try ${time(input.next_retry)}. ${tries}</p>`
+  if (input.status === 'GOOD' || input.seen === 0) return html``
+  return html`<p>It is not queued${input.status === null ? '' : html`: ${tries}`}</p>`
+}
+
+const filesShown = 300
+
+function filesTable({ base }: Site, files: readonly FileRow[], caption: string): Html {
+  if (files.length === 0) return html`<p class="quiet">No files are listed.</p>`
+  const rows = files.slice(0, filesShown).map((file) => {
+    const build = `${base}/builds/${file.build_id}`
+    const raw = `${base}/api/v1/builds/${file.build_id}/artifacts/${file.artifact_id}`
+    const hasArtifact = file.build_id !== null && file.artifact_id !== null
+    return html`<tr class="${file.seen === 1 ? '' : 'gone'}">
+      <th scope="row">${name(file.name)} <span class="version">${name(file.architecture)}</span></th>
+      <td class="tight">${chip(file.status)}</td>
+      <td class="why">${reasonShort(file.reason)}</td>
+      <td class="tight number">${bytes(file.size)}</td>
+      <td>
+        ${file.sha256 === null ? html`<span class="quiet">not told</span>` : html`<code class="hash" title="SHA-256 ${file.sha256}">${file.sha256.slice(0, 16)}…</code>`}
+      </td>
+      <td class="tight">
+        ${file.build_id === null ? '' : html`<a href="${build}#log">log</a> `}
+        ${hasArtifact && file.diffoscope_id !== null ? html`<a href="${base}/builds/${file.build_id}/diff/${file.artifact_id}">diff</a> ` : ''}
+        ${hasArtifact && file.attestation_id !== null ? html`<a href="${raw}/attestation">attestation</a>` : ''}
+      </td>
+    </tr>`
+  })
+  return html`<div class="scroll" tabindex="0" role="region" aria-label="${caption}">
+      <table class="small">
+        <caption class="unseen">
+          ${caption}
+        </caption>
+        <thead>
+          <tr>
+            <th scope="col">File</th>
+            <th scope="col">Verdict</th>
+            <th scope="col">Why</th>
+            <th scope="col">Size</th>
+            <th scope="col">SHA-256</th>
+            <th scope="col">Proof</th>
+          </tr>
+        </thead>
+        <tbody>
+          ${rows}
+        </tbody>
+      </table>
+    </div>
+    ${files.length > filesShown ? html`<p class="quiet">${count(files.length - filesShown)} more are listed in the JSON.</p>` : ''}`
+}
+
+function historyPart({ base }: Site, { attempts, changes }: SourceView): Html {
+  const rows = attempts.map(
+    (each) =>
+      html`<tr>
+        <td class="tight">${time(each.decided_at)}</td>
+        <th scope="row">
+          <a href="${base}/builds/${each.id}">build ${each.id}</a>
+          <span class="version">${name(each.version)}</span>
+        </th>
+        <td>${name(each.architecture)}</td>
+        <td class="tight">
+          ${chip(each.status)}
+          ${each.is_latest === 1 ? '' : html`<span class="quiet small">kept as history</span>`}
+        </td>
+        <td class="why">${reasonShort(each.reason)}</td>
+        <td>${each.worker === null ? '' : name(each.worker)}</td>
+      </tr>`,
+  )
+  return html`<section aria-labelledby="history">
+    <h2 id="history">History</h2>
+    ${
+      attempts.length === 0
+        ? html`<p class="quiet">No attempt has ended yet.</p>`
+        : html`<div class="scroll" tabindex="0" role="region" aria-label="Attempts">
+            <table>
+              <caption class="unseen">
+                Attempts, newest first
+              </caption>
+              <thead>
+                <tr>
+                  <th scope="col">Decided</th>
+                  <th scope="col">Build</th>
+                  <th scope="col">Architecture</th>
+                  <th scope="col">Verdict</th>
+                  <th scope="col">Why</th>
+                  <th scope="col">Worker</th>
+                </tr>
+              </thead>
+              <tbody>
+                ${rows}
+              </tbody>
+            </table>
+          </div>`
+    }
+    ${
+      changes.length === 0
+        ? ''
+        : html`<h3>Changes of verdict</h3>
+            ${changeTable(base, changes, 'Changes of verdict, newest first')}`
+    }
+  </section>`
+}
+
+function elsewherePart({ base }: Site, { elsewhere, name: source }: SourceView): Html {
+  if (elsewhere.length === 0) return html``
+  const rows = elsewhere.map(
+    (each) =>
+      html`<li>
+        <a href="${base}${sourcePath(each.distribution, each.release, source)}"
+          >${name(originWords(each.distribution, each.release))}</a
+        >
+        <span class="version">${name(each.version)}</span> ${chip(each.status)} ${reasonShort(each.reason)}
+        ${each.is_friend === 1 ? html`<span class="quiet small">shares this build</span>` : ''}
+      </li>`,
+  )
+  return html`<section aria-labelledby="elsewhere">
+    <h2 id="elsewhere">In other releases</h2>
+    <ul class="plain">
+      ${rows}
+    </ul>
+  </section>`
+}
+
+/** One word for a shell, whatever is in it. */
+export function quoted(text: string): string {
+  const plain = shown(text, 2000)
+  return /^[\w@%+=:,./~-]+$/.test(plain) ? plain : `'${plain.replaceAll("'", `'\\''`)}'`
+}
+
+/** Commands to try it at home, and the badge. */
+function homePart({ base, origin }: Site, view: SourceView, row: VersionRow): Html {
+  const { release, name: source, inputs, files } = view
+  const input = inputs.find((each) => each.source_package_id === row.id)
+  const own = files.filter((file) => file.build_input_id === input?.id && file.seen === 1).slice(0, 4)
+  const attested = own.find((file) => file.attestation_id !== null && file.build_id !== null)
+  const badge = `${base}/badge${sourcePath(release.distribution, release.name, source)}.svg`
+  const rebuild =
+    input === undefined || own.length === 0
+      ? ''
+      : [
+          'rebuilderd worker build',
+          quoted(release.distribution),
+          ...own.map((file) => quoted(file.url)),
+          '--input-url',
+          quoted(input.url),
+        ].join(' ')
+  const attestation =
+    attested === undefined
+      ? ''
+      : `curl -fsS ${origin}${base}/api/v1/builds/${attested.build_id}/artifacts/${attested.artifact_id}/attestation`
+  const page = `${origin}${base}${sourcePath(release.distribution, release.name, source)}`
+  return html`<section aria-labelledby="home">
+    <h2 id="home">Try it yourself</h2>
+    ${
+      rebuild === ''
+        ? ''
+        : html`<h3>Repeat the verdict</h3>
+            ${command(rebuild)}`
+    }
+    ${
+      attestation === ''
+        ? ''
+        : html`<h3>Check the attestation</h3>
+            ${command(attestation)}
+            <p class="small">
+              The page of <a href="${base}/builds/${attested?.build_id}#attestation">the build</a> explains
+              who signed it; the public key is on <a href="${base}/about">About</a>.
+            </p>`
+    }
+    <h3>Badge</h3>
+    <p><img src="${badge}" alt="Badge of ${shown(source)}" height="20" /></p>
+    ${command(`[![reproducible](${origin}${badge})](${page})`)}
+  </section>`
+}
+
+/** A command to copy. */
+export function command(text: string): Html {
+  return html`<pre class="command" tabindex="0" role="region" aria-label="Command"><code>${text}</code></pre>`
+}
