@@ -383,15 +383,18 @@ build_on_host() {
   finish 0 '' ''
 }
 
-# Where no namespaces can be had: right at the Build-Path, which must be free.
+# Where no namespaces can be had: right at the Build-Path, which must be free. One job after the other, as the
+# Build-Paths of most packages are in one folder.
 build_unguarded() {
+  exec 6> "$cache/unguarded.lock"
+  flock 6
   [ ! -e "$parent" ] || finish 5 backend_error "without namespaces $parent must not exist"
   existing=$parent
   while [ ! -d "${existing%/*}/" ]; do existing=${existing%/*}; done
   mkdir -p "$parent" || finish 5 backend_error "without namespaces $parent must be ours to make"
   cp -a "$work/build/." "$parent/"
   chown "$builder:$builder" "$parent" 2>/dev/null || :
-  trap 'rm -rf "$existing"; tidy' EXIT
+  trap 'unguarded_code=$?; rm -rf "$existing"; (exit "$unguarded_code"); tidy' EXIT
   build plainly
   collect "$parent"
   rm -rf "$existing"
