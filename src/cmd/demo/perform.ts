@@ -1,8 +1,9 @@
 import { execFile } from 'node:child_process'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
+import { Complaint } from '../../errors.ts'
 import { openLog, type Log } from '../../log.ts'
 import type { Context } from '../command.ts'
 import { folderOf } from '../credentials.ts'
@@ -57,7 +58,7 @@ function showsFor({ local, package: names }: Given): Show[] {
 
 async function performIn(folder: string, given: Given, teller: Teller, context: Context): Promise<void> {
   const log = troubleLog(teller)
-  const cache = cacheFolder(context)
+  const cache = await cacheFolder(context)
   await using stage = await openStage({ folder, cache, architecture: await architecture(), log })
   teller.say(`A server listens at ${stage.server.address}, and a worker has registered.`)
   const signal = AbortSignal.any([context.signal, stage.trouble])
@@ -103,10 +104,16 @@ async function untilStopped({ server, trouble }: Stage, { out, signal }: Context
   if (trouble.aborted) throw trouble.reason
 }
 
-function cacheFolder({ environment }: Context): string {
-  return isRoot()
-    ? '/var/cache/rebuilderd'
-    : join(folderOf(environment, 'XDG_CACHE_HOME', '.cache'), 'rebuilderd')
+async function cacheFolder({ environment }: Context): Promise<string> {
+  const own = join(folderOf(environment, 'XDG_CACHE_HOME', '.cache'), 'rebuilderd')
+  const folder = isRoot() ? '/var/cache/rebuilderd' : own
+  await mkdir(folder, { recursive: true, mode: 0o700 }).catch((error: unknown) => {
+    throw new Complaint(`cannot keep build roots and downloads in ${folder}`, {
+      cause: error,
+      hint: 'XDG_CACHE_HOME names another folder',
+    })
+  })
+  return folder
 }
 
 async function architecture(): Promise<string> {
