@@ -55,7 +55,7 @@ export async function compareArtifact(
 }
 
 /** A build may name a file as the address does, or as it is called once percent escapes are undone. */
-async function outputFor(file: string, outdir: string): Promise<string | null> {
+export async function outputFor(file: string, outdir: string): Promise<string | null> {
   for (const name of new Set([file, unescaped(file)])) {
     const path = join(outdir, name)
     const there = await lstat(path).catch(() => null)

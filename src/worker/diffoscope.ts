@@ -1,3 +1,4 @@
+import { relative } from 'node:path'
 import { during } from '../errors.ts'
 import { Failure } from './failure.ts'
 import { runProcess } from './process.ts'
@@ -22,7 +23,8 @@ export async function diffoscope(
   settings: DiffoscopeSettings,
   { directory, signal }: { directory: string; signal: AbortSignal },
 ): Promise<Uint8Array> {
-  const ours = [`--timeout=${settings.timeoutSeconds}`, '--', original, rebuilt]
+  const files = [original, rebuilt].map((path) => shownAs(path, directory))
+  const ours = [`--timeout=${settings.timeoutSeconds}`, '--', ...files]
   const result = await during('running diffoscope', () =>
     runProcess({
       command: ['diffoscope', ...settings.args, ...ours],
@@ -39,6 +41,12 @@ export async function diffoscope(
       hint: 'apt-get install diffoscope-minimal',
     })
   return result.log
+}
+
+/** Its first lines name the files: where they lay on this machine is nobody's business, and never the same twice. */
+function shownAs(path: string, directory: string): string {
+  const within = relative(directory, path)
+  return within.startsWith('..') ? path : within
 }
 
 /** Enough to find it and to print text in UTF-8; none of our secrets. */

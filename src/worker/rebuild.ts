@@ -7,7 +7,7 @@ import { printable } from '../log.ts'
 import type { Evidence, RebuildReport } from '../wire/builds.ts'
 import type { JobArtifact, QueuedJob } from '../wire/queue.ts'
 import { wireTime } from '../wire/schema.ts'
-import { compareArtifact, describeArtifact, type Compared, type Original } from './artifact.ts'
+import { compareArtifact, describeArtifact, outputFor, type Compared, type Original } from './artifact.ts'
 import { runBackend, type BackendResult, type BackendSettings } from './backend.ts'
 import { fetchCached, type Cache } from './cache.ts'
 import type { Fingerprint } from './compare.ts'
@@ -199,8 +199,8 @@ async function madeFolder(path: string): Promise<string> {
 async function keepOutputs(outdir: string, originals: readonly Original[], folder: string): Promise<void> {
   await mkdir(folder, { recursive: true })
   for (const { file } of originals) {
-    const built = join(outdir, file)
-    if ((await lstat(built).catch(() => null))?.isFile() === true) await copyFile(built, join(folder, file))
+    const built = await outputFor(file, outdir)
+    if (built !== null && (await lstat(built)).isFile()) await copyFile(built, join(folder, file))
   }
 }
 

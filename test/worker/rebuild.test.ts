@@ -220,6 +220,7 @@ test('a file that differs gets its diff', noDiffoscope, async (t) => {
   const result = await resultOf(t, make('good BYTES'), { diffoscope })
 
   const text = await textOf(result.artifacts[0]?.diffoscope ?? null)
+  assert.match(text, /^--- originals\/0\/hello\.deb\n\+\+\+ build\/out\/hello\.deb\n/)
   assert.match(text, /-good bytes/)
   assert.match(text, /\+good BYTES/)
 })
