@@ -20,7 +20,7 @@ export const PackageV0 = v.object({
 })
 
 export const listPackagesV0 = endpoint('GET', '/api/v0/pkgs/list', {
-  doc: 'Every listed binary package with its verdict.',
+  doc: 'Every binary package that was ever listed, with its verdict.',
   query: v.object({
     name: v.optional(text()),
     status: v.optional(ArtifactStatus),

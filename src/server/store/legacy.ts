@@ -13,7 +13,7 @@ export type ListFilterV0 = {
 /** Rows per query: so many take the database's thread about 20 ms. */
 const rowsAtOnce = 5000
 
-/** The listed binary packages as the text of one JSON array, piece by piece. */
+/** All binary packages ever listed, as the text of one JSON array, piece by piece: people ask about what they installed long ago. */
 export async function* packagesAsJson(db: Database, filter: ListFilterV0): AsyncGenerator<string> {
   yield '['
   let isFirst = true
@@ -28,7 +28,7 @@ export async function* packagesAsJson(db: Database, filter: ListFilterV0): Async
 }
 
 function pieceAfter(after: number, filter: ListFilterV0): Sql {
-  const where = [sql`b.seen = 1`, sql`b.id > ${after}`, ...conditions(filter)]
+  const where = [sql`b.id > ${after}`, ...conditions(filter)]
   return sql`
     SELECT json_group_array(json_object('name', p.name, 'version', p.version, 'status', p.status, 'distro', p.distribution,
              'suite', p.component, 'architecture', p.architecture, 'artifact_url', p.url, 'build_id', p.build_id,
