@@ -12,7 +12,7 @@ import {
   type ReplyOf,
   type Special,
 } from '../wire/endpoint.ts'
-import { encodeJson, problemOf } from '../wire/schema.ts'
+import { problemOf } from '../wire/schema.ts'
 import type { Door, Identity } from './callers.ts'
 import { acceptsZstd, bodyOf, codingFor, encoded } from './encoding.ts'
 import { Refusal } from './refusal.ts'
@@ -118,7 +118,8 @@ async function readBody(row: Endpoint, request: Request, largest: number): Promi
 async function replyOf(c: Context, row: Endpoint, answer: unknown): Promise<Response> {
   if (answer instanceof Response) return answer
   const { reply } = row
-  if (!isSpecial(reply)) return jsonReply(c, isReady(answer) ? answer.json : encodeJson(answer))
+  // Replies hold no bytes; encodeJson, which looks at every value for some, takes four times as long.
+  if (!isSpecial(reply)) return jsonReply(c, isReady(answer) ? answer.json : JSON.stringify(answer))
   if (reply.special === 'none') return new Response(null, { status: 204 })
   return frameReply(c, reply.type, answer as Frame) // the only other answer of such endpoints
 }

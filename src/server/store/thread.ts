@@ -6,7 +6,8 @@ import { openSqlFile } from './sqljs.ts'
 
 export type ThreadData = { path: string; wasm: Uint8Array }
 export type Request = { id: number; queries: readonly Sql[] } | { id: number; ask: 'close' | 'statements' }
-export type Rows = { columns: string[]; rows: Value[][] }
+/** Rows as JSON text: for lists it takes a third of the time that a structured clone does. */
+export type Rows = { columns: string[]; rows: string }
 export type Reply =
   { id: number; results: Rows[] } | { id: number; statements: string[] } | { id: number; error: string }
 
@@ -21,7 +22,7 @@ export const pragmas = [
   'recursive_triggers = off',
 ] as const
 
-const noRows: Rows = { columns: [], rows: [] }
+const noRows: Rows = { columns: [], rows: '[]' }
 
 /** Runs the statements of one database; each is prepared once. */
 function engine(file: SqlFile) {
@@ -45,7 +46,7 @@ function engine(file: SqlFile) {
         }
         const rows: Value[][] = []
         while (statement.step()) rows.push(statement.get() as Value[]) // we store no blobs
-        return { columns, rows }
+        return rows.length === 0 ? { columns, rows: '[]' } : { columns, rows: JSON.stringify(rows) }
       } finally {
         statement.reset()
       }
