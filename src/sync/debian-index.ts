@@ -2,6 +2,7 @@ import { Complaint } from '../errors.ts'
 import { decompressed } from '../compression.ts'
 import type { Stanza } from './deb822.ts'
 import type { Release } from './debian-release.ts'
+import { NotAsTold } from './download.ts'
 import type { Mirror, MirrorFile } from './mirror.ts'
 import { isKept, keeping, keptChunks } from './plain-cache.ts'
 
@@ -47,15 +48,22 @@ async function fetchFile(
   release: Release | null,
 ): Promise<MirrorFile | null> {
   const folder = `dists/${name}/${path.slice(0, path.lastIndexOf('/'))}`
+  let mismatch: NotAsTold | null = null
   for (const ending of endings) {
     const expected = release?.files.get(path + ending) ?? null
     if (release !== null && expected === null) continue
-    const addresses = release?.hasByHash === true ? [`${folder}/by-hash/SHA256/${expected?.sha256}`] : []
-    for (const address of [...addresses, `dists/${name}/${path}${ending}`]) {
-      const file = await mirror.file(address, { expected, limit: expected?.size ?? longestStored })
-      if (file !== null) return file
+    const byHash = release?.hasByHash === true ? [`${folder}/by-hash/SHA256/${expected?.sha256}`] : []
+    for (const address of [...byHash, `dists/${name}/${path}${ending}`]) {
+      try {
+        const file = await mirror.file(address, { expected, limit: expected?.size ?? longestStored })
+        if (file !== null) return file
+      } catch (error) {
+        if (!(error instanceof NotAsTold)) throw error
+        mismatch ??= error // another coding may be as it should
+      }
     }
   }
+  if (mismatch !== null) throw mismatch
   return null
 }
 

@@ -42,6 +42,16 @@ class Hiccup extends Error {
   }
 }
 
+/** The file is whole, but not the one that the index tells of: the mirror may be in the middle of an update. */
+export class NotAsTold extends Complaint {
+  constructor(origin: string, problem: string) {
+    super(`${origin} is not what the index tells: ${problem}`, {
+      hint: 'the mirror may be in the middle of an update: try again in some minutes',
+    })
+    this.name = 'NotAsTold'
+  }
+}
+
 /**
  * Gets a file over HTTP, again and again while that may help. A download that broke off is continued where the
  * index tells what the whole must be.
@@ -169,8 +179,11 @@ type Receiving = {
 
 async function receive(response: Response, { part, from, url, idle, options }: Receiving): Promise<void> {
   const most = Math.min(options.limit, options.expected?.size ?? Infinity)
-  const length = Number(response.headers.get('content-length') ?? NaN)
-  const total = options.expected?.size ?? (Number.isFinite(length) ? length : null)
+  const length = Number(response.headers.get('content-length') ?? NaN) + from
+  const total = Number.isFinite(length) ? length : (options.expected?.size ?? null)
+  if (options.expected !== null && total !== options.expected.size) {
+    throw new NotAsTold(url, `${total} bytes instead of ${options.expected.size}`)
+  }
   const file = await open(part, from > 0 ? 'a' : 'w', 0o600)
   let done = from
   try {
@@ -211,9 +224,7 @@ async function keepProven(
     if (problem !== null) {
       await rm(part, { force: true })
       if (wasContinued) throw new Hiccup(problem)
-      throw new Complaint(`${url} is not what the index tells: ${problem}`, {
-        hint: 'the mirror may be in the middle of an update: try again in some minutes',
-      })
+      throw new NotAsTold(url, problem)
     }
   }
   await rename(part, target)

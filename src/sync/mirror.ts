@@ -18,7 +18,7 @@ import { fileURLToPath } from 'node:url'
 import { Complaint, sentenceOf } from '../errors.ts'
 import type { Log } from '../log.ts'
 import { addressOf } from './address.ts'
-import { download, mismatchOf, type Expected, type Validators } from './download.ts'
+import { download, mismatchOf, NotAsTold, type Expected, type Validators } from './download.ts'
 
 /** How far a download is; `total` is null where the mirror does not tell. */
 export type Progress = { what: string; done: number; total: number | null }
@@ -133,7 +133,7 @@ async function localFile(path: string, wanted: Wanted, signal: AbortSignal): Pro
   if (!found.isFile()) throw new Complaint(`${path} is not a plain file`)
   if (found.size > wanted.limit) throw new Complaint(`${path} is longer than ${wanted.limit} bytes`)
   const problem = wanted.expected === null ? null : await mismatchOf(path, wanted.expected)
-  if (problem !== null) throw new Complaint(`${path} is not what the index tells: ${problem}`)
+  if (problem !== null) throw new NotAsTold(path, problem)
   return provenFile(path, path, wanted.expected, signal)
 }
 
