@@ -8,7 +8,7 @@ export function stripped(file: Uint8Array): Buffer {
   const elf = copyOf(file)
   const end = Math.max(...segmentsOf(elf).map((segment) => segment.offset + segment.fileSize))
   elf.writeBigUInt64LE(0n, 40) // e_shoff
-  elf.fill(0, 58, 64) // e_shentsize, e_shnum, e_shstrndx
+  elf.fill(0, 60, 64) // e_shnum, e_shstrndx
   return elf.subarray(0, end)
 }
 
