@@ -57,6 +57,9 @@ async function connect(
   if (base === null) throw noServer()
   refuseToDoNothing(rebuild.backends.size)
   const { log } = context
+  const { isolation } = await checkBackends(context.signal)
+  if (isolation === null && given.requireIsolation) throw notIsolated()
+  if (isolation === null) log.warning('worker: builds cannot be isolated here; results will say so')
   log.info(`worker: backends ${[...rebuild.backends.keys()].join(', ')}; folder ${folder}`)
   const { workerKey } = identity
   await runWorker({
@@ -83,6 +86,12 @@ function noServer(): Complaint {
   return new Complaint('no server was named', {
     hint: 'rebuilderd worker --secret SECRET http://127.0.0.1:8484, or endpoint in /etc/rebuilderd-worker.conf',
     exitCode: 2,
+  })
+}
+
+function notIsolated(): Complaint {
+  return new Complaint('this machine does not let us isolate builds', {
+    hint: '`rebuilderd worker doctor` says what would help; or drop --require-isolation',
   })
 }
 

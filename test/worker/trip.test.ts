@@ -135,6 +135,32 @@ test('new work reaches an idle worker at once, and its log can be watched while 
   void working
 })
 
+test('a job that a worker dropped is handed out again soon, and the package is not to blame', async (t) => {
+  const server = await startServer(t)
+  const mirror = await aServer(t, files({ '/hello.deb': original, '/hello.buildinfo': original }))
+  const settings = await rebuildSettings(t, 'exec sleep 60')
+  const [backend = builtInBackend('debian')] = settings.backends.values()
+  const drop = new AbortController()
+  const options = await workerOptions(t, server.address, {
+    ...settings,
+    backends: new Map([['debian', { ...backend, name: 'debian' }]]),
+  })
+  const artifacts = [anArtifact({ url: `${mirror}/hello.deb` })]
+  await importPackages(server.call, [aPackage({ url: `${mirror}/hello.buildinfo`, artifacts })])
+
+  const working = runWorker({ ...options, signal: drop.signal, drop: drop.signal })
+  await until(async () => {
+    const { records } = await server.call(listQueue, {})
+    return records.filter(({ started_at }) => started_at !== null)
+  }, 5000)
+  drop.abort()
+  await working
+
+  const [job] = (await server.call(listQueue, {})).records
+  assert.equal(job?.started_at, null)
+  assert.equal(job.reason, 'worker_lost')
+})
+
 /** Asks until there is something, and fails after so many milliseconds. */
 async function until<T>(ask: () => Promise<T[]>, milliseconds: number): Promise<T[]> {
   const end = Date.now() + milliseconds
