@@ -52,23 +52,27 @@ export async function requirePackages(options: NeedsOptions): Promise<void> {
   })
 }
 
+/** Where programs are looked for: an ordinary user's PATH lacks some. */
+function usualFolders(): string[] {
+  const own = (process.env['PATH'] ?? '').split(delimiter).filter((folder) => folder !== '')
+  return [...own, '/usr/sbin', '/usr/bin', '/sbin', '/bin']
+}
+
 /** Debian packages that have to be installed first. */
-export async function missingPackages({
-  official,
-  isRoot,
-}: Pick<NeedsOptions, 'official' | 'isRoot'>): Promise<string[]> {
+export async function missingPackages(
+  { official, isRoot }: Pick<NeedsOptions, 'official' | 'isRoot'>,
+  folders: readonly string[] = usualFolders(),
+): Promise<string[]> {
   const needs = [...localNeeds, ...(official ? [...officialNeeds, ...(isRoot ? [] : ordinaryNeeds)] : [])]
   const missing = new Set<string>()
-  for (const need of needs) if (!(await isThere(need.file))) missing.add(need.package)
+  for (const need of needs) if (!(await isThere(need.file, folders))) missing.add(need.package)
   return [...missing].sort()
 }
 
-async function isThere(file: string): Promise<boolean> {
-  const folders = [...(process.env['PATH'] ?? '').split(delimiter), '/usr/sbin', '/usr/bin', '/sbin', '/bin']
-  const places = file.startsWith('/') ? [file] : folders.filter(Boolean).map((folder) => join(folder, file))
-  const mode = file.startsWith('/') ? constants.R_OK : constants.X_OK
-  for (const place of places) {
-    const found = await access(place, mode).then(
+async function isThere(file: string, folders: readonly string[]): Promise<boolean> {
+  const isPath = file.startsWith('/')
+  for (const place of isPath ? [file] : folders.map((folder) => join(folder, file))) {
+    const found = await access(place, isPath ? constants.R_OK : constants.X_OK).then(
       () => true,
       () => false,
     )
