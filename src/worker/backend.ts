@@ -8,6 +8,7 @@ import { Complaint, didYouMean, during } from '../errors.ts'
 import type { Reason } from '../wire/reasons.ts'
 import { openControlGroup, type Exceeded } from './cgroup.ts'
 import { watchDisk } from './disk.ts'
+import { environmentOf } from './environment.ts'
 import { runProcess, type ProcessResult } from './process.ts'
 import { findUserNamespace, removeFolder, sandboxed, type UserNamespace } from './sandbox.ts'
 import { readTold } from './told.ts'
@@ -62,6 +63,7 @@ export type BackendRun = {
   timeoutSeconds: number
   /** Bytes of output that are kept; null: `defaultLogBytes`. */
   maxLogBytes: number | null
+  /** For the caller, who may copy `onLog` to our own output; nothing here prints. */
   silent: boolean
   isolation: 'auto' | 'require' | 'off'
   limits?: BackendLimits
@@ -292,38 +294,6 @@ function listOf(backend: BackendSettings, key: string): readonly string[] {
   const value = backend.options[key]
   if (typeof value === 'string') return [value]
   return Array.isArray(value) ? (value as readonly string[]) : [] // the type allows no other arrays
-}
-
-/** Secrets of the worker are none of the build's business. */
-const secret = /SECRET|TOKEN|PASSWORD|COOKIE|CREDENTIAL|PRIVATE|(^|_)KEY$/i
-
-function environmentOf(run: BackendRun, place: Place, isolated: boolean): Record<string, string> {
-  const own = Object.entries(process.env).filter(
-    ([name]) => !secret.test(name) && !name.startsWith('REBUILDERD_'),
-  )
-  const temporary = isolated ? '/tmp' : place.temporary
-  const environment: Record<string, string> = {
-    PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
-    ...(Object.fromEntries(own) as Record<string, string>), // names in process.env have values
-    HOME: place.home,
-    TMPDIR: temporary,
-    REBUILDERD_OUTDIR: place.outdir,
-    REBUILDERD_RESULT: place.result,
-    REBUILDERD_CACHE: run.cache,
-    REBUILDERD_NAME: run.job.name,
-    REBUILDERD_VERSION: run.job.version,
-    REBUILDERD_DISTRIBUTION: run.job.distribution,
-    REBUILDERD_RELEASE: run.job.release ?? '',
-    REBUILDERD_ARCHITECTURE: run.job.architecture,
-    REBUILDERD_INPUT_URL: run.job.inputUrl,
-    REBUILDERD_ARTIFACTS: run.job.artifacts.join('\n'),
-    REBUILDERD_ISOLATED: isolated ? '1' : '',
-  }
-  for (const [key, value] of Object.entries(run.backend.options)) {
-    const name = `REBUILDERD_BACKEND_${key.toUpperCase().replaceAll(/[^A-Z0-9]/g, '_')}`
-    environment[name] = Array.isArray(value) ? value.join('\n') : String(value)
-  }
-  return environment
 }
 
 /** Limits that were hit explain a failure better than the build's own last words. */
