@@ -8,7 +8,7 @@ import { aFolder } from '../../help/files.ts'
 test('on a machine without programs everything is missing, each package once', async (t) => {
   const missing = await missingPackages({ official: false, isRoot: true }, [await aFolder(t)])
 
-  assert.deepEqual(missing, ['diffoscope-minimal', 'dpkg-dev', 'util-linux', 'xz-utils'])
+  assert.deepEqual(missing, ['diffoscope-minimal', 'dpkg-dev', 'mount', 'util-linux', 'xz-utils'])
 })
 
 test('an ordinary user needs ranges of ids for official packages, root does not', async (t) => {
@@ -31,5 +31,5 @@ test('a program counts in whichever folder it is, if it may be run', async (t) =
 
   const missing = await missingPackages({ official: false, isRoot: true }, [first, second])
 
-  assert.deepEqual(missing, ['diffoscope-minimal', 'dpkg-dev', 'util-linux'])
+  assert.deepEqual(missing, ['diffoscope-minimal', 'dpkg-dev', 'mount', 'util-linux'])
 })
