@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { test, type TestContext } from 'node:test'
 import assert from 'node:assert/strict'
-import { chmod, readFile, stat, writeFile } from 'node:fs/promises'
+import { chmod, readFile, readdir, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { cleanEnvironment, door, runProgram, type Ended } from '../cmd/program.ts'
 import { aFolder, aServer, files } from '../help/files.ts'
@@ -189,3 +189,53 @@ test('a second SIGTERM drops the job', async (t) => {
 
   assert.deepEqual(upstream.reports, [])
 })
+
+test('after kill -9 nothing of the build goes on, and the next start hands the job back', async (t) => {
+  const upstream = await anUpstream(t)
+  upstream.hand(
+    aJob(await aServer(t, files({ '/hello.buildinfo': '', '/hello.deb': 'good bytes' }))),
+    'lease-1',
+  )
+  const home = await aFolder(t)
+  const mark = `7${process.pid}`
+  const script = await aScript(t, `sleep ${mark} & exec sleep ${mark}`)
+  const args = ['worker', upstream.base, '--data', join(home, 'data'), '--backend', `test=${script}`]
+  const start = () => {
+    const child = spawn(process.execPath, [door, ...args], {
+      env: cleanEnvironment(home),
+      cwd: home,
+      stdio: 'ignore',
+    })
+    t.after(() => child.kill('SIGKILL'))
+    return child
+  }
+
+  const first = start()
+  await until(async () => (await sleepers(mark)) === 2)
+  first.kill('SIGKILL')
+  await until(async () => (await sleepers(mark)) === 0)
+  const second = start()
+  await upstream.until('/builds')
+  second.kill('SIGTERM')
+  await once(second, 'exit')
+
+  assert.deepEqual(
+    upstream.reports.map(({ lease, reason }) => [lease, reason]),
+    [['lease-1', 'worker_lost']],
+  )
+})
+
+/** How many processes sleep for so many seconds. */
+async function sleepers(mark: string): Promise<number> {
+  const ids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name))
+  const lines = await Promise.all(ids.map((id) => readFile(`/proc/${id}/cmdline`, 'utf8').catch(() => '')))
+  return lines.filter((line) => line === `sleep\0${mark}\0`).length
+}
+
+async function until(isSo: () => Promise<boolean>): Promise<void> {
+  const end = Date.now() + 15_000
+  while (!(await isSo())) {
+    assert.ok(Date.now() < end, 'it did not happen within 15 s')
+    await new Promise((resolve) => setTimeout(resolve, 50))
+  }
+}
