@@ -108,6 +108,7 @@ export const migrations: readonly string[] = [
   CREATE INDEX binary_packages_by_release_name ON binary_packages (release_id, name, id);
   CREATE INDEX binary_packages_by_scope ON binary_packages (scope_id, component, id);
   CREATE INDEX binary_packages_by_status ON binary_packages (status, release_id, id);
+  CREATE INDEX binary_packages_by_leaving ON binary_packages (seen, last_seen, id);
 
   CREATE TABLE workers (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -358,25 +359,6 @@ export const migrations: readonly string[] = [
           LEFT JOIN build_inputs pi ON pi.source_package_id = p.id AND pi.scope_id = i.scope_id
          WHERE h.id = json_extract(NEW.data, '$.build_id') LIMIT 1) w
      WHERE coalesce(w.before, '') <> w.status AND (w.before IS NOT NULL OR w.status <> 'GOOD');
-  END;
-
-  -- Jobs by state, kept as the other counters are.
-  CREATE TABLE job_counts (
-    state TEXT NOT NULL,
-    backend TEXT NOT NULL,
-    architecture TEXT NOT NULL,
-    n INTEGER NOT NULL,
-    PRIMARY KEY (state, backend, architecture)
-  ) WITHOUT ROWID;
-  CREATE TRIGGER job_added AFTER INSERT ON jobs BEGIN
-    INSERT INTO job_counts VALUES (NEW.state, NEW.backend, NEW.architecture, 1) ON CONFLICT DO UPDATE SET n = n + 1;
-  END;
-  CREATE TRIGGER job_changed AFTER UPDATE OF state ON jobs WHEN OLD.state <> NEW.state BEGIN
-    UPDATE job_counts SET n = n - 1 WHERE state = OLD.state AND backend = OLD.backend AND architecture = OLD.architecture;
-    INSERT INTO job_counts VALUES (NEW.state, NEW.backend, NEW.architecture, 1) ON CONFLICT DO UPDATE SET n = n + 1;
-  END;
-  CREATE TRIGGER job_gone AFTER DELETE ON jobs BEGIN
-    UPDATE job_counts SET n = n - 1 WHERE state = OLD.state AND backend = OLD.backend AND architecture = OLD.architecture;
   END;
   `,
 ]

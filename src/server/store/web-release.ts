@@ -222,12 +222,13 @@ export type InputVerdict = Row & {
   status: string | null
   reason: string | null
   build_id: number | null
+  decided_at: string | null
 }
 
 /** The verdicts of listed inputs of some source packages, by architecture. */
 export function verdictsOf(db: Database, sourceIds: readonly number[]): Promise<InputVerdict[]> {
   return db.all<InputVerdict>(sql`
-    SELECT i.source_package_id, c.architecture, i.status, i.reason, i.build_id
+    SELECT i.source_package_id, c.architecture, i.status, i.reason, i.build_id, i.decided_at
       FROM build_inputs i JOIN scopes c ON c.id = i.scope_id
      WHERE i.source_package_id IN ${sourceIds} AND i.seen = 1 ORDER BY c.architecture`)
 }

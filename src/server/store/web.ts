@@ -169,7 +169,8 @@ export type Turns = { running: TurnRow[]; ready: TurnRow[]; waiting: TurnRow[] }
 /** What runs, what is next and what waits for its time; some of each, by index. */
 export async function turnsOf(db: Database, limit: number): Promise<Turns> {
   const lines = await db.all<{ backend: string; architecture: string }>(
-    sql`SELECT backend, architecture FROM job_counts WHERE state = 'ready' AND n > 0`,
+    sql`SELECT DISTINCT r.distribution AS backend, c.architecture FROM job_counts x JOIN scopes c ON c.id = x.scope_id
+          JOIN releases r ON r.id = c.release_id WHERE x.state = 'ready' AND x.n > 0`,
   )
   const [running = [], waiting = [], ...ready] = await db.batch<TurnRow>([
     sql`SELECT ${turnColumns} FROM jobs j ${turnJoins} WHERE j.state = 'running' ORDER BY j.lease_until LIMIT ${limit}`,

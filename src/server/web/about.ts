@@ -57,9 +57,9 @@ export function aboutPage(site: Site, { publicKey, keyid, schedule, known }: Abo
       <section aria-labelledby="use">
         <h2 id="use">Use it</h2>
         <h3>See what is verified of a release</h3>
-        ${command(`rebuilderd ctl -H ${origin}${base} pkgs ls --distro ${known[0]?.distribution ?? 'debian'}`)}
+        ${command(`rebuilderd ctl -H ${origin}${base} pkgs ls --distro ${known[0]?.distribution ?? 'debian'}`, 'Command that lists verdicts')}
         <h3>Ask for the verdict of one package</h3>
-        ${command(`curl -fsS '${origin}${base}/api/v1/packages/binary?name=bash&seen_only=true'`)}
+        ${command(`curl -fsS '${origin}${base}/api/v1/packages/binary?name=bash&seen_only=true'`, 'Command that asks for one package')}
         <h3>Follow changes</h3>
         <p>
           <a href="${base}/feed.atom">All changes of verdicts</a> as an Atom feed; every release and source

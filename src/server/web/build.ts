@@ -1,7 +1,7 @@
 import type { RebuildArtifact } from '../../wire/builds.ts'
-import { isReason, reasons } from '../../wire/reasons.ts'
 import type { Attested, BuildView, DiffView, JobView, LogView } from '../views-package.ts'
 import { momentOf } from '../../wire/schema.ts'
+import { callout } from './advice.ts'
 import { originWords, reasonShort, sourcePath } from './changes.ts'
 import { bytes, chip, count, duration, html, name, shown, time, type Html } from './html.ts'
 import type { Page, Site } from './layout.ts'
@@ -27,7 +27,6 @@ function trailOf(build: Build, ...more: { label: string; href?: string }[]): Non
 export function buildPage(site: Site, view: BuildView): Page {
   const { build, extra, artifacts, log, attested } = view
   const { base } = site
-  const reason = build.reason !== null && isReason(build.reason) ? reasons[build.reason] : null
   return {
     title: `${build.name} ${build.version}: build ${build.id}`,
     trail: trailOf(build, { label: `build ${build.id}` }),
@@ -39,15 +38,8 @@ export function buildPage(site: Site, view: BuildView): Page {
         Build ${build.id} for ${name(originWords(build.distribution, build.release ?? ''))} ·
         ${name(build.architecture)} ${neighbours(base, extra)}
       </p>
-      ${
-        reason === null || build.status === 'GOOD'
-          ? ''
-          : html`<div class="callout ${build.status === 'BAD' ? 'BAD' : 'FAIL'}">
-              <p><strong>${reason[1]}</strong> <code>${build.reason}</code></p>
-              ${build.evidence?.note ? html`<p>${name(build.evidence.note)}</p>` : ''}
-            </div>`
-      }
-      ${timeline(view)} ${artifactPart(site, build, artifacts)} ${evidencePart(site, view)}
+      ${callout(build.status, build.reason, build.evidence?.note ?? null)} ${timeline(view)}
+      ${artifactPart(site, build, artifacts)} ${evidencePart(site, view)}
       ${attestedPart(site, build, attested)}
       <section aria-labelledby="log">
         <h2 id="log">
@@ -92,7 +84,7 @@ function timeline({ build }: BuildView): Html {
       ${whole === null || whole < 0 ? '' : html`<span class="quiet">${duration(whole)} in all</span>`}
     </h2>
     <ol class="timeline">
-      ${steps.map(([label, moment, words]) => html`<li><span class="step">${label}</span> ${time(moment)} <span>${words}</span></li>`)}
+      ${steps.map(([label, moment, words]) => html`<li class="${label === 'Decided' ? (build.status ?? '') : ''}"><span class="step">${label}</span> ${time(moment)}<br />${words}</li>`)}
     </ol>
   </section>`
 }
@@ -254,7 +246,7 @@ function attestedPart({ base, origin }: Site, build: Build, attested: Attested):
           </li>`,
       )}
     </ol>
-    ${command(`curl -fsS ${address}`)}
+    ${command(`curl -fsS ${address}`, 'Command that fetches the attestation')}
     <p class="small">
       Do not take our word for it: the key of this server is on <a href="${base}/about#keys">About</a>.
     </p>

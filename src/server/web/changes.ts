@@ -32,14 +32,12 @@ export function changeTable(base: string, changes: readonly Change[], caption: s
   const rows = changes.map(
     (change) =>
       html`<tr>
-        <td class="tight">${time(change.at)}</td>
         <th scope="row">
           <a href="${base}${sourcePath(change.distribution, change.release, change.name)}"
             >${name(change.name)}</a
           >
           <span class="version">${name(change.version)}</span>
         </th>
-        <td>${name(originWords(change.distribution, change.release))} · ${name(change.architecture)}</td>
         <td class="tight">
           ${change.before === null ? '' : html`${chip(change.before)} <span aria-label="became">→</span> `}
           <a href="${base}/builds/${change.build_id}">${chip(change.status)}</a>
@@ -52,6 +50,8 @@ export function changeTable(base: string, changes: readonly Change[], caption: s
               : html`<span class="quiet">since ${name(change.before_version)}</span>`
           }
         </td>
+        <td>${name(originWords(change.distribution, change.release))} · ${name(change.architecture)}</td>
+        <td class="tight">${time(change.at)}</td>
       </tr>`,
   )
   return html`<div class="scroll" tabindex="0" role="region" aria-label="${caption}">
@@ -61,11 +61,11 @@ export function changeTable(base: string, changes: readonly Change[], caption: s
       </caption>
       <thead>
         <tr>
-          <th scope="col">When</th>
           <th scope="col">Package</th>
-          <th scope="col">Where</th>
           <th scope="col">Verdict</th>
           <th scope="col">Why</th>
+          <th scope="col">Where</th>
+          <th scope="col">When</th>
         </tr>
       </thead>
       <tbody>

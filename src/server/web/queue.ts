@@ -53,7 +53,7 @@ function jobTable({ base }: Site, id: string, title: string, rows: readonly Turn
         </td>
       </tr>`,
   )
-  return html`<div class="scroll" tabindex="0" role="region" aria-label="${title}">
+  return html`<div class="scroll" tabindex="0" role="region" aria-label="${title}: table">
     <table>
       <caption class="unseen">
         ${title}
@@ -222,7 +222,7 @@ function reasonTable(base: string, title: string, summaries: readonly ReasonSumm
       </td>
     </tr>`
   })
-  return html`<div class="scroll" tabindex="0" role="region" aria-label="${title}">
+  return html`<div class="scroll" tabindex="0" role="region" aria-label="${title}: table">
     <table>
       <caption class="unseen">
         ${title}

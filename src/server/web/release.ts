@@ -182,6 +182,11 @@ function sourceTable({ base }: Site, view: ReleaseView): Html {
           >${chip(each.status, isOne ? undefined : each.architecture)}</a
         > `,
     )
+    const decided =
+      own
+        .map((each) => each.decided_at ?? '')
+        .sort()
+        .at(-1) ?? ''
     const whys = [...new Set(own.map((each) => each.reason).filter((reason) => reason !== null))]
     return html`<tr>
       <th scope="row">
@@ -190,7 +195,7 @@ function sourceTable({ base }: Site, view: ReleaseView): Html {
       </th>
       <td>${chips}</td>
       <td class="why">${whys.map((reason) => html`${reasonShort(reason)} `)}</td>
-      <td class="tight">${time(row.decided_at)}</td>
+      <td class="tight">${time(decided === '' ? null : decided)}</td>
     </tr>`
   })
   return html`<div class="scroll" tabindex="0" role="region" aria-label="Source packages">

@@ -1,7 +1,7 @@
-import { isReason, reasons } from '../../wire/reasons.ts'
 import type { Outlook } from '../../wire/queue.ts'
 import type { FileRow, InputRow, VersionRow } from '../store/web-package.ts'
 import type { SourceView } from '../views-package.ts'
+import { callout } from './advice.ts'
 import { changeTable, originWords, reasonShort, sourcePath } from './changes.ts'
 import {
   bytes,
@@ -17,34 +17,6 @@ import {
   type Html,
 } from './html.ts'
 import type { Page, Site } from './layout.ts'
-
-/** What people of the package, or of the infrastructure, can do about a reason. */
-const advice: Readonly<Record<string, string>> = {
-  content_differs:
-    'Look at the differences: time stamps, build paths, file order and random values are the usual causes.',
-  artifact_missing:
-    'The build environment decides which files come out: compare the build’s log with that of the distribution.',
-  build_failed: 'The end of the log tells what broke.',
-  build_timeout: 'Give workers more time (build.timeout), or find out where the build hangs in the log.',
-  tests_failed:
-    'The end of the log names the test; tests that depend on time, load or host names are the usual ones.',
-  network_needed: 'What the build fetches has to be packaged, or the test that does so skipped.',
-  environment_differs:
-    'Nothing has to change in the package. Rebuild it when the recorded versions can be had.',
-  environment_unavailable:
-    'The missing versions are named in the evidence; an archive of old packages helps, such as snapshot.debian.org.',
-  input_unavailable: 'The mirror may have moved on; the next sync and the next try will tell.',
-  input_mismatch:
-    'The mirror and its index disagree, or somebody changed a file: sync again, and look closer if it stays.',
-  input_invalid: 'The build input has values that are refused; the note of the build names them.',
-  source_unavailable: 'The source is not on the mirror any more, or not yet.',
-  nothing_to_compare: 'Sync again: the job had no file to compare.',
-  no_space: 'The worker needs more disk space.',
-  too_large: 'Raise the limits of a worker, or send the package to a larger one by its tags.',
-  worker_lost: 'Another worker tries it again.',
-  backend_error: 'The log tells; `rebuilderd worker doctor` checks the machine.',
-  unexplained: 'The log is all there is; workers of this version tell the reason.',
-}
 
 /** A source package of a release: what its files are, why, and what happens next. */
 export function sourcePage(site: Site, view: SourceView): Page {
@@ -86,14 +58,27 @@ export function sourcePage(site: Site, view: SourceView): Page {
 function versionPart(site: Site, view: SourceView, row: VersionRow): Html {
   const inputs = view.inputs.filter((input) => input.source_package_id === row.id)
   const path = site.base + sourcePath(view.release.distribution, view.release.name, view.name, row.version)
-  return html`<section class="card version-part" aria-label="Version ${shown(row.version)}">
+  const words =
+    row.seen === 1
+      ? html`listed since ${time(row.first_seen)}`
+      : html`not listed any more, last on ${time(row.last_seen)}`
+  const title = html`<h2><a href="${path}">${name(row.version)}</a> ${chip(row.status)}</h2>`
+  const parts = inputs.map((input) => inputPart(site, view, row, input))
+  if (row.seen === 0 && view.version === null)
+    return html`<details class="card">
+      <summary>
+        <h2>${name(row.version)} ${chip(row.status)}</h2>
+        <span class="quiet small">${words}</span>
+      </summary>
+      <p class="small"><a href="${path}">This version by itself</a></p>
+      ${parts}
+    </details>`
+  return html`<section class="card" aria-label="Version ${shown(row.version)}">
     <header>
-      <h2><a href="${path}">${name(row.version)}</a> ${chip(row.status)}</h2>
-      <p class="quiet small">
-        ${row.seen === 1 ? html`listed since ${time(row.first_seen)}` : html`not listed any more, last on ${time(row.last_seen)}`}
-      </p>
+      ${title}
+      <p class="quiet small">${words}</p>
     </header>
-    ${inputs.map((input) => inputPart(site, view, row, input))}
+    ${parts}
   </section>`
 }
 
@@ -110,7 +95,7 @@ function inputPart(site: Site, view: SourceView, row: VersionRow, input: InputRo
       ${name(input.architecture)} ${chip(input.status)}
       ${input.build_id === null ? '' : html`<a class="small" href="${site.base}/builds/${input.build_id}">log and evidence</a>`}
     </h3>
-    ${whyPart(input)} ${nextPart(site, input, outlook)}
+    ${callout(input.status, input.reason, null)} ${nextPart(site, input, outlook)}
     ${filesTable(site, files, `Files of ${shown(view.name)} ${shown(row.version)} for ${shown(input.architecture)}`)}
     <p class="small quiet">Built from ${addressOf(input.url)}</p>
   </div>`
@@ -121,19 +106,6 @@ export function addressOf(url: string): Html {
   return /^https?:\/\/[\w.\-:[\]]+\//.test(url)
     ? html`<a class="url" href="${url}" rel="nofollow noreferrer">${shown(url)}</a>`
     : html`<span class="url">${shown(url)}</span>`
-}
-
-/** The reason in words, whose turn it is, and what to do. */
-function whyPart({ reason, status }: InputRow): Html {
-  if (reason === null || status === 'GOOD' || !isReason(reason)) return html``
-  const [turn, words] = reasons[reason]
-  return html`<div class="callout ${status === 'BAD' ? 'BAD' : 'FAIL'}">
-    <p><strong>${words}</strong> <code>${reason}</code></p>
-    <p>
-      ${turn === 'package' ? 'It is the package’s turn.' : 'It is the infrastructure’s turn; this says nothing against the package.'}
-      ${advice[reason] ?? ''}
-    </p>
-  </div>`
 }
 
 /** What happens next and why. */
@@ -315,13 +287,13 @@ function homePart({ base, origin }: Site, view: SourceView, row: VersionRow): Ht
       rebuild === ''
         ? ''
         : html`<h3>Repeat the verdict</h3>
-            ${command(rebuild)}`
+            ${command(rebuild, 'Command that repeats the verdict')}`
     }
     ${
       attestation === ''
         ? ''
         : html`<h3>Check the attestation</h3>
-            ${command(attestation)}
+            ${command(attestation, 'Command that fetches the attestation')}
             <p class="small">
               The page of <a href="${base}/builds/${attested?.build_id}#attestation">the build</a> explains
               who signed it; the public key is on <a href="${base}/about">About</a>.
@@ -329,11 +301,16 @@ function homePart({ base, origin }: Site, view: SourceView, row: VersionRow): Ht
     }
     <h3>Badge</h3>
     <p><img src="${badge}" alt="Badge of ${shown(source)}" height="20" /></p>
-    ${command(`[![reproducible](${origin}${badge})](${page})`)}
+    ${command(`[![reproducible](${origin}${badge})](${page})`, 'Markdown of the badge')}
   </section>`
 }
 
 /** A command to copy. */
-export function command(text: string): Html {
-  return html`<pre class="command" tabindex="0" role="region" aria-label="Command"><code>${text}</code></pre>`
+export function command(text: string, label: string): Html {
+  return html`<pre
+    class="command"
+    tabindex="0"
+    role="region"
+    aria-label="${label}"
+  ><code>${text}</code></pre>`
 }
