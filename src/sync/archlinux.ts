@@ -4,9 +4,9 @@ import type { PackageReport, ReportedPackage } from '../wire/packages.ts'
 import { addressOf } from './address.ts'
 import {
   complainAbout,
-  reasonOf,
   requireLists,
   requireTrust,
+  troubleOf,
   type Distribution,
   type Failure,
   type SyncContext,
@@ -31,7 +31,7 @@ export const archlinux: Distribution = {
       try {
         yield await reportOf(profile, architecture, context)
       } catch (error) {
-        failures.push({ scope: `archlinux ${architecture}`, reason: reasonOf(error, context.signal) })
+        failures.push({ scope: `archlinux ${architecture}`, trouble: troubleOf(error, context.signal) })
       }
     }
     complainAbout(failures)

@@ -1,6 +1,6 @@
 import { access } from 'node:fs/promises'
 import { Complaint, sentenceOf } from '../errors.ts'
-import { unsignedHint, type SyncContext } from './distribution.ts'
+import { unproven, type SyncContext } from './distribution.ts'
 import { stanzaOf } from './deb822.ts'
 import type { Expected } from './download.ts'
 import { bytesOf, type Mirror } from './mirror.ts'
@@ -39,7 +39,7 @@ export async function readRelease(
   const signed = await signedContent(mirror, name, profile, context)
   if (signed === null) {
     if (profile.allow_unsigned === true) return null
-    throw new Complaint(`the archive has no dists/${name}/InRelease and no Release`, unsignedHint)
+    throw unproven(`dists/${name}`, new Complaint('the archive has neither InRelease nor Release'))
   }
   const { fields } = stanzaOf(signed.content, signed.origin)
   checkName(fields, name)
@@ -73,9 +73,7 @@ async function signedContent(
         : await verifyClearsigned(content, keys, context.now())
     return { content: proven.content, origin: file.origin, index: 'signed' }
   } catch (error) {
-    if (profile.allow_unsigned !== true) {
-      throw new Complaint(`${file.origin} is not proven: ${sentenceOf(error)}`, unsignedHint)
-    }
+    if (profile.allow_unsigned !== true) throw unproven(file.origin, error)
     context.log.warning(`sync: ${file.origin} is taken on trust: ${sentenceOf(error)}`)
     return {
       content: inline === null ? content : await unprovenText(content),

@@ -18,9 +18,9 @@ import { readRelease, type Release } from './debian-release.ts'
 import { buildInputs, type BuildInputOf } from './debian-input.ts'
 import {
   complainAbout,
-  reasonOf,
   releasesOf,
   requireLists,
+  troubleOf,
   type Distribution,
   type Failure,
   type SyncContext,
@@ -55,7 +55,7 @@ type Reading = { profile: Profile; context: SyncContext; mirror: Mirror; name: s
 /** Reports of one release, one per architecture that was read whole. */
 async function* releaseReports(reading: Reading, failures: Failure[]): AsyncGenerator<PackageReport> {
   const { profile, context, name } = reading
-  const failed = new Map<string, string>()
+  const failed = new Map<string, Error>()
   try {
     const release = await readRelease(reading.mirror, name, profile, context)
     const indexes = await fetchIndexes(reading, release)
@@ -73,11 +73,12 @@ async function* releaseReports(reading: Reading, failures: Failure[]): AsyncGene
       }
     }
   } catch (error) {
-    const reason = reasonOf(error, context.signal)
-    for (const architecture of profile.architectures) failed.set(architecture, reason)
+    const trouble = troubleOf(error, context.signal)
+    for (const architecture of profile.architectures) failed.set(architecture, trouble)
   }
-  for (const [architecture, reason] of failed)
-    failures.push({ scope: `debian ${name} ${architecture}`, reason })
+  for (const [architecture, trouble] of failed) {
+    failures.push({ scope: `debian ${name} ${architecture}`, trouble })
+  }
 }
 
 /** An index and what became of its download. */
@@ -178,7 +179,7 @@ async function readBinaries(
   fetched: readonly Fetched[],
   sources: ReadonlyMap<string, Source>,
   reading: Reading,
-  failed: Map<string, string>,
+  failed: Map<string, Error>,
 ): Promise<Groups> {
   const groups: Groups = new Map(
     reading.profile.architectures.map((architecture) => [architecture, new Map()]),
@@ -195,9 +196,9 @@ async function readBinaries(
         collect.add(binaryOf(stanza, origin), component, origin)
       }
     } catch (error) {
-      const reason = reasonOf(error, reading.context.signal)
-      failed.set(architecture, reason)
-      if (groups.has('all')) failed.set('all', reason) // its packages are in this index, too
+      const trouble = troubleOf(error, reading.context.signal)
+      failed.set(architecture, trouble)
+      if (groups.has('all')) failed.set('all', trouble) // its packages are in this index, too
     }
   }
   collect.sayWhatWasLeftOut()

@@ -47,25 +47,26 @@ export function requireLists(
   }
 }
 
-/** A scope that could not be read: `trixie amd64` and why. */
-export type Failure = { scope: string; reason: string }
+/** A scope that could not be read: `debian trixie amd64`, and what was wrong. */
+export type Failure = { scope: string; trouble: Error }
 
 /**
- * Why a scope could not be read.
+ * What kept us from reading a scope.
  * @throws the error itself where it is a bug of ours, or the sync was given up
  */
-export function reasonOf(error: unknown, signal: AbortSignal): string {
+export function troubleOf(error: unknown, signal: AbortSignal): Error {
   signal.throwIfAborted()
   const isOutside = chainOf(error).some((link) => link instanceof Complaint || 'code' in link)
-  if (!isOutside) throw error
-  return sentenceOf(error)
+  if (!isOutside || !(error instanceof Error)) throw error
+  return error
 }
 
-/** @throws Complaint that lists the failures, where there are any */
+/** @throws Complaint that lists the failures, where there are any; its hint is the first of theirs */
 export function complainAbout(failures: readonly Failure[]): void {
   if (failures.length === 0) return
-  const lines = failures.map(({ scope, reason }) => `${scope} (${reason})`)
-  throw new Complaint(`not synced, and left as it was: ${lines.join('; ')}`)
+  const lines = failures.map(({ scope, trouble }) => `${scope} (${sentenceOf(trouble)})`)
+  const hint = failures.map(({ trouble }) => complaintOf(trouble)?.hint).find((one) => one !== undefined)
+  throw new Complaint(`not synced, and left as it was: ${lines.join('; ')}`, { hint })
 }
 
 /**
@@ -88,13 +89,18 @@ export async function requireTrust(
   } catch (error) {
     if (complaintOf(error) === undefined) throw error
     if (profile.allow_unsigned !== true) {
-      throw new Complaint(`${origin} is not proven: ${sentenceOf(error)}`, unsignedHint)
+      throw unproven(origin, error)
     }
     log.debug(`sync: ${origin} is taken on trust: ${sentenceOf(error)}`)
     return false
   }
 }
 
-export const unsignedHint = {
-  hint: 'allow_unsigned = true (--allow-unsigned) takes it on trust, and every verdict from it says so',
+const trustHint =
+  'allow_unsigned = true (--allow-unsigned) takes it on trust, and every verdict from it says so'
+
+/** The complaint about an index that nobody vouches for. */
+export function unproven(origin: string, error: unknown): Complaint {
+  const hints = [complaintOf(error)?.hint, trustHint].filter((hint) => hint !== undefined)
+  return new Complaint(`${origin} is not proven: ${sentenceOf(error)}`, { hint: hints.join('; ') })
 }

@@ -4,10 +4,10 @@ import type { PackageReport, ReportedPackage } from '../wire/packages.ts'
 import { addressOf } from './address.ts'
 import {
   complainAbout,
-  reasonOf,
   releasesOf,
   requireLists,
   requireTrust,
+  troubleOf,
   type Distribution,
   type Failure,
   type SyncContext,
@@ -35,7 +35,7 @@ export const fedora: Distribution = {
           yield await reportOf(profile, release, architecture, context)
         } catch (error) {
           const scope = `fedora ${release.name} ${architecture}`
-          failures.push({ scope, reason: reasonOf(error, context.signal) })
+          failures.push({ scope, trouble: troubleOf(error, context.signal) })
         }
       }
     }

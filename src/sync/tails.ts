@@ -3,10 +3,10 @@ import type { PackageReport } from '../wire/packages.ts'
 import { addressOf } from './address.ts'
 import {
   complainAbout,
-  reasonOf,
   releasesOf,
   requireLists,
   requireTrust,
+  troubleOf,
   type Distribution,
   type Failure,
   type SyncContext,
@@ -28,7 +28,7 @@ export const tails: Distribution = {
           yield await reportOf(profile, release, architecture, context)
         } catch (error) {
           const scope = `tails ${release.name} ${architecture}`
-          failures.push({ scope, reason: reasonOf(error, context.signal) })
+          failures.push({ scope, trouble: troubleOf(error, context.signal) })
         }
       }
     }
