@@ -83,7 +83,8 @@ async function buildOnce(assignment: RebuildJob, given: Options, context: Contex
   if (script !== undefined)
     backends.set(distribution, { name: distribution, path: resolve(script), options: {} })
   if (!backends.has(distribution)) throw noBackend(distribution, [...backends.keys()])
-  const native = architecturesOf(settings).supported[1] ?? ''
+  const { native: machine, supported } = architecturesOf(settings)
+  const native = supported.find((name) => name !== machine && name !== 'all') ?? machine // as distributions say it
   const job = { ...assignment.job, architecture: architecture === '' ? native : architecture }
   const jobs = join(folder, 'builds')
   await mkdir(jobs, { recursive: true, mode: 0o700 })
