@@ -58,6 +58,11 @@ const contradictions: Readonly<Record<string, string>> = {
        AND NOT EXISTS (SELECT 1 FROM builds h WHERE h.lease_id = l.id)`,
   'a result names a build of another input': `
     SELECT i.id AS at FROM build_inputs i JOIN builds h ON h.id = i.build_id WHERE h.build_input_id <> i.id`,
+  'job_counts differ from a recount': `
+    SELECT i.scope_id AS at FROM jobs j JOIN build_inputs i ON i.id = j.build_input_id GROUP BY i.scope_id, j.state
+    HAVING count(*) IS NOT (SELECT n FROM job_counts c WHERE c.scope_id = i.scope_id AND c.state = j.state)
+    UNION ALL SELECT c.scope_id FROM job_counts c WHERE c.n <> 0 AND NOT EXISTS (
+      SELECT 1 FROM jobs j JOIN build_inputs i ON i.id = j.build_input_id WHERE i.scope_id = c.scope_id AND j.state = c.state)`,
   'binary_counts differ from a recount': differences('binary_counts', 'binary_packages', [
     'scope_id',
     'component',

@@ -245,15 +245,29 @@ export async function countJobs(
   filter: JobFilter,
   now: string,
 ): Promise<{ running: number; available: number; pending: number }> {
-  const where = whereOf(inputConditions(filter))
+  const { name, version, component } = filter
+  const isNarrow = [name, version, component].some((value) => value !== undefined && value !== null)
+  const counted = isNarrow ? countedOneByOne(filter) : countedByState(filter)
+  const due = sql`SELECT count(*) AS due FROM ${withScope.from}
+    ${whereOf([trusted(`j.state = 'waiting'`), sql`j.next_retry <= ${now}`, ...inputConditions(filter)])}`
   const row = await first(
     db.all<{ running: number; available: number; pending: number }>(sql`
-      SELECT coalesce(sum(j.state = 'running'), 0) AS running,
-             coalesce(sum(j.state = 'ready' OR (j.state = 'waiting' AND j.next_retry <= ${now})), 0) AS available,
-             coalesce(sum(j.state = 'waiting' AND j.next_retry > ${now}), 0) AS pending
-        FROM ${withScope.from} ${where}`),
+      SELECT n.running, n.ready + d.due AS available, n.waiting - d.due AS pending FROM (${counted}) n, (${due}) d`),
   )
   return row ?? { running: 0, available: 0, pending: 0 }
+}
+
+const sums = trusted(`coalesce(sum(CASE x.state WHEN 'running' THEN x.n END), 0) AS running,
+  coalesce(sum(CASE x.state WHEN 'ready' THEN x.n END), 0) AS ready, coalesce(sum(CASE x.state WHEN 'waiting' THEN x.n END), 0) AS waiting`)
+
+/** By the counters, whatever the length of the queue. */
+function countedByState(filter: JobFilter): Sql {
+  return sql`SELECT ${sums} FROM job_counts x JOIN scopes c ON c.id = x.scope_id JOIN releases r ON r.id = c.release_id
+    ${whereOf(inputConditions(filter))}`
+}
+
+function countedOneByOne(filter: JobFilter): Sql {
+  return sql`SELECT ${sums} FROM (SELECT j.state, 1 AS n FROM ${withScope.from} ${whereOf(inputConditions(filter))}) x`
 }
 
 /** The lease of a running job, if this worker has it. */

@@ -285,6 +285,27 @@ export const migrations: readonly string[] = [
       ON CONFLICT DO UPDATE SET n = n + 1;
   END;
 
+  CREATE TABLE job_counts (
+    scope_id INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    n INTEGER NOT NULL,
+    PRIMARY KEY (scope_id, state)
+  ) WITHOUT ROWID;
+  CREATE TRIGGER job_added AFTER INSERT ON jobs BEGIN
+    INSERT INTO job_counts SELECT i.scope_id, NEW.state, 1 FROM build_inputs i WHERE i.id = NEW.build_input_id
+      ON CONFLICT DO UPDATE SET n = n + 1;
+  END;
+  CREATE TRIGGER job_changed AFTER UPDATE OF state, build_input_id ON jobs WHEN OLD.state <> NEW.state OR OLD.build_input_id <> NEW.build_input_id BEGIN
+    UPDATE job_counts SET n = n - 1
+     WHERE scope_id = (SELECT scope_id FROM build_inputs WHERE id = OLD.build_input_id) AND state = OLD.state;
+    INSERT INTO job_counts SELECT i.scope_id, NEW.state, 1 FROM build_inputs i WHERE i.id = NEW.build_input_id
+      ON CONFLICT DO UPDATE SET n = n + 1;
+  END;
+  CREATE TRIGGER job_gone AFTER DELETE ON jobs BEGIN
+    UPDATE job_counts SET n = n - 1
+     WHERE scope_id = (SELECT scope_id FROM build_inputs WHERE id = OLD.build_input_id) AND state = OLD.state;
+  END;
+
   CREATE TABLE source_counts (
     release_id INTEGER NOT NULL,
     seen INTEGER NOT NULL,
