@@ -27,6 +27,9 @@ import { listWorkerRows } from './store/workers.ts'
 /** Lists kept ready: one for each filter that is asked for a lot. */
 const keptLists = 8
 
+/** Milliseconds for which the list has packages that left their release: whoever updates now and then still finds theirs. */
+const keptAfterLeaving = 90 * 24 * 3_600_000
+
 /** What v0 says where v1 says nothing; clients compare these texts. */
 const words: Readonly<Record<number, string>> = { 403: 'Authentication failed\n', 404: 'Not found\n' }
 
@@ -48,7 +51,10 @@ export function mountLegacy(app: Hono, mount: Mount, service: Service): void {
     listPackagesV0,
     async ({ query, context }) => {
       const { tag } = await packages.revision()
-      return keep(context, JSON.stringify(query), tag, 'application/json', () => packagesAsJson(db, query))
+      const cutoff = wireTime(new Date(now().getTime() - keptAfterLeaving))
+      return keep(context, JSON.stringify(query), tag, 'application/json', () =>
+        packagesAsJson(db, query, cutoff),
+      )
     },
     packages,
   )

@@ -13,34 +13,56 @@ export type ListFilterV0 = {
 /** Rows per query: so many take the database's thread about 20 ms. */
 const rowsAtOnce = 5000
 
-/** All binary packages ever listed, as the text of one JSON array, piece by piece: people ask about what they installed long ago. */
-export async function* packagesAsJson(db: Database, filter: ListFilterV0): AsyncGenerator<string> {
+/**
+ * Binary packages as the text of one JSON array, piece by piece: those that are listed, then those that left since
+ * `cutoff`. People ask about what they installed before the last update; but a list of all there ever was would
+ * grow without end.
+ */
+export async function* packagesAsJson(
+  db: Database,
+  filter: ListFilterV0,
+  cutoff: string,
+): AsyncGenerator<string> {
   yield '['
   let isFirst = true
-  for (let after = 0; ;) {
-    const [row] = await db.all<{ records: string; n: number; last: number | null }>(pieceAfter(after, filter))
-    if (row === undefined || row.last === null) break
-    yield (isFirst ? '' : ',') + row.records.slice(1, -1)
-    isFirst = false
-    after = row.last
+  for (const start of [
+    { seen: 1, time: '', id: 0 },
+    { seen: 0, time: cutoff, id: 0 },
+  ]) {
+    for (let after = start; ;) {
+      const [row] = await db.all<Piece>(pieceAfter(after, filter))
+      if (row === undefined || row.place === null) break
+      yield (isFirst ? '' : ',') + row.records.slice(1, -1)
+      isFirst = false
+      const [time = '', id] = row.place.split(' ')
+      after = { seen: start.seen, time, id: Number(id) }
+    }
   }
   yield ']'
 }
 
-function pieceAfter(after: number, filter: ListFilterV0): Sql {
-  const where = [sql`b.id > ${after}`, ...conditions(filter)]
+/** `place`: last_seen and id of the last row. */
+type Piece = Row & { records: string; place: string | null }
+
+/** A piece of the list in the order of (last seen, id), with the place of its last row. */
+function pieceAfter(after: { seen: number; time: string; id: number }, filter: ListFilterV0): Sql {
+  const where = [
+    sql`b.seen = ${after.seen}`,
+    sql`(b.last_seen, b.id) > (${after.time}, ${after.id})`,
+    ...conditions(filter),
+  ]
   return sql`
     SELECT json_group_array(json_object('name', p.name, 'version', p.version, 'status', p.status, 'distro', p.distribution,
              'suite', p.component, 'architecture', p.architecture, 'artifact_url', p.url, 'build_id', p.build_id,
              'built_at', p.built_at, 'has_diffoscope', json(p.has_diffoscope), 'has_attestation', json(p.has_attestation))) AS records,
-           count(*) AS n, max(p.id) AS last
-      FROM (SELECT b.id, b.name, b.version, CASE b.status WHEN 'GOOD' THEN 'GOOD' WHEN 'BAD' THEN 'BAD' ELSE 'UNKWN' END AS status,
+           max(p.last_seen || printf(' %012d', p.id)) AS place
+      FROM (SELECT b.id, b.last_seen, b.name, b.version, CASE b.status WHEN 'GOOD' THEN 'GOOD' WHEN 'BAD' THEN 'BAD' ELSE 'UNKWN' END AS status,
                    r.distribution, b.component, b.architecture, b.url, b.build_id, h.built_at,
                    iif(b.diffoscope_id IS NULL, 'false', 'true') AS has_diffoscope,
                    iif(b.attestation_id IS NULL, 'false', 'true') AS has_attestation
               FROM binary_packages b JOIN releases r ON r.id = b.release_id JOIN scopes c ON c.id = b.scope_id
               LEFT JOIN builds h ON h.id = b.build_id
-              ${whereOf(where)} ORDER BY b.id LIMIT ${rowsAtOnce}) p`
+              ${whereOf(where)} ORDER BY b.last_seen, b.id LIMIT ${rowsAtOnce}) p`
 }
 
 function conditions(filter: ListFilterV0): Sql[] {
