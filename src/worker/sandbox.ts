@@ -46,33 +46,31 @@ export function sandboxed(plan: SandboxPlan, command: readonly string[]): [strin
  * The kind of user namespace with which this machine lets us isolate, or null when it does not at all, as in most
  * containers. Found by trying; remembered, because it does not change while we run.
  */
-export function findUserNamespace(script: string, signal: AbortSignal): Promise<UserNamespace | null> {
-  found ??= probe(script, signal).catch((error: unknown) => {
-    found = undefined
-    throw error
-  })
-  return found
+export async function findUserNamespace(script: string, signal: AbortSignal): Promise<UserNamespace | null> {
+  found ??= probe(script) // for all who ask, so nobody's signal may end it
+  const kind = await found
+  signal.throwIfAborted()
+  return kind
 }
 let found: Promise<UserNamespace | null> | undefined // a property of the machine, not of a job
 
-async function probe(script: string, signal: AbortSignal): Promise<UserNamespace | null> {
+async function probe(script: string): Promise<UserNamespace | null> {
   const kinds: readonly UserNamespace[] =
     process.getuid?.() === 0 ? ['none', 'auto', 'single'] : ['auto', 'single']
   for (const kind of kinds) {
-    if (await works(script, kind, signal)) return kind
+    if (await works(script, kind)) return kind
   }
   return null
 }
 
 /** Root inside a sandbox needs to look like root, and nested sandboxes must be possible. */
-async function works(script: string, kind: UserNamespace, signal: AbortSignal): Promise<boolean> {
+async function works(script: string, kind: UserNamespace): Promise<boolean> {
   const nested = ['/bin/bash', script, '--user', '1234', '--', 'true']
   const outer = ['--user-namespace', kind, '--read', script, script, '--', ...nested]
   try {
-    await run('/bin/bash', [script, ...outer], { timeout: probeMilliseconds, signal })
+    await run('/bin/bash', [script, ...outer], { timeout: probeMilliseconds, killSignal: 'SIGKILL' })
     return true
   } catch {
-    signal.throwIfAborted()
     return false
   }
 }

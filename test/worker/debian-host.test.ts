@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
-import { mkdir, readFile } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
+import { chmod, mkdir, readFile, readdir, writeFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { test, type TestContext } from 'node:test'
 import { builtInBackend, runBackend, type BackendResult, type BackendRun } from '../../src/worker/backend.ts'
@@ -7,6 +8,7 @@ import {
   aFolder,
   aSource,
   buildOriginals,
+  buildinfoFor,
   changelogEntry,
   debianArchitecture,
   lacksPrograms,
@@ -108,3 +110,44 @@ test('a source with packages for this and for all architectures makes all of the
   assert.ok(await same(result, folder, `many-program_1.0_${architecture}.deb`))
   assert.ok(await same(result, folder, 'many-data_1.0_all.deb'))
 })
+
+const unguarded =
+  skip !== false
+    ? skip
+    : process.getuid?.() !== 0 || existsSync('/build')
+      ? 'needs root and a machine without a folder /build'
+      : false
+
+for (const [name, make, exits] of [
+  ['steady', 'echo made > made', 0],
+  ['broken', 'exit 7', 1],
+] as const) {
+  test(
+    `without namespaces a package named ${name} is built at its Build-Path → ${exits}`,
+    { skip: unguarded },
+    async (t) => {
+      const folder = await aFolder(t)
+      const programs = join(folder, 'programs')
+      await mkdir(programs)
+      await writeFile(join(programs, 'unshare'), '#!/bin/sh\nexit 1\n')
+      await chmod(join(programs, 'unshare'), 0o755)
+      const template = await buildOriginals(
+        await aSource(folder, { name: 'template', make: 'echo > made' }),
+        folder,
+      )
+      await aSource(folder, { name, make })
+      const buildinfo = await buildinfoFor(template, folder, name)
+      const path = process.env['PATH']
+      t.after(() => (process.env['PATH'] = path))
+      process.env['PATH'] = `${programs}:${path}`
+
+      const result = await rebuild(t, buildinfo, { isolation: 'off' })
+
+      assert.equal(result.exitCode, exits, Buffer.from(result.log).toString())
+      assert.equal(result.isolation, 'none')
+      const made = (await readdir(result.outdir)).filter((file) => file.endsWith('.deb'))
+      assert.deepEqual(made, exits === 0 ? [`${name}_1.0_${architecture}.deb`] : [])
+      assert.ok(!existsSync('/build'))
+    },
+  )
+}

@@ -71,12 +71,12 @@ start() {
   trap 'exit 143' TERM INT HUP
 }
 
-tidy() {
+tidy() { # [FOLDER]...: what else to remove
   local code=$?
   set +e
   cd /
   [ -z "$mounted" ] || umount "$mounted" || umount -l "$mounted"
-  rm -rf "$work"
+  rm -rf "$work" "$@"
   exit "$code"
 }
 
@@ -159,11 +159,15 @@ read_dsc() {
   path=/build/reproducible-path/$source-$upstream
   : > "$work/variables"
   : > "$work/changes"
+  local wanted=${REBUILDERD_ARTIFACTS-} made
+  if [ -z "$wanted" ]; then # then all that the source makes for us: a name for each architecture
+    made=$(field "$work/input" Architecture | tr -s ' \n' '\n\n')
+    [ "${REBUILDERD_ARCHITECTURE-}" != all ] || made=all
+    wanted=$(sed -n 's/.\+/_&.deb/p' <<< "$made")
+  fi
   what=binary
-  local wanted=${REBUILDERD_ARTIFACTS-}
-  [ -n "$wanted" ] || wanted=_${REBUILDERD_ARCHITECTURE:-any}.deb
-  grep -q "_all\.u\?deb$" <<< "$wanted" || what=any
-  grep -qvE "_all\.u?deb$" <<< "$wanted" || what=all
+  grep -qE '_all\.u?deb$' <<< "$wanted" || what=any
+  grep -qvE '_all\.u?deb$' <<< "$wanted" || what=all
   grep -qE '\+b[0-9]+_[a-z0-9-]+\.u?deb$' <<< "$wanted" && [[ ! $version =~ \+b[0-9]+$ ]] &&
     finish 3 environment_unavailable 'a binary-only upload needs its .buildinfo, the .dsc lacks its changelog entry'
   return 0
@@ -394,7 +398,7 @@ build_unguarded() {
   mkdir -p "$parent" || finish 5 backend_error "without namespaces $parent must be ours to make"
   cp -a "$work/build/." "$parent/"
   chown "$builder:$builder" "$parent" 2>/dev/null || :
-  trap 'unguarded_code=$?; rm -rf "$existing"; (exit "$unguarded_code"); tidy' EXIT
+  trap 'tidy "$existing"' EXIT
   build plainly
   collect "$parent"
   rm -rf "$existing"
