@@ -1,0 +1,59 @@
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { test, type TestContext } from 'node:test'
+import { aFolder } from './help/files.ts'
+
+const root = join(import.meta.dirname, '..')
+const hasSystemd = spawnSync('systemd-analyze', ['--version']).status === 0
+const skip = hasSystemd ? false : 'needs systemd-analyze of the Debian package systemd'
+
+/** A copy of a unit whose program exists on every machine. */
+async function aUnit(t: TestContext, unit: string, name = unit): Promise<string> {
+  const path = join(await aFolder(t), name)
+  writeFileSync(
+    path,
+    readFileSync(join(root, unit), 'utf8').replaceAll('/usr/local/bin/rebuilderd', '/bin/true'),
+  )
+  return path
+}
+
+for (const [unit, name] of [
+  ['rebuilderd.service', 'rebuilderd.service'],
+  ['rebuilderd-worker@.service', 'rebuilderd-worker@one.service'],
+] as const) {
+  test(`systemd understands every line of ${unit}`, { skip }, async (t) => {
+    const path = await aUnit(t, unit, name)
+
+    const run = spawnSync('systemd-analyze', ['verify', path], { encoding: 'utf8' })
+
+    const ours = run.stderr.split('\n').filter((line) => line.includes(name))
+    assert.deepEqual(ours, [])
+  })
+
+  test(`${unit} starts a command that we have, with options that it knows`, () => {
+    const [, line = ''] =
+      /^ExecStart=\/usr\/local\/bin\/rebuilderd (.*)$/m.exec(readFileSync(join(root, unit), 'utf8')) ?? []
+    const args = line.replace('%i', 'one').split(' ')
+
+    const run = spawnSync(process.execPath, [join(root, 'src/main.ts'), ...args, '--help'], {
+      encoding: 'utf8',
+    })
+
+    const help = run.stdout
+    assert.match(help, /^Usage: /m)
+    for (const option of args.filter((arg) => arg.startsWith('-'))) assert.ok(help.includes(option), option)
+  })
+}
+
+test('the server is kept away from the rest of the machine', { skip }, async (t) => {
+  const path = await aUnit(t, 'rebuilderd.service')
+
+  const run = spawnSync('systemd-analyze', ['security', '--offline=true', '--no-pager', path], {
+    encoding: 'utf8',
+  })
+
+  const exposure = Number(/exposure level for rebuilderd\.service: ([\d.]+)/.exec(run.stdout)?.[1])
+  assert.ok(exposure < 2, String(exposure))
+})
