@@ -1,6 +1,8 @@
 /** Answers for migration gates, status tools and watchers. */
+import { plainBytes } from '../compression.ts'
 import {
   exportDistribution,
+  getAttestations,
   getHealth,
   getOpenApi,
   lookupPackages,
@@ -16,11 +18,13 @@ import { eventStreamOf } from './events.ts'
 import { keeper } from './kept.ts'
 import type { Mount } from './route.ts'
 import { revisionOf, type Service } from './service.ts'
-import { exportRows, lookedUp, type ExportRow, type FoundRow } from './store/gates.ts'
+import { attestationShas, exportRows, lookedUp, type ExportRow, type FoundRow } from './store/gates.ts'
 import type { Database } from './store/database.ts'
 import { generationsOf } from './store/packages.ts'
 
 const lookupsAtOnce = 1000
+/** Bytes of an attestation that is sent together with others; they have 1 kB or two. */
+const longestAttestation = 64 * 1024
 const rowsAtOnce = 4000
 const keptExports = 8
 
@@ -32,6 +36,7 @@ export function mountGates(mount: Mount, service: Service): void {
   const keep = keeper(keptExports)
   let description: { json: string } | undefined
   mount(lookupPackages, async ({ body }) => ({ records: await foundPackages(db, body.packages) }))
+  mount(getAttestations, async ({ body }) => ({ json: await attestationsText(service, body.attestations) }))
   mount(
     exportDistribution,
     async ({ params, query, context }) => {
@@ -67,6 +72,22 @@ async function foundPackages(
     for (const position of slice.keys()) records.push(bestOf(byPosition.get(position) ?? []))
   }
   return records
+}
+
+/** As JSON that is ready: attestations were checked when they came, and are only put together here. */
+async function attestationsText(
+  { db, blobs }: Service,
+  wanted: readonly { build_id: number; artifact_id: number }[],
+): Promise<string> {
+  const shas = new Map((await attestationShas(db, wanted)).map(({ position, sha256 }) => [position, sha256]))
+  const records: string[] = []
+  for (const position of wanted.keys()) {
+    const sha256 = shas.get(position)
+    const stored = sha256 === undefined ? null : await blobs.read(sha256)
+    const plain = stored === null ? null : await plainBytes(stored, longestAttestation).catch(() => null)
+    records.push(plain === null ? 'null' : Buffer.from(plain).toString('utf8'))
+  }
+  return `{"records":[${records.join(',')}]}`
 }
 
 /** The same package in several releases: a GOOD one speaks for all, else the one that is listed. */

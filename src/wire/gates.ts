@@ -1,9 +1,9 @@
 /** What migration gates and status tools ask for: many packages at once, the whole of a distribution, what changes. */
 import * as v from 'valibot'
 import { BuildStatus, IdOrNull, TextOrNull } from './common.ts'
-import { endpoint, eventStream, megabytes } from './endpoint.ts'
+import { endpoint, eventStream, kilobytes, megabytes } from './endpoint.ts'
 import { Reason } from './reasons.ts'
-import { Count, DateTime, NamesText, text, type Shape } from './schema.ts'
+import { Count, DateTime, Id, NamesText, text, type Shape } from './schema.ts'
 
 /** Most packages of one look-up. */
 export const longestLookup = 10_000
@@ -38,6 +38,24 @@ export const lookupPackages = endpoint('POST', '/api/v1/packages/lookup', {
   body: LookupRequest,
   bodyLimit: 8 * megabytes,
   reply: v.object({ records: v.array(v.nullable(Found)) }),
+  upstream: false,
+})
+
+/** Most attestations of one request. */
+export const mostAttestations = 1000
+
+export const AttestationsRequest = v.object({
+  attestations: v.pipe(
+    v.array(v.object({ build_id: Id, artifact_id: Id })),
+    v.maxLength(mostAttestations, `at most ${mostAttestations} attestations at once`),
+  ),
+})
+
+export const getAttestations = endpoint('POST', '/api/v1/attestations', {
+  doc: 'Many in-toto attestations at once, in the order asked; null where there is none, or one of over 64 kB.',
+  body: AttestationsRequest,
+  reply: v.object({ records: v.array(v.nullable(v.record(v.string(), v.unknown()))) }),
+  bodyLimit: 256 * kilobytes,
   upstream: false,
 })
 

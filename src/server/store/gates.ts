@@ -36,6 +36,20 @@ export function lookedUp(db: Database, wanted: readonly Wanted[]): Promise<Found
        AND r.distribution = json_extract(w.value, '$[0]')`)
 }
 
+/** Files of attestations, with the position of what asked for them. */
+export function attestationShas(
+  db: Database,
+  wanted: readonly { build_id: number; artifact_id: number }[],
+): Promise<(Row & { position: number; sha256: string })[]> {
+  const asked = JSON.stringify(wanted.map(({ build_id, artifact_id }) => [build_id, artifact_id]))
+  return db.all(sql`
+    SELECT w.key AS position, f.sha256
+      FROM json_each(${asked}) w
+      CROSS JOIN artifacts a ON a.id = json_extract(w.value, '$[1]')
+      JOIN blobs f ON f.id = a.attestation_id
+     WHERE a.build_id = json_extract(w.value, '$[0]')`)
+}
+
 export type ExportRow = Row & {
   id: number
   name: string
