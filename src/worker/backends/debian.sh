@@ -146,9 +146,10 @@ read_buildinfo() {
     [ -z "$(tr ' ' '\n' <<< "$architectures" | grep -vE '^(all|source|)$')" ] || what=binary
   fi
   field "$work/input" Installed-Build-Depends | sed -E 's/^ *//; s/ *,? *$//; s/ \(= (.*)\)$/=\1/' | grep . |
-    sort -u > "$work/environment" || finish 2 input_invalid 'the input records no Installed-Build-Depends'
-  grep -vxE "$name_pattern(:[a-z0-9-]+)?=$version_pattern" "$work/environment" > "$work/odd" &&
+    sort -u > "$work/recorded" || finish 2 input_invalid 'the input records no Installed-Build-Depends'
+  grep -vxE "$name_pattern(:[a-z0-9-]+)?=$version_pattern" "$work/recorded" > "$work/odd" &&
     finish 2 input_invalid 'the input has odd Installed-Build-Depends'
+  mv "$work/recorded" "$work/environment"
   field "$work/input" Environment | sed -nE 's/^ *([A-Z_0-9]+)="([^"\\]*)"$/\1=\2/p' |
     grep -E '^(DEB_[A-Z_]+|LANG|LANGUAGE|LC_[A-Z]+|TZ|SOURCE_DATE_EPOCH|(C|CPP|CXX|OBJC|OBJCXX|F|FC|GCJ|LD)FLAGS)=' \
       > "$work/variables" || :

@@ -1,0 +1,98 @@
+import assert from 'node:assert/strict'
+import { existsSync } from 'node:fs'
+import { mkdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { builtInBackend, runBackend } from '../../src/worker/backend.ts'
+import { aFolder, debianArchitecture, lacksPrograms } from '../help/debs.ts'
+
+const skip = lacksPrograms('dpkg', 'apt-get', 'unshare')
+const architecture = skip === false ? debianArchitecture() : ''
+const trap = '/tmp/rebuilderd-trap'
+
+const good = `Format: 1.0
+Source: tiny
+Binary: tiny
+Architecture: ${architecture}
+Version: 1.0-1
+Build-Architecture: ${architecture}
+Build-Path: /build/reproducible-path/tiny-1.0
+Installed-Build-Depends:
+ libc6 (= 2.36-9),
+ nowhere-to-be-had (= 1.0)
+Environment:
+ DEB_BUILD_OPTIONS="parallel=2"
+`
+
+for (const [name, text, exits, reason] of [
+  [
+    'a name with a command in it',
+    good.replace('Source: tiny', `Source: tiny$(touch ${trap})`),
+    2,
+    'input_invalid',
+  ],
+  ['a name that is a path', good.replace('Source: tiny', 'Source: ../tiny'), 2, 'input_invalid'],
+  ['a version with a command in it', good.replace('1.0-1', `1.0;touch ${trap}`), 2, 'input_invalid'],
+  [
+    'a source version with blanks',
+    good.replace('Source: tiny', 'Source: tiny (1.0 -rf)'),
+    2,
+    'input_invalid',
+  ],
+  ['a Build-Path with dots', good.replace('reproducible-path', '../etc'), 2, 'input_invalid'],
+  [
+    'a Build-Path with a command in it',
+    good.replace('reproducible-path', `$(touch ${trap})`),
+    2,
+    'input_invalid',
+  ],
+  ['a Build-Path that is no path', good.replace('/build/repro', '--help/repro'), 2, 'input_invalid'],
+  ['a dependency that is an option', good.replace('libc6', '-o=x'), 2, 'input_invalid'],
+  ['a dependency with a command in it', good.replace('2.36-9', `2\`touch ${trap}\``), 2, 'input_invalid'],
+  ['no dependencies', good.replace(/Installed-Build-Depends:\n( .*\n)+/, ''), 2, 'input_invalid'],
+  ['nothing in it', '', 2, 'input_invalid'],
+  ['bytes that are no text', '\u0000\u0001\ufffd'.repeat(1000), 2, 'input_invalid'],
+  ['another architecture', good.replace(/(Build-Architecture: ).*/, '$1s390x'), 3, 'environment_unavailable'],
+  [
+    'what stands behind the signature',
+    `-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA512\n\nFormat: 1.0\n-----BEGIN PGP SIGNATURE-----\nx\n-----END PGP SIGNATURE-----\n${good}`,
+    2,
+    'input_invalid',
+  ],
+] as const) {
+  test(
+    `a .buildinfo with ${name} is refused before anything is run with it → ${exits}`,
+    { skip },
+    async (t) => {
+      const folder = await aFolder(t)
+      const [directory, input] = [join(folder, 'job'), join(folder, 'tiny.buildinfo')]
+      await mkdir(directory, { mode: 0o700 })
+      await writeFile(input, text)
+
+      const result = await runBackend({
+        backend: builtInBackend('debian'),
+        input,
+        directory,
+        job: {
+          name: 'tiny',
+          version: '1.0-1',
+          distribution: 'debian',
+          release: null,
+          architecture,
+          inputUrl: '',
+          artifacts: [],
+        },
+        cache: join(folder, 'cache'),
+        timeoutSeconds: 30,
+        maxLogBytes: null,
+        silent: true,
+        isolation: 'auto',
+        signal: AbortSignal.timeout(60_000),
+      })
+
+      assert.equal(result.exitCode, exits, Buffer.from(result.log).toString())
+      assert.equal(result.told?.reason, reason)
+      assert.ok(!existsSync(trap))
+    },
+  )
+}
