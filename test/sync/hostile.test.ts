@@ -16,6 +16,7 @@ import {
   stanzasText,
   through,
 } from '../help/archives.ts'
+import { mutated, numbers } from '../help/mutations.ts'
 
 type Reader = (chunks: AsyncIterable<Uint8Array>) => AsyncIterable<unknown>
 
@@ -46,34 +47,6 @@ async function count(reader: Reader, stored: Uint8Array, size = 65_536): Promise
   } catch (error) {
     if (error instanceof Complaint) return error
     throw error
-  }
-}
-
-/** Numbers that look random and are the same at each run (Park and Miller's generator). */
-function numbers(seed: number): (below: number) => number {
-  let state = seed
-  return (below) => {
-    state = (state * 48_271) % 2_147_483_647
-    return state % below
-  }
-}
-
-function mutated(bytes: Uint8Array, next: (below: number) => number): Buffer {
-  const copy = Buffer.from(bytes)
-  const at = next(copy.length)
-  const length = 1 + next(200)
-  switch (next(5)) {
-    case 0:
-      copy[at] = (copy[at] ?? 0) ^ (1 << next(8))
-      return copy
-    case 1:
-      return copy.subarray(0, at)
-    case 2:
-      return Buffer.concat([copy.subarray(0, at), copy.subarray(at + length)])
-    case 3:
-      return Buffer.concat([copy.subarray(0, at + length), copy.subarray(at)])
-    default:
-      return copy.fill(next(256), at, Math.min(at + length, copy.length))
   }
 }
 

@@ -19,6 +19,7 @@ import {
   type DebianArchive,
   type TestKey,
 } from '../help/archives.ts'
+import { mutated, numbers } from '../help/mutations.ts'
 import { contentOf, sync } from '../help/sync.ts'
 
 const now = (): Date => new Date('2026-11-22T12:00:00Z')
@@ -314,4 +315,23 @@ test('an unproven index comes with a hint', async (t) => {
 
   assert.match(complaintOf(error)?.hint ?? '', /allow_unsigned = true/)
   assert.equal(complaintOf(error)?.exitCode, 1)
+})
+
+test('a mutated InRelease is refused, or proves just what it did', async (t) => {
+  const { profile, inRelease } = await aSignedArchive(t)
+  const whole = await readFile(inRelease)
+  const { reports } = await sync(profile, { now })
+  const next = numbers(20_261_122)
+  let refused = 0
+
+  for (let i = 0; i < 150; i++) {
+    await put(inRelease, mutated(whole, next))
+    const outcome = await sync(profile, { now })
+
+    if (outcome.error === null) assert.deepEqual(outcome.reports, reports)
+    else assert.ok(complaintOf(outcome.error) !== undefined, String(outcome.error.stack))
+    refused += Number(outcome.error !== null)
+  }
+
+  assert.ok(refused > 100, `${refused} refused`)
 })
