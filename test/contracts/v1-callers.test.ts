@@ -38,7 +38,7 @@ test('the table of endpoints is what it should be', () => {
   const open = endpoints.filter(({ caller, method }) => caller === 'anyone' && method !== 'GET')
   const paths = open.map(({ path }) => path).filter((path) => !path.startsWith('/api/v0/'))
 
-  assert.deepEqual(paths, ['/api/v1/packages/lookup', '/api/v1/attestations'])
+  assert.deepEqual(paths, ['/api/v1/attestations', '/api/v1/packages/lookup'])
   for (const [method, path, caller] of [
     ['POST', '/api/v1/builds', 'worker'],
     ['POST', '/api/v1/packages', 'admin'],
