@@ -1,9 +1,10 @@
+import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { mkdir, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { importReport, type ImportOptions } from '../../src/server/imports.ts'
 import { sql, trusted, type Database } from '../../src/server/store/database.ts'
-import { migrate } from '../../src/server/store/schema.ts'
+import { migrate, migrations } from '../../src/server/store/schema.ts'
 import { openSqlite } from '../../src/server/store/sqlite.ts'
 import { reportOf, trixie } from './data.ts'
 
@@ -28,7 +29,8 @@ export async function largeData(
   shape: LargeShape,
   tell: (text: string) => void,
 ): Promise<string> {
-  const name = `large-${shape.releases}x${shape.binaries}x${shape.attempts}`
+  const schema = createHash('sha256').update(migrations.join()).digest('hex').slice(0, 8)
+  const name = `large-${shape.releases}x${shape.binaries}x${shape.attempts}-${schema}`
   const data = join(folder, name)
   if (existsSync(join(data, 'rebuilderd.db'))) return data
   const making = join(folder, `${name}.making`)

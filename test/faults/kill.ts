@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { openClient, type Client } from '../../src/client.ts'
 import { sql, type Database } from '../../src/server/store/database.ts'
+import { contradictionsIn, damageOf, unqueuedInputs } from '../../src/server/store/maintenance.ts'
 import { submitBuild, type RebuildReport } from '../../src/wire/builds.ts'
 import { submitPackages, type PackageReport } from '../../src/wire/packages.ts'
 import { pingJob, popQueue } from '../../src/wire/queue.ts'
@@ -11,7 +12,7 @@ import { registerWorker } from '../../src/wire/workers.ts'
 import { logOf, seeded } from '../bench/data.ts'
 import { signupSecret, startProcess, type ServerProcess } from '../bench/process.ts'
 import { aPackage, aReport, aResult } from '../help/server.ts'
-import { contradictionsIn, damageOf, onCopy, unqueuedIn } from './inspect.ts'
+import { onCopy } from './inspect.ts'
 import type { FaultReport } from './report.ts'
 
 /** What the server has acknowledged: it must be there after any death. */
@@ -57,7 +58,8 @@ export async function killings(kills: number): Promise<FaultReport> {
     await server.kill('SIGTERM')
   }
   losses.push(...(await findings(data, promised)).map((loss) => `at the end: ${loss}`))
-  losses.push(...(await onCopy(join(data, 'rebuilderd.db'), unqueuedIn)))
+  const unqueued = await onCopy(join(data, 'rebuilderd.db'), unqueuedInputs)
+  if (unqueued > 0) losses.push(`${unqueued} inputs need work and are not queued`)
   const handedOut = await onCopy(join(data, 'rebuilderd.db'), countLeases)
   await rm(folder, { recursive: true, force: true })
   const counts = {

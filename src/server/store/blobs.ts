@@ -1,5 +1,5 @@
 import { createHash, randomUUID } from 'node:crypto'
-import { mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises'
+import { mkdir, open, readFile, rename, rm, stat, utimes } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { isZstd, plainBytes, zstdFrame } from '../../compression.ts'
 import { Complaint } from '../../errors.ts'
@@ -45,7 +45,10 @@ async function soundFrame(frame: Uint8Array): Promise<Uint8Array> {
   }
 }
 
+/** Whether the file is there; its time is set anew first, so that the sweeper leaves it alone. */
 async function hasSize(path: string, size: number): Promise<boolean> {
+  const now = new Date()
+  await utimes(path, now, now).catch(() => undefined) // there is none yet
   const found = await stat(path).catch(() => null)
   return found !== null && found.size === size
 }
