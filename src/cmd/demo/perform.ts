@@ -33,6 +33,8 @@ export type Given = {
  */
 export async function perform(given: Given, context: Context): Promise<void> {
   const { local, install, keep } = given
+  if (local && given.package.length > 0)
+    throw new Complaint('--local and --package exclude each other', { exitCode: 2 })
   const teller = openTeller(context)
   await requirePackages({
     official: !local,
@@ -52,8 +54,8 @@ export async function perform(given: Given, context: Context): Promise<void> {
 }
 
 function showsFor({ local, package: names }: Given): Show[] {
-  if (names.length > 0) return [showOfficial(names)]
-  return local ? [showLocal] : [showLocal, showOfficial(officialPackages)]
+  if (names.length > 0) return [showOfficial(names, { required: true })]
+  return local ? [showLocal] : [showLocal, showOfficial(officialPackages, { required: false })]
 }
 
 async function performIn(folder: string, given: Given, teller: Teller, context: Context): Promise<void> {

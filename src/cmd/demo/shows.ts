@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { during } from '../../errors.ts'
+import { Complaint, during } from '../../errors.ts'
 import { silentLog, type Log } from '../../log.ts'
 import { checkedProfile, reportsOf, type Profile, type Progress } from '../../sync/index.ts'
 import type { Context } from '../command.ts'
@@ -39,15 +39,23 @@ export const showLocal: Show = async (scene) => {
   try {
     teller.say('Rebuilding them:')
     // This archive has no signature and is gone soon: nothing to warn of, nothing to keep.
-    const reading = { profile: localProfile(archive, mirror.address), log: silentLog, cache: null }
+    const reading = {
+      profile: localProfile(archive, mirror.address),
+      log: silentLog,
+      cache: null,
+      required: [],
+    }
     return await judge(archive.release, reading, scene)
   } finally {
     await mirror.close()
   }
 }
 
-/** Packages that Debian made, from the mirror that this machine uses itself. */
-export function showOfficial(names: readonly string[]): Show {
+/**
+ * Packages that Debian made, from the mirror that this machine uses itself.
+ * @param required whether all of them must be there: not every release has them
+ */
+export function showOfficial(names: readonly string[], { required }: { required: boolean }): Show {
   return async (scene) => {
     const mirror = await machineMirror(scene.signal)
     scene.teller.say(
@@ -57,6 +65,7 @@ export function showOfficial(names: readonly string[]): Show {
       profile: officialProfile(mirror, names),
       log: scene.log,
       cache: join(scene.cache, 'sync'),
+      required: required ? names : [],
     }
     return judge(mirror.release, reading, scene)
   }
@@ -90,17 +99,22 @@ function officialProfile(
   })
 }
 
-type Reading = { profile: Profile; log: Log; cache: string | null }
+type Reading = { profile: Profile; log: Log; cache: string | null; required: readonly string[] }
 
 async function judge(
   release: string,
-  { profile, log, cache }: Reading,
+  { profile, log, cache, required }: Reading,
   { stage, teller, signal, context }: Scene,
 ): Promise<Judged[]> {
   const { client } = stage
   const progress = (one: Progress): void => teller.status(`reading ${shownProgress(one)}`)
   const reports = reportsOf(profile, { log, signal, cache, progress })
-  await during(`syncing ${profile.source}`, () => submitAll(reports, client, signal))
+  const listed = await during(`syncing ${profile.source}`, () => submitAll(reports, client, signal))
+  const absent = required.filter((name) => !listed.has(name))
+  if (absent.length > 0 || listed.size === 0) {
+    const what = absent.length === 0 ? 'none of our packages' : `no source package ${absent.join(', ')}`
+    throw new Complaint(`${profile.source} has ${what} in ${release}`)
+  }
   const begin = Date.now()
   return untilJudged(
     { distribution: profile.distro, release },

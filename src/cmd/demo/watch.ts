@@ -1,6 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Client } from '../../client.ts'
-import { Complaint } from '../../errors.ts'
 import {
   getBuild,
   listArtifacts,
@@ -37,21 +36,20 @@ export type Status = { done: number; all: number; running: readonly string[] }
 
 /**
  * Sends package reports to the server; empty ones are left out.
- * @returns how many packages they list
+ * @returns the names of the source packages they list
  */
 export async function submitAll(
   reports: AsyncIterable<PackageReport>,
   client: Client,
   signal: AbortSignal,
-): Promise<number> {
-  let count = 0
+): Promise<Set<string>> {
+  const names = new Set<string>()
   for await (const report of reports) {
     if (report.packages.length === 0) continue
     await client.call(submitPackages, { body: report, signal })
-    count += report.packages.length
+    for (const { name } of report.packages) names.add(name)
   }
-  if (count === 0) throw new Complaint('the archive lists none of the packages')
-  return count
+  return names
 }
 
 const pollMilliseconds = 500
