@@ -1,0 +1,350 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { aSigningWorker, aSmallDistribution, hostileLog, hostileName, rebuildNext } from '../help/pages.ts'
+import { aPackage, importPackages, startServer, type TestServer } from '../help/server.ts'
+import type { TestContext } from 'node:test'
+
+async function aServerWithPackages(t: TestContext, settings = {}): Promise<TestServer> {
+  const server = await startServer(t, { settings })
+  await aSmallDistribution(server.call, await aSigningWorker(server))
+  return server
+}
+
+async function textOf(server: TestServer, path: string, status = 200): Promise<string> {
+  const reply = await fetch(server.address + path)
+  assert.equal(reply.status, status, path)
+  return reply.text()
+}
+
+/** Addresses of ours that a page links to, below the server's address. */
+function linksIn(page: string, address: string): string[] {
+  const base = new URL(address).pathname.replace(/\/$/, '')
+  const found = [...page.matchAll(/(?:href|src|action)="([^"]+)"/g)].map((match) =>
+    (match[1] ?? '').replaceAll('&amp;', '&').replaceAll('&#39;', "'").replaceAll('&quot;', '"'),
+  )
+  return [
+    ...new Set(found.filter((link) => link.startsWith('/')).map((link) => link.replace(/#.*$/, ''))),
+  ].map((link) => {
+    assert.ok(base === '' || link === base || link.startsWith(`${base}/`), `${link} leaves ${base}`)
+    return link.slice(base.length)
+  })
+}
+
+test('every link of every page leads to something, also below a sub-path', async (t) => {
+  const server = await aServerWithPackages(t, { 'http.base_path': '/verify/' })
+  const seen = new Set<string>()
+  const pending = ['/']
+
+  while (pending.length > 0) {
+    const path = pending.pop() ?? '/'
+    if (seen.has(path) || path.startsWith('/api/v1/events')) continue
+    seen.add(path)
+    const reply = await fetch(server.address + path)
+    const body = await reply.text()
+    assert.equal(reply.status, 200, path)
+    if (reply.headers.get('content-type')?.startsWith('text/html'))
+      pending.push(...linksIn(body, server.address))
+  }
+
+  for (const path of [
+    '/queue',
+    '/workers',
+    '/reasons',
+    '/about',
+    '/debian/sid',
+    '/debian/sid/hello',
+    '/builds/4',
+  ])
+    assert.ok(seen.has(path), `nothing leads to ${path}`)
+})
+
+test('the overview tells what is verified, what got worse and why', async (t) => {
+  const server = await aServerWithPackages(t)
+
+  const page = await textOf(server, '/')
+
+  assert.match(page, /25\.0 %<\/strong>\s*verified/)
+  assert.match(page, /1 GOOD, 1 BAD, 1 FAIL, 1 UNKWN/)
+  const [, worse = ''] = page.split('id="worse"')
+  assert.match(
+    worse.split('id="others"')[0] ?? '',
+    /hello[\s\S]*1\.0-2[\s\S]*GOOD[\s\S]*BAD[\s\S]*content differs[\s\S]*1\.0-1/,
+  )
+})
+
+for (const [query, expected] of [
+  ['', ['hello', 'untried', 'zlib', 'hostile']],
+  ['?status=BAD', ['hello']],
+  ['?status=UNKWN', ['untried']],
+  ['?reason=environment_unavailable', ['zlib']],
+  ['?architecture=amd64&status=FAIL', ['zlib']],
+  ['?architecture=arm64', []],
+  ['?component=main&status=GOOD', ['hostile']],
+  ['?maintainer=ADA', ['hello', 'zlib']],
+  ['?q=li', ['zlib']],
+  ['?q=%25', []],
+  ['?status=EVIL&reason=evil&sort=evil&after=evil&q=', ['hello', 'untried', 'zlib', 'hostile']],
+  ['?sort=name-down&maintainer=ada', ['zlib', 'hello']],
+] as const) {
+  test(`the list of a release with ${query === '' ? 'no filter' : query} has ${expected.join(', ') || 'no package'}`, async (t) => {
+    const server = await sharedServer()
+
+    const page = await textOf(server, `/debian/sid${query}`)
+    const names = [...page.matchAll(/<th scope="row">\s*<a href="[^"]*"><bdi>([^<]*)<\/bdi>/g)].map(
+      (match) => ((match[1] ?? '').startsWith('&lt;') ? 'hostile' : match[1]),
+    )
+
+    assert.deepEqual(
+      query.includes('down') ? names : names.sort(),
+      query.includes('down') ? expected : [...expected].sort(),
+    )
+    void t
+  })
+}
+
+/** One server for the tests that only read. */
+let shared: Promise<TestServer> | undefined
+const endings: (() => Promise<void> | void)[] = []
+function sharedServer(): Promise<TestServer> {
+  const t = { after: (end: () => Promise<void>) => endings.unshift(end) } as unknown as TestContext // all that startServer asks of it
+  return (shared ??= aServerWithPackages(t))
+}
+test.after(async () => {
+  for (const end of endings) await end()
+})
+
+test('pages of a long list follow each other without gap or repetition, forwards and back', async (t) => {
+  const server = await startServer(t)
+  const names = Array.from({ length: 250 }, (_, index) => `p${String(index).padStart(3, '0')}`)
+  await importPackages(
+    server.call,
+    names.map((name) => aPackage({ name })),
+  )
+  const namesOf = (page: string): string[] =>
+    [...page.matchAll(/<bdi>(p\d{3})<\/bdi>/g)].map((match) => match[1] ?? '')
+  const linkOf = (page: string, rel: string): string =>
+    (new RegExp(`href="([^"]*)"\\s+rel="${rel}"`).exec(page)?.[1] ?? '').replaceAll('&amp;', '&')
+
+  for (const sort of ['name', 'name-down']) {
+    const first = await textOf(server, `/debian/sid?sort=${sort}`)
+    const second = await textOf(server, linkOf(first, 'next'))
+    const third = await textOf(server, linkOf(second, 'next'))
+    const back = await textOf(server, linkOf(third, 'prev'))
+
+    const all = [first, second, third].flatMap(namesOf)
+    assert.deepEqual(all, sort === 'name' ? names : [...names].reverse())
+    assert.equal(linkOf(third, 'next'), '')
+    assert.equal(linkOf(first, 'prev'), '')
+    assert.deepEqual(namesOf(back), namesOf(second))
+  }
+})
+
+test('names, logs and diffs from outside never become markup, and nothing of them stays hidden', async () => {
+  const server = await sharedServer()
+  const source = `/debian/sid/${encodeURIComponent(hostileName)}`
+  const paths = [
+    '/',
+    '/queue',
+    '/debian/sid',
+    source,
+    '/builds/1',
+    '/builds/4',
+    '/builds/4/log',
+    '/feed.atom',
+    '/search?q=%3Cimg',
+  ]
+  paths.push((/\/builds\/4\/diff\/\d+/.exec(await textOf(server, '/builds/4')) ?? [''])[0])
+
+  for (const path of paths) {
+    const page = await textOf(server, path)
+    assert.doesNotMatch(page, /<img src=x|<script>|onerror="/, path)
+    assert.doesNotMatch(page, /[\u0000-\u0008\u000b-\u001f\u007f\u200b\u202a-\u202e\u2066-\u2069]/, path)
+  }
+  assert.match(await textOf(server, source), /\\u202egood\\u200b\\x07/)
+})
+
+test('the log keeps its colours as classes, and its lines have addresses', async () => {
+  const server = await sharedServer()
+
+  const page = await textOf(server, '/builds/4/log')
+
+  assert.match(page, /<span class="a-bold a-fg-red">error:<\/span>/)
+  assert.match(page, /id="L4"[^\n]*progress 100%/)
+  assert.doesNotMatch(page, /progress 10%|evil\.example|0;title/)
+})
+
+test('a log of a million lines is shown in parts', async (t) => {
+  const server = await startServer(t)
+  const worker = await aSigningWorker(server)
+  await importPackages(server.call, [aPackage()])
+  const log = new TextEncoder().encode(
+    Array.from({ length: 1_000_000 }, (_, index) => `line ${index + 1}: ${'x'.repeat(40)}\n`).join(''),
+  )
+  await rebuildNext(worker, 'GOOD', { build_log: log })
+
+  const page = await textOf(server, '/builds/1')
+  const last = await textOf(server, '/builds/1/log?from=998001')
+
+  assert.ok(page.length < 150_000, `the page has ${page.length} characters`)
+  assert.match(page, /1,000,000 lines/)
+  assert.match(page, /line 1:/)
+  assert.match(page, /line 1000000:/)
+  assert.match(page, /999700 lines between are not shown here/)
+  assert.match(last, /line 998001:/)
+  assert.match(last, /line 1000000:/)
+  assert.doesNotMatch(last, /line 998000:|rel="next"/)
+})
+
+test('a build explains its attestation: whose signatures are true, and whose hash it is', async () => {
+  const server = await sharedServer()
+
+  const page = await textOf(server, '/builds/1')
+
+  assert.match(page, /Signed by the worker that rebuilt it:[\s\S]*?✓ the signature is true/)
+  assert.match(page, /Signed by this server[\s\S]*?✓ the signature is true/)
+  assert.match(page, /That is the hash of the distribution’s own file/)
+  assert.match(page, new RegExp('a'.repeat(64)))
+})
+
+test('a source package says whose turn it is, what happens next and how to repeat the verdict', async () => {
+  const server = await sharedServer()
+
+  const bad = await textOf(server, '/debian/sid/hello')
+  const failed = await textOf(server, '/debian/sid/zlib/1.0-1')
+
+  assert.match(bad, /the bytes differ[\s\S]*It is the package’s turn/)
+  assert.match(bad, /Next try/)
+  assert.match(
+    bad,
+    /rebuilderd worker build debian http:\/\/mirror\.example\/pool\/hello_1\.0-2_amd64\.deb --input-url/,
+  )
+  assert.match(bad, /not listed any more/)
+  assert.match(failed, /It is the infrastructure’s turn/)
+  await textOf(server, '/debian/sid/hello/9.9-9', 404)
+})
+
+test('a page that did not change is not sent again, and one that did has a new tag', async (t) => {
+  const server = await aServerWithPackages(t)
+  for (const path of [
+    '/',
+    '/debian/sid',
+    '/debian/sid/hello',
+    '/builds/1',
+    '/workers',
+    '/reasons',
+    '/feed.atom',
+  ]) {
+    const tag = (await fetch(server.address + path)).headers.get('etag') ?? ''
+    const again = await fetch(server.address + path, { headers: { 'if-none-match': tag } })
+    assert.equal(again.status, 304, path)
+  }
+  const before = (await fetch(server.address)).headers.get('etag')
+
+  await importPackages(server.call, [aPackage({ name: 'newcomer' })], { release: 'trixie' })
+
+  const after = await fetch(server.address)
+  assert.notEqual(after.headers.get('etag'), before)
+  assert.match(await after.text(), /trixie/)
+})
+
+test('nothing may be loaded from elsewhere, nothing inline runs, and files of ours may be kept for ever', async () => {
+  const server = await sharedServer()
+  const reply = await fetch(`${server.address}/debian/sid/hello`)
+  const page = await reply.text()
+
+  const policy = reply.headers.get('content-security-policy') ?? ''
+  assert.match(
+    policy,
+    /^default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'/,
+  )
+  assert.doesNotMatch(page, / style="| on\w+="|javascript:/)
+  assert.doesNotMatch(page, /(?:src|<link[^>]* href)="(?:https?:)?\/\//)
+  for (const [, address = ''] of page.matchAll(/"(\/assets\/[^"]+)"/g)) {
+    const file = await fetch(server.address + address)
+    assert.match(file.headers.get('cache-control') ?? '', /immutable/, address)
+    assert.ok((await file.bytes()).length > 100, address)
+  }
+  assert.match(page, /\/assets\/style\.css\?v=[\w-]{10}/)
+})
+
+test('badges tell of the files of a package, as a picture and as data', async () => {
+  const server = await sharedServer()
+
+  assert.match(await textOf(server, '/badge/debian/sid/hello.svg'), /aria-label="reproducible: differs"/)
+  assert.deepEqual(JSON.parse(await textOf(server, '/badge/debian/sid/zlib.json')), {
+    schemaVersion: 1,
+    label: 'reproducible',
+    message: 'not verified',
+    color: '8a5a00',
+  })
+  assert.match(await textOf(server, '/badge/debian/sid/nothing.svg'), /not listed/)
+  await textOf(server, '/badge/debian/sid/hello.png', 404)
+})
+
+test('feeds tell changes of verdict of all, a release, a package and a maintainer', async () => {
+  const server = await sharedServer()
+  const entries = async (path: string): Promise<string[]> => {
+    const feed = await textOf(server, path)
+    assert.match(feed, /^<\?xml[^>]*\?>\n<feed xmlns="http:\/\/www\.w3\.org\/2005\/Atom">/)
+    return [...feed.matchAll(/<entry>\s*<title>([^<]*)/g)].map((match) => match[1] ?? '')
+  }
+  const hello = 'hello 1.0-2 (amd64): GOOD → BAD'
+  const zlib = 'zlib 1.0-1 (amd64): FAIL'
+
+  assert.deepEqual(await entries('/feed.atom'), [hello, zlib])
+  assert.deepEqual(await entries('/feed/debian/sid.atom'), [hello, zlib])
+  assert.deepEqual(await entries('/feed/debian/sid/hello.atom'), [hello])
+  assert.deepEqual(await entries(`/feed.atom?maintainer=${encodeURIComponent('Ada <ada@example.org>')}`), [
+    hello,
+    zlib,
+  ])
+  assert.deepEqual(await entries('/feed.atom?maintainer=nobody'), [])
+  await textOf(server, '/feed/debian/nowhere.atom', 404)
+})
+
+test('what is not there is told as a page, while the API keeps its own words', async () => {
+  const server = await sharedServer()
+
+  const page = await textOf(server, '/debian/nowhere', 404)
+  const api = await fetch(`${server.address}/api/v1/nothing/of/this`)
+
+  assert.match(page, /There is nothing here/)
+  assert.equal(api.status, 404)
+  assert.equal(await api.text(), '')
+})
+
+test('the operator chooses title, logo and link; web.enabled = false serves the API alone', async (t) => {
+  const settings = {
+    'web.title': 'Rebuilder <7>',
+    'web.logo': '/logo.svg',
+    'web.link': 'https://rebuilder.example/',
+  }
+  const themed = await startServer(t, { settings })
+  const bare = await startServer(t, { settings: { 'web.enabled': false } })
+
+  const page = await textOf(themed, '/')
+
+  assert.match(page, /<title>Rebuilder &lt;7&gt;<\/title>/)
+  assert.match(page, /src="\/logo\.svg"/)
+  assert.match(page, /href="https:\/\/rebuilder\.example\/"/)
+  for (const path of ['/', '/about', '/robots.txt', '/feed.atom', '/assets/style.css'])
+    await textOf(bare, path, 404)
+  await textOf(bare, '/api/v1/dashboard')
+})
+
+test('the numbers of the day are kept for the trend', async (t) => {
+  const server = await aServerWithPackages(t)
+  await new Promise((resolve) => setTimeout(resolve, 6000)) // the server looks every five seconds
+  server.clock.ahead += 2 * 86_400_000
+  await new Promise((resolve) => setTimeout(resolve, 6000))
+  await importPackages(server.call, [aPackage({ name: 'newcomer' })], { release: 'trixie' })
+
+  const page = await textOf(server, '/')
+
+  assert.match(page, /<figure class="trend">/)
+  assert.match(page, /GOOD went from 25\.0 % on \d{4}-\d\d-\d\d to 25\.0 % on \d{4}-\d\d-\d\d/)
+})
+
+test('control characters of a log come out harmless, whatever they are', () => {
+  assert.ok(hostileLog.includes('\u202e')) // else the tests above prove nothing
+})
