@@ -46,6 +46,8 @@ export type RunningServer = {
   isClosed: boolean
   /** Answers what has been asked, then ends. */
   stop: () => Promise<void>
+  /** Texts of the SQL run so far, for the test of its plans. */
+  statements: () => Promise<string[]>
 }
 
 /** Milliseconds between looks for jobs whose worker stopped answering. */
@@ -109,6 +111,7 @@ export async function startServer(options: ServeOptions): Promise<RunningServer>
       publicKey: publicKeyToPem(signingKey.publicKey),
       isClosed: service.secrets.signupSecret === null && service.secrets.authorizedWorkers.length === 0,
       stop: undo,
+      statements: () => db.statements(),
     }
   } catch (error) {
     await undo()
