@@ -108,7 +108,7 @@ export const migrations: readonly string[] = [
   CREATE INDEX binary_packages_by_release_name ON binary_packages (release_id, name, id);
   CREATE INDEX binary_packages_by_scope ON binary_packages (scope_id, component, id);
   CREATE INDEX binary_packages_by_status ON binary_packages (status, release_id, id);
-  CREATE INDEX binary_packages_by_leaving ON binary_packages (seen, last_seen, id);
+  CREATE INDEX binary_packages_by_leaving ON binary_packages (last_seen, id);
 
   CREATE TABLE workers (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
