@@ -91,6 +91,9 @@ export const serverSettings = {
   sync: tables(
     'Archives that the server syncs by itself: [[sync]] name, every = "15m", and the members of a profile.',
   ),
+  rebuilder: tables(
+    'Who `rebuilderd ctl check` asks: [[rebuilder]] url, public_key, distributions, architectures.',
+  ),
   'import.shrink_limit_percent': count(
     50,
     'Refuse a package report that lists fewer packages than this share of the last one.',

@@ -1,4 +1,5 @@
 import type { Command } from './command.ts'
+import { check } from './ctl-check.ts'
 import { completions } from './ctl-completions.ts'
 import { queuePause, queueResume, queueRetry, syncStatus, why } from './ctl-control.ts'
 import { pkgsLs } from './ctl-packages.ts'
@@ -28,5 +29,6 @@ export const ctlCommands: readonly Command[] = [
   workersRm,
   workersDrain,
   workersResume,
+  check,
   completions,
 ]

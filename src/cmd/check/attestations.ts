@@ -1,0 +1,180 @@
+import * as v from 'valibot'
+import { parseEnvelope, verifyEnvelope, type Envelope } from '../../attestation.ts'
+import { Complaint, sentenceOf } from '../../errors.ts'
+import { RebuildArtifact } from '../../wire/builds.ts'
+import { getAttestations, mostAttestations } from '../../wire/gates.ts'
+import { checked } from '../../wire/schema.ts'
+import type { Asked } from './ask.ts'
+import { readCached, writeCached } from './cache.ts'
+import { fetched, jsonOf, Refused, textOf } from './http.ts'
+import { mapped } from './parallel.ts'
+import type { Installed } from './installed.ts'
+
+/**
+ * What an attestation is worth: it proves the published file; it is signed for another file; its signature is not one
+ * of the known key; it could not be had or read.
+ */
+export type Proof =
+  { outcome: 'proven'; key: Uint8Array } | { outcome: 'other file' | 'forged' | 'unreadable'; key: null }
+
+export type ProofOptions = {
+  /** Keys that speak for this rebuilder. */
+  keys: readonly Uint8Array[]
+  hashOf: (position: number) => string | null
+  cache: string | null
+  timeoutSeconds: number
+  signal: AbortSignal
+  progress: (done: number) => void
+}
+
+type Wanted = { position: number; sha256: string; buildId: number; artifactId: number | null }
+
+/** Proofs by position, for what one rebuilder calls GOOD and has an attestation for. What was proven once is kept. */
+export async function proofsOf(
+  asked: Asked,
+  packages: readonly Installed[],
+  options: ProofOptions,
+): Promise<{ proofs: Map<number, Proof>; problem: string | null }> {
+  const proofs = new Map<number, Proof>()
+  const missing: Wanted[] = []
+  for (const one of wantedOf(asked, options)) {
+    const kept = await keptProof(one.sha256, options)
+    if (kept === null) missing.push(one)
+    else proofs.set(one.position, kept)
+  }
+  options.progress(proofs.size)
+  const signal = AbortSignal.any([options.signal, AbortSignal.timeout(options.timeoutSeconds * 1000)])
+  const take = async ({ position, sha256 }: Wanted, envelope: Envelope | null): Promise<void> => {
+    const proof = envelope === null ? unreadable : proofBy(envelope, sha256, options.keys)
+    proofs.set(position, proof)
+    options.progress(proofs.size)
+    if (proof.outcome === 'proven' && options.cache !== null) {
+      await writeCached(options.cache, 'proofs', cacheKey(proof.key, sha256), JSON.stringify(envelope))
+    }
+  }
+  try {
+    const { url } = asked.rebuilder
+    if (asked.kind === 'lookup') await fetchTogether(url, missing, take, signal)
+    else await fetchSingly(url, missing, packages, take, signal)
+    return { proofs, problem: null }
+  } catch (error) {
+    options.signal.throwIfAborted()
+    return { proofs, problem: `not all attestations could be had: ${sentenceOf(error)}` }
+  }
+}
+
+const unreadable: Proof = { outcome: 'unreadable', key: null }
+
+function wantedOf({ answers }: Asked, { hashOf, keys }: ProofOptions): Wanted[] {
+  if (keys.length === 0) return []
+  return [...answers].flatMap(([position, answer]) => {
+    const sha256 = hashOf(position)
+    const { status, buildId, artifactId, hasAttestation } = answer
+    if (status !== 'GOOD' || !hasAttestation || sha256 === null || buildId === null) return []
+    return [{ position, sha256, buildId, artifactId }]
+  })
+}
+
+/** What an envelope says of a file, by the first of the keys that signed it. */
+export function proofBy(envelope: Envelope, sha256: string, keys: readonly Uint8Array[]): Proof {
+  const key = keys.find((one) => verifyEnvelope(envelope, one))
+  if (key === undefined) return { outcome: 'forged', key: null }
+  const isOfFile = Object.values(envelope.signed.products).some((product) => product['sha256'] === sha256)
+  return isOfFile ? { outcome: 'proven', key } : { outcome: 'other file', key: null }
+}
+
+function cacheKey(key: Uint8Array, sha256: string): string {
+  return `${Buffer.from(key).toString('hex')} ${sha256}`
+}
+
+/** Kept attestations are verified again: whoever can write to the cache cannot vouch for a file. */
+async function keptProof(sha256: string, { keys, cache }: ProofOptions): Promise<Proof | null> {
+  if (cache === null) return null
+  for (const key of keys) {
+    const text = await readCached(cache, 'proofs', cacheKey(key, sha256))
+    const envelope = text === null ? null : envelopeOf(Buffer.from(text))
+    if (envelope === null) continue
+    const proof = proofBy(envelope, sha256, [key])
+    if (proof.outcome === 'proven') return proof
+  }
+  return null
+}
+
+type Take = (one: Wanted, envelope: Envelope | null) => Promise<void>
+
+const longestBulk = 80 * 1024 * 1024
+const longestSingle = 1024 * 1024
+const requestsAtOnce = 8
+/** Attestations of one request: enough that a system takes few, few enough that progress is seen. */
+const together = Math.min(500, mostAttestations)
+
+async function fetchTogether(
+  base: string,
+  wanted: readonly Wanted[],
+  take: Take,
+  signal: AbortSignal,
+): Promise<void> {
+  const known = wanted.filter(({ artifactId }) => artifactId !== null)
+  const slices: Wanted[][] = []
+  for (let from = 0; from < known.length; from += together) slices.push(known.slice(from, from + together))
+  await mapped(slices, 2, async (slice) => {
+    const attestations = slice.map(({ buildId, artifactId }) => ({
+      build_id: buildId,
+      artifact_id: artifactId ?? 0, // those without were left out
+    }))
+    const options = { body: { attestations }, limit: longestBulk, signal }
+    const given = await jsonOf(base + getAttestations.path, options)
+    const { records } = checked(getAttestations.reply, given, 'the reply')
+    for (const [index, one] of slice.entries()) {
+      await take(one, envelopeOf(Buffer.from(JSON.stringify(records[index] ?? null))))
+    }
+  })
+}
+
+/** Servers without the bulk request: the artifacts of each build tell their ids, then each attestation by itself. */
+async function fetchSingly(
+  base: string,
+  wanted: readonly Wanted[],
+  packages: readonly Installed[],
+  take: Take,
+  signal: AbortSignal,
+): Promise<void> {
+  const builds = [...Map.groupBy(wanted, ({ buildId }) => buildId)]
+  await mapped(builds, requestsAtOnce, async ([buildId, some]) => {
+    const build = `${base}/api/v1/builds/${buildId}`
+    const isKnown = some.every(({ artifactId }) => artifactId !== null)
+    const ids = isKnown ? new Map<string, number>() : await artifactIds(build, signal)
+    for (const one of some) {
+      const id = one.artifactId ?? ids.get(packages[one.position]?.name ?? '')
+      const address = id === undefined ? null : `${build}/artifacts/${id}/attestation`
+      await take(one, address === null ? null : await singleEnvelope(address, signal))
+    }
+  })
+}
+
+async function artifactIds(build: string, signal: AbortSignal): Promise<Map<string, number>> {
+  try {
+    const given = await jsonOf(`${build}/artifacts`, { limit: 16 * longestSingle, signal })
+    const artifacts = checked(v.array(RebuildArtifact), given, 'the reply')
+    return new Map(artifacts.filter((one) => one.has_attestation).map(({ name, id }) => [name, id]))
+  } catch (error) {
+    if (error instanceof Refused && error.status === 404) return new Map()
+    throw error
+  }
+}
+
+async function singleEnvelope(address: string, signal: AbortSignal): Promise<Envelope | null> {
+  const reply = await fetched(address, { limit: longestSingle, signal })
+  const text = await textOf(reply)
+  if (reply.status === 200) return envelopeOf(Buffer.from(text))
+  if (reply.status === 404) return null
+  throw new Complaint(`the server answers ${reply.status} for an attestation`)
+}
+
+function envelopeOf(bytes: Uint8Array): Envelope | null {
+  try {
+    return parseEnvelope(bytes)
+  } catch {
+    return null // counted as unreadable
+  }
+}

@@ -1,0 +1,150 @@
+import { join } from 'node:path'
+import { Complaint } from '../../errors.ts'
+import { ask, type Asked } from './ask.ts'
+import { proofsOf } from './attestations.ts'
+import type { Installed } from './installed.ts'
+import { judged, type Judged, type Witness } from './judge.ts'
+import { keyOf } from './installed.ts'
+import { addPins, readPins, shortId, trustOf, type Pins, type Trust } from './pins.ts'
+import { publishedHashes, type Published } from './published.ts'
+import type { Rebuilder } from './rebuilders.ts'
+
+export type CheckOptions = {
+  rebuilders: readonly Rebuilder[]
+  /** Distinct rebuilders that must agree. */
+  threshold: number
+  timeoutSeconds: number
+  root: string | null
+  indexes: readonly string[]
+  /** Folder for lists, hashes and proofs; null: nothing is kept. */
+  cache: string | null
+  /** Folder for the keys of rebuilders. */
+  state: string
+  progress: (text: string) => void
+  signal: AbortSignal
+  now: () => Date
+}
+
+/** How one rebuilder did. */
+export type Told = {
+  url: string
+  /** The beginning of the name of the key that speaks for it; null: it has none. */
+  key: string | null
+  hasAnswered: boolean
+  /** Packages it knows, and those it calls GOOD, that it proved. */
+  known: number
+  good: number
+  proven: number
+  seconds: number
+  problems: readonly string[]
+}
+
+export type Report = {
+  packages: readonly Judged[]
+  rebuilders: readonly Told[]
+  /** Keys that changed, attestations that are false: what somebody should look at. */
+  alarms: readonly string[]
+  /** What else did not work. */
+  warnings: readonly string[]
+  threshold: number
+  at: Date
+}
+
+/**
+ * Asks all rebuilders for all packages, and proves what they say.
+ * @throws Complaint where none of them answered
+ */
+export async function checkPackages(packages: readonly Installed[], options: CheckOptions): Promise<Report> {
+  const { rebuilders, threshold, signal, progress, now } = options
+  const pinsFile = join(options.state, 'rebuilders.keys')
+  const pins = await readPins(pinsFile)
+  progress(`asking ${rebuilders.length} for ${packages.length} packages`)
+  const [published, asked] = await Promise.all([
+    publishedHashes(packages, options),
+    Promise.all(rebuilders.map((one) => ask(one, packages, options))),
+  ])
+  if (!asked.some(({ hasAnswered }) => hasAnswered)) throw nobodyAnswered(asked)
+  const trusts = asked.map((one) => trustOf(one.rebuilder, one.key, pins, pinsFile))
+  await addPins(pinsFile, metNow(asked, trusts), now())
+  const witnesses = await proveAll(packages, asked, trusts, published.hashes, options)
+  signal.throwIfAborted()
+  return {
+    packages: judged(packages, witnesses, { threshold, published: published.hashes }),
+    rebuilders: witnesses.map((one, index) => toldOf(one, trusts[index])),
+    alarms: [...trusts.flatMap(({ alarm }) => alarm ?? []), ...witnesses.flatMap(forgeries)],
+    warnings: published.problems,
+    threshold,
+    at: now(),
+  }
+}
+
+function nobodyAnswered(asked: readonly Asked[]): Complaint {
+  const lines = asked.map(({ rebuilder, problem }) => `${rebuilder.url}: ${problem ?? 'no answer'}`)
+  return new Complaint(`no rebuilder answered: ${lines.join('; ')}`, {
+    hint: '--rebuilder URL names one, or [[rebuilder]] url = "…" in rebuilderd.conf',
+  })
+}
+
+function metNow(asked: readonly Asked[], trusts: readonly Trust[]): Pins {
+  const met = asked.flatMap(({ rebuilder, key }, index): [string, Uint8Array][] =>
+    key !== null && trusts[index]?.isNew === true ? [[rebuilder.url, key]] : [],
+  )
+  return new Map(met)
+}
+
+type Proven = Witness & { problem: string | null }
+
+async function proveAll(
+  packages: readonly Installed[],
+  asked: readonly Asked[],
+  trusts: readonly Trust[],
+  published: Published,
+  options: CheckOptions,
+): Promise<Proven[]> {
+  const { progress, cache, timeoutSeconds, signal } = options
+  const done = asked.map(() => 0)
+  const hashOf = (position: number): string | null => {
+    const one = packages[position]
+    return one === undefined ? null : (published.get(keyOf(one)) ?? null)
+  }
+  return Promise.all(
+    asked.map(async (one, index): Promise<Proven> => {
+      const keys = trusts[index]?.keys ?? []
+      const { proofs, problem } = await proofsOf(one, packages, {
+        keys,
+        hashOf,
+        cache,
+        timeoutSeconds,
+        signal,
+        progress(count) {
+          done[index] = count
+          progress(`${done.reduce((sum, part) => sum + part, 0)} attestations verified`)
+        },
+      })
+      const identity = keys[0] === undefined ? one.rebuilder.url : Buffer.from(keys[0]).toString('hex')
+      return { asked: one, identity, proofs, problem }
+    }),
+  )
+}
+
+function toldOf({ asked, proofs, problem }: Proven, trust: Trust | undefined): Told {
+  const answers = [...asked.answers.values()]
+  const key = trust?.keys[0]
+  return {
+    url: asked.rebuilder.url,
+    key: key === undefined ? null : shortId(key),
+    hasAnswered: asked.hasAnswered,
+    known: answers.length,
+    good: answers.filter(({ status }) => status === 'GOOD').length,
+    proven: [...proofs.values()].filter(({ outcome }) => outcome === 'proven').length,
+    seconds: asked.seconds,
+    problems: [asked.problem, problem].filter((one) => one !== null),
+  }
+}
+
+/** A false signature is no accident that happens to many servers. */
+function forgeries({ asked, proofs }: Witness): string[] {
+  const count = [...proofs.values()].filter(({ outcome }) => outcome === 'forged').length
+  if (count === 0) return []
+  return [`${asked.rebuilder.url} has ${count} attestations that its known key did not sign`]
+}

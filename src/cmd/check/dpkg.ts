@@ -1,0 +1,67 @@
+import { readdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { sentenceOf } from '../../errors.ts'
+import { stanzaOf } from '../../sync/deb822.ts'
+import { fileOrNone, inventoryOf, isWord, type Installed, type Inventory } from './installed.ts'
+
+/**
+ * Packages that dpkg has installed below a root: `var/lib/dpkg/status` (man7.org/linux/man-pages/man1/dpkg.1.html),
+ * and the files of `status.d`, which images without dpkg have instead. Null where neither is there.
+ */
+export async function dpkgPackages(root: string, distribution: string): Promise<Inventory | null> {
+  const folder = join(root, 'var/lib/dpkg')
+  const status = await fileOrNone(join(folder, 'status'))
+  const names = await readdir(join(folder, 'status.d')).catch(() => [])
+  if (status === null && names.length === 0) return null
+  const packages: Installed[] = []
+  const problems: string[] = []
+  const read = (content: Buffer, path: string, isListed: boolean): void => {
+    const found = statusPackages(content, path, { distribution, isListed })
+    packages.push(...found.packages)
+    problems.push(...found.problems)
+  }
+  if (status !== null) read(status, 'var/lib/dpkg/status', false)
+  for (const name of names.filter((each) => !each.endsWith('.md5sums')).sort()) {
+    const content = await fileOrNone(join(folder, 'status.d', name))
+    if (content !== null) read(content, `var/lib/dpkg/status.d/${name}`, true)
+  }
+  return inventoryOf(packages, problems)
+}
+
+/** Paragraphs one by one: a damaged one costs one package, not all. */
+export function statusPackages(
+  content: Uint8Array,
+  what: string,
+  { distribution, isListed }: { distribution: string; isListed: boolean },
+): { packages: Installed[]; problems: string[] } {
+  const packages: Installed[] = []
+  const problems: string[] = []
+  let line = 1
+  for (const text of Buffer.from(content).toString('latin1').split('\n\n')) {
+    const at = line
+    line += text.split('\n').length + 1
+    if (text.trim() === '') continue
+    try {
+      const one = packageOf(Buffer.from(text, 'latin1'), isListed, distribution)
+      if (one !== null) packages.push(one)
+    } catch (error) {
+      problems.push(`${what}: the package at line ${at} cannot be read: ${sentenceOf(error).slice(0, 200)}`)
+    }
+  }
+  return { packages, problems }
+}
+
+/** Null for what was removed and only left its configuration. Files of status.d need not tell a status. */
+function packageOf(text: Uint8Array, isListed: boolean, distribution: string): Installed | null {
+  const { fields } = stanzaOf(text, 'it')
+  const { Package: name, Version: version, Architecture: architecture, Status: status } = fields
+  const isInstalled = status === undefined ? isListed : /^\S+\s+\S+\s+installed$/.test(status)
+  if (status !== undefined && !isInstalled) return null
+  if (!isInstalled) throw new Error('it has no Status')
+  if (!isWord(name) || !isWord(version) || !isWord(architecture)) {
+    throw new Error('Package, Version or Architecture is missing or malformed')
+  }
+  const kilobytes = fields['Installed-Size'] ?? ''
+  const size = /^\d{1,12}$/.test(kilobytes) ? Number(kilobytes) * 1024 : null
+  return { distribution, name, version, architecture, size, sha256: null }
+}

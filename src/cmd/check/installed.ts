@@ -1,0 +1,71 @@
+import { readFile } from 'node:fs/promises'
+import { Complaint } from '../../errors.ts'
+
+/** A package that somebody has, by the identity that rebuilders know it by. */
+export type Installed = {
+  distribution: string
+  name: string
+  /** As the distribution writes it, with the epoch where there is one. */
+  version: string
+  architecture: string
+  /** Bytes on the disk; null where it is not told. */
+  size: number | null
+  /** SHA-256 of the package file where the list itself tells it. */
+  sha256: string | null
+}
+
+/** What was found, and what could not be read; the rest still counts. */
+export type Inventory = { packages: readonly Installed[]; problems: readonly string[] }
+
+const longestInput = 256 * 1024 * 1024
+const mostPackages = 200_000
+
+/** One text for each package, whatever else is known of it. */
+export function keyOf({ name, version, architecture }: Omit<Installed, 'distribution'>): string
+export function keyOf(one: { name: string; version: string; architecture: string }): string
+export function keyOf(one: { name: string; version: string; architecture: string }): string {
+  return `${one.name}\n${one.version}\n${one.architecture}`
+}
+
+/** The same package twice is one package; more than a system can have is a mistake. */
+export function inventoryOf(packages: readonly Installed[], problems: readonly string[]): Inventory {
+  if (packages.length > mostPackages) {
+    throw new Complaint(`this lists ${packages.length} packages; at most ${mostPackages} are checked`)
+  }
+  const distinct = new Map(packages.map((one) => [`${one.distribution}\n${keyOf(one)}`, one]))
+  return { packages: [...distinct.values()], problems }
+}
+
+/**
+ * Names, versions and architectures of any distribution: printable, without blanks, not endless.
+ * What is none could not be asked for, and would only spoil the output.
+ */
+export function isWord(given: unknown): given is string {
+  return typeof given === 'string' && /^[\x21-\x7e]{1,512}$/.test(given)
+}
+
+/**
+ * All of a stream as bytes.
+ * @throws Complaint where it is longer than 256 MB
+ */
+export async function wholeInput(input: AsyncIterable<Uint8Array>, what: string): Promise<Buffer> {
+  const parts: Uint8Array[] = []
+  let size = 0
+  for await (const part of input) {
+    size += part.length
+    if (size > longestInput) throw new Complaint(`${what} is longer than ${longestInput} bytes`)
+    parts.push(part)
+  }
+  return Buffer.concat(parts)
+}
+
+/** The content of a file, or null where there is none. */
+export async function fileOrNone(path: string): Promise<Buffer | null> {
+  try {
+    return await readFile(path)
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException // readFile throws nothing else
+    if (code === 'ENOENT' || code === 'ENOTDIR') return null
+    throw error
+  }
+}

@@ -1,0 +1,164 @@
+import type { Answer, Asked } from './ask.ts'
+import type { Proof } from './attestations.ts'
+import { keyOf, type Installed } from './installed.ts'
+
+/** How sure we are of a package, the worst first. */
+export const standings = ['BAD', 'FAIL', 'unknown', 'partly', 'claimed', 'verified'] as const
+export type Standing = (typeof standings)[number]
+
+/** One rebuilder, with what came of it. `identity`: its key, else its address; two addresses of one key are one voice. */
+export type Witness = {
+  asked: Asked
+  identity: string
+  proofs: ReadonlyMap<number, Proof>
+}
+
+/** What one rebuilder says of one package. */
+export type Voice = {
+  url: string
+  identity: string
+  answer: Answer
+  proof: Proof | null
+  isOtherFile: boolean
+}
+
+export type Judged = {
+  installed: Installed
+  standing: Standing
+  /** What keeps it from being verified, in words or a reason code; null where nothing does. */
+  reason: string | null
+  /** The log of the build that the reason is about. */
+  link: string | null
+  sha256: string | null
+  /** Distinct rebuilders that proved it, and that say GOOD or BAD of it. */
+  verified: number
+  good: number
+  bad: number
+  voices: readonly Voice[]
+}
+
+type Rules = { threshold: number; published: ReadonlyMap<string, string | null> }
+
+/** The verdict on every package: K distinct rebuilders must agree, and only a proof counts as verified. */
+export function judged(
+  packages: readonly Installed[],
+  witnesses: readonly Witness[],
+  { threshold, published }: Rules,
+): Judged[] {
+  return packages.map((installed, position) => {
+    const hash = published.get(keyOf(installed))
+    const voices = witnesses.flatMap((witness) => voiceOf(witness, position, hash ?? null))
+    return judgedOne(installed, voices, hash, threshold)
+  })
+}
+
+/** A rebuilder that compared another file than the published one has said nothing about this package. */
+function voiceOf({ asked, identity, proofs }: Witness, position: number, hash: string | null): Voice[] {
+  const answer = asked.answers.get(position)
+  if (answer === undefined) return []
+  const isOtherFile = hash !== null && answer.sha256 !== null && answer.sha256 !== hash
+  return [{ url: asked.rebuilder.url, identity, answer, proof: proofs.get(position) ?? null, isOtherFile }]
+}
+
+function judgedOne(
+  installed: Installed,
+  voices: readonly Voice[],
+  hash: string | null | undefined,
+  threshold: number,
+): Judged {
+  const proven = voices.filter(({ proof }) => proof?.outcome === 'proven')
+  const verified = new Set(proven.map(({ proof }) => Buffer.from(proof?.key ?? []).toString('hex'))).size
+  const counting = voices.filter(({ isOtherFile }) => !isOtherFile)
+  const good = distinct(counting, 'GOOD')
+  const bad = distinct(counting, 'BAD')
+  const standing = standingOf({ verified, good, bad, threshold, voices: counting })
+  const culprit = culpritOf(standing, counting)
+  const reason =
+    standing === 'verified' ? null : reasonOf(standing, voices, culprit, hash, { good, threshold })
+  const link = culprit === undefined ? null : linkOf(culprit)
+  return { installed, standing, reason, link, sha256: hash ?? null, verified, good, bad, voices }
+}
+
+function distinct(voices: readonly Voice[], status: Answer['status']): number {
+  return new Set(voices.filter(({ answer }) => answer.status === status).map(({ identity }) => identity)).size
+}
+
+type Counts = { verified: number; good: number; bad: number; threshold: number; voices: readonly Voice[] }
+
+function standingOf({ verified, good, bad, threshold, voices }: Counts): Standing {
+  if (verified >= threshold) return 'verified'
+  if (good >= threshold) return 'claimed'
+  if (bad > 0) return 'BAD'
+  if (good > 0) return 'partly'
+  return voices.some(({ answer }) => answer.status === 'FAIL') ? 'FAIL' : 'unknown'
+}
+
+/** Whose word made it so. */
+function culpritOf(standing: Standing, voices: readonly Voice[]): Voice | undefined {
+  const status = standing === 'BAD' || standing === 'FAIL' ? standing : 'GOOD'
+  return voices.find(({ answer }) => answer.status === status && answer.buildId !== null)
+}
+
+function linkOf({ url, answer }: Voice): string {
+  return `${url}/api/v1/builds/${answer.buildId}/log`
+}
+
+function reasonOf(
+  standing: Standing,
+  voices: readonly Voice[],
+  culprit: Voice | undefined,
+  hash: string | null | undefined,
+  { good, threshold }: { good: number; threshold: number },
+): string {
+  if (standing === 'BAD') return culprit?.answer.reason ?? 'the rebuilt file differs'
+  if (standing === 'FAIL') return culprit?.answer.reason ?? 'could not be rebuilt'
+  if (standing === 'partly') return `GOOD by ${good} of the ${threshold} that are asked for`
+  if (standing === 'claimed') return lackOfProof(voices, hash)
+  if (voices.some(({ isOtherFile }) => isOtherFile)) return 'another file than the published one was rebuilt'
+  return voices.length > 0 ? 'not rebuilt yet' : 'no rebuilder knows it'
+}
+
+function lackOfProof(voices: readonly Voice[], hash: string | null | undefined): string {
+  const outcomes = new Set(voices.map(({ proof }) => proof?.outcome))
+  if (outcomes.has('forged')) return 'the attestation is not signed by the known key'
+  if (outcomes.has('other file')) return 'the attestation is about another file than the published one'
+  if (outcomes.has('unreadable')) return 'the attestation cannot be had or read'
+  if (hash === null) return 'several files of this version are published'
+  if (hash === undefined) return 'the hash of the published file is not known here'
+  return 'too few attestations'
+}
+
+/** Packages that some rebuilder calls GOOD and another one BAD. */
+export function disagreements(all: readonly Judged[]): Judged[] {
+  return all.filter(({ good, bad }) => good > 0 && bad > 0)
+}
+
+export type Tally = { count: number; size: number; percent: number; percentOfSize: number }
+export type Summary = { count: number; size: number; by: Readonly<Record<Standing, Tally>> }
+
+/** Packages by standing; sizes are bytes on the disk, of the packages whose size is known. */
+export function summaryOf(all: readonly Judged[]): Summary {
+  const sizeOf = (some: readonly Judged[]): number =>
+    some.reduce((sum, { installed }) => sum + (installed.size ?? 0), 0)
+  const size = sizeOf(all)
+  const tally = (standing: Standing): Tally => {
+    const some = all.filter((one) => one.standing === standing)
+    const share = (part: number, whole: number): number => (whole === 0 ? 0 : (part / whole) * 100)
+    return {
+      count: some.length,
+      size: sizeOf(some),
+      percent: share(some.length, all.length),
+      percentOfSize: share(sizeOf(some), size),
+    }
+  }
+  const by = Object.fromEntries(standings.map((standing) => [standing, tally(standing)]))
+  return { count: all.length, size, by: by as Summary['by'] } // one entry per standing
+}
+
+/** What is not verified, the worst first, then by name. */
+export function unverified(all: readonly Judged[]): Judged[] {
+  const rank = ({ standing }: Judged): number => standings.indexOf(standing)
+  return all
+    .filter(({ standing }) => standing !== 'verified')
+    .sort((a, b) => rank(a) - rank(b) || (a.installed.name < b.installed.name ? -1 : 1))
+}

@@ -1,0 +1,152 @@
+import { zstdCompressSync, zstdDecompressSync } from 'node:zlib'
+import { Complaint } from '../../errors.ts'
+import { dropped, fetched, Refused, type Fetched } from './http.ts'
+import { readCached, writeCached } from './cache.ts'
+import { keyOf, isWord } from './installed.ts'
+import { jsonElements } from './json-stream.ts'
+
+/** What a list says of a package. */
+export type Listed = {
+  status: 'GOOD' | 'BAD' | 'FAIL' | 'UNKWN'
+  buildId: number | null
+  artifactId: number | null
+  hasAttestation: boolean
+}
+
+export type ListOptions = { cache: string | null; signal: AbortSignal; now: () => Date }
+
+type Answers = { listed: Map<string, Listed>; malformed: number }
+
+/** Largest list in bytes: the largest archives have 100,000 packages of 500 bytes. */
+const longestList = 96 * 1024 * 1024
+const mostRows = 1_000_000
+/** Minutes that a list is good for when its server says nothing that could be asked again. */
+const minutes = 10
+
+/**
+ * The list of API v0, which every rebuilderd has, cached and asked for only if it changed; else that of API v1.
+ * @returns what it says of the wanted packages of one distribution
+ */
+export async function listOf(
+  base: string,
+  distribution: string,
+  wanted: ReadonlySet<string>,
+  options: ListOptions,
+): Promise<Answers> {
+  const name = encodeURIComponent(distribution)
+  const v0 = { url: `${base}/api/v0/pkgs/list?distro=${name}`, depth: 1 }
+  const v1 = { url: `${base}/api/v1/packages/binary?distribution=${name}&limit=-1`, depth: 2 }
+  try {
+    return chosen(await rowsOf(v0, distribution, options), wanted)
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error
+    return chosen(await rowsOf(v1, distribution, options), wanted)
+  }
+}
+
+/** A list as it is kept: validators, then lines of `NAME VERSION ARCHITECTURE STATUS BUILD ARTIFACT ATTESTED`. */
+type Kept = {
+  etag: string | null
+  lastModified: string | null
+  at: number
+  malformed: number
+  rows: string
+}
+
+async function rowsOf(
+  { url, depth }: { url: string; depth: number },
+  distribution: string,
+  { cache, signal, now }: ListOptions,
+): Promise<Kept> {
+  const kept = cache === null ? null : await keptList(cache, url)
+  const isConditional = kept !== null && (kept.etag !== null || kept.lastModified !== null)
+  if (kept !== null && !isConditional && now().getTime() - kept.at < minutes * 60_000) return kept
+  const headers = kept === null ? {} : conditions(kept)
+  const reply = await fetched(url, { headers, limit: longestList, signal })
+  if (reply.status === 304 && kept !== null) {
+    await dropped(reply)
+    return kept
+  }
+  if (reply.status !== 200) {
+    await dropped(reply)
+    throw new Refused(reply.status)
+  }
+  const list = await readList(reply, depth, distribution, now())
+  if (cache !== null) await writeCached(cache, 'lists', url, packed(list))
+  return list
+}
+
+function conditions({ etag, lastModified }: Kept): Record<string, string> {
+  return {
+    ...(etag === null ? {} : { 'if-none-match': etag }),
+    ...(lastModified === null ? {} : { 'if-modified-since': lastModified }),
+  }
+}
+
+async function readList(reply: Fetched, depth: number, distribution: string, now: Date): Promise<Kept> {
+  const rows: string[] = []
+  let malformed = 0
+  for await (const element of jsonElements(reply.chunks, depth)) {
+    const row = rowOf(element, distribution)
+    if (row === null) malformed++
+    else if (row !== '') rows.push(row)
+    if (rows.length + malformed > mostRows) throw new Complaint(`the list has more than ${mostRows} packages`)
+  }
+  const { etag, lastModified } = reply
+  return { etag, lastModified, at: now.getTime(), malformed, rows: rows.join('\n') }
+}
+
+const statuses = ['GOOD', 'BAD', 'FAIL', 'UNKWN'] as const
+
+/** One line; empty for another distribution; null for what is no package. */
+function rowOf(element: unknown, distribution: string): string | null {
+  if (typeof element !== 'object' || element === null) return null
+  const one = element as Readonly<Record<string, unknown>> // every member is checked below
+  const { name, version, architecture, status = null } = one
+  if (!isWord(name) || !isWord(version) || !isWord(architecture)) return null
+  if ((one['distro'] ?? one['distribution']) !== distribution) return ''
+  const word = statuses.find((known) => known === (status ?? 'UNKWN'))
+  if (word === undefined) return null
+  const attested = one['has_attestation'] === true || isId(one['attestation_log_id'])
+  const ids = [one['build_id'], one['artifact_id']].map((id) => (isId(id) ? id : '-'))
+  return [name, version, architecture, word, ...ids, attested ? '1' : '0'].join(' ')
+}
+
+function isId(given: unknown): given is number {
+  return typeof given === 'number' && Number.isSafeInteger(given) && given > 0
+}
+
+/** Of a package that several rows tell of, a GOOD one speaks, then a BAD one. */
+function chosen({ rows, malformed }: Kept, wanted: ReadonlySet<string>): Answers {
+  const listed = new Map<string, Listed>()
+  for (const row of rows.split('\n')) {
+    const [name = '', version = '', architecture = '', word, build = '-', artifact = '-', attested] =
+      row.split(' ')
+    const key = keyOf({ name, version, architecture })
+    if (!wanted.has(key)) continue
+    const status = statuses.find((known) => known === word) ?? 'UNKWN'
+    const known = listed.get(key)
+    if (known !== undefined && statuses.indexOf(known.status) <= statuses.indexOf(status)) continue
+    listed.set(key, {
+      status,
+      buildId: build === '-' ? null : Number(build),
+      artifactId: artifact === '-' ? null : Number(artifact),
+      hasAttestation: attested === '1',
+    })
+  }
+  return { listed, malformed }
+}
+
+function packed({ rows, ...head }: Kept): string {
+  const frame = zstdCompressSync(Buffer.from(rows)).toString('base64')
+  return `${JSON.stringify({ ...head, size: Buffer.byteLength(rows) })}\n${frame}`
+}
+
+async function keptList(cache: string, url: string): Promise<Kept | null> {
+  const text = await readCached(cache, 'lists', url)
+  if (text === null) return null
+  const [head = '', frame = ''] = text.split('\n')
+  const { size, ...rest } = JSON.parse(head) as Omit<Kept, 'rows'> & { size: number } // written by `packed`
+  const rows = zstdDecompressSync(Buffer.from(frame, 'base64'), { maxOutputLength: Math.max(size, 1) })
+  return { ...rest, rows: rows.toString('utf8') }
+}

@@ -1,0 +1,148 @@
+import { html, raw } from 'hono/html'
+import { shownCount } from '../output.ts'
+import { shownBytes } from '../progress.ts'
+import type { Report } from './check.ts'
+import { disagreements, summaryOf, unverified, type Judged } from './judge.ts'
+import { meanings, shownPercent, shownReason } from './tell.ts'
+
+type Markup = ReturnType<typeof html>
+
+/** The report as one page that needs nothing else: no scripts, no fonts, no pictures from anywhere. */
+export async function reportPage(report: Report): Promise<string> {
+  const { count, size, by } = summaryOf(report.packages)
+  const title = `${shownPercent(by.verified.percent)} % of ${shownCount(count)} packages verified`
+  const page = await html`<!doctype html>
+    <html lang="en">
+      <head>
+        <meta charset="utf-8" />
+        <meta name="viewport" content="width=device-width, initial-scale=1" />
+        <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'" />
+        <title>${title}</title>
+        <style>
+          ${raw(style)}
+        </style>
+      </head>
+      <body>
+        <h1>${title}</h1>
+        <p>
+          Checked on
+          <time datetime="${report.at.toISOString()}">${report.at.toISOString().slice(0, 16)} UTC</time>.
+          ${report.threshold} of ${report.rebuilders.length} rebuilders must agree.
+        </p>
+        ${report.alarms.map((alarm) => html`<p class="alarm" role="alert">${alarm}</p>`)}
+        ${report.warnings.map((warning) => html`<p>${warning}</p>`)}
+        <table>
+          <caption>
+            Summary
+          </caption>
+          <thead>
+            <tr>
+              <th scope="col">Standing</th>
+              <th scope="col" class="number">Packages</th>
+              <th scope="col" class="number">Share</th>
+              <th scope="col" class="number">Share of ${shownBytes(size)}</th>
+              <th scope="col">Meaning</th>
+            </tr>
+          </thead>
+          <tbody>
+            ${meanings.map(
+              ([standing, meaning]) =>
+                html`<tr>
+                  <th scope="row" class="${standing}">${standing}</th>
+                  <td class="number">${shownCount(by[standing].count)}</td>
+                  <td class="number">${shownPercent(by[standing].percent)} %</td>
+                  <td class="number">${shownPercent(by[standing].percentOfSize)} %</td>
+                  <td>${meaning}</td>
+                </tr>`,
+            )}
+          </tbody>
+        </table>
+        ${rebuilderTable(report)} ${packageTable('Rebuilders disagree', disagreements(report.packages))}
+        ${packageTable('Not verified', unverified(report.packages))}
+      </body>
+    </html> `
+  return String(page)
+}
+
+function rebuilderTable({ rebuilders }: Report): Markup {
+  return html`<table>
+    <caption>
+      Rebuilders
+    </caption>
+    <thead>
+      <tr>
+        <th scope="col">Address</th>
+        <th scope="col">Key</th>
+        <th scope="col" class="number">Known</th>
+        <th scope="col" class="number">GOOD</th>
+        <th scope="col" class="number">Proven</th>
+        <th scope="col">Problems</th>
+      </tr>
+    </thead>
+    <tbody>
+      ${rebuilders.map(
+        (one) =>
+          html`<tr>
+            <th scope="row">${one.url}</th>
+            <td><code>${one.key ?? 'none'}</code></td>
+            <td class="number">${shownCount(one.known)}</td>
+            <td class="number">${shownCount(one.good)}</td>
+            <td class="number">${shownCount(one.proven)}</td>
+            <td>${one.problems.join('; ')}</td>
+          </tr>`,
+      )}
+    </tbody>
+  </table>`
+}
+
+function packageTable(title: string, packages: readonly Judged[]): Markup {
+  if (packages.length === 0) return html``
+  return html`<table>
+    <caption>
+      ${title}: ${shownCount(packages.length)}
+    </caption>
+    <thead>
+      <tr>
+        <th scope="col">Standing</th>
+        <th scope="col">Package</th>
+        <th scope="col">Version</th>
+        <th scope="col">Architecture</th>
+        <th scope="col">Why</th>
+        <th scope="col">Rebuilders</th>
+      </tr>
+    </thead>
+    <tbody>
+      ${packages.map(packageRow)}
+    </tbody>
+  </table>`
+}
+
+function packageRow({ installed, standing, reason, link, voices }: Judged): Markup {
+  const { name, version, architecture } = installed
+  const why = shownReason(reason)
+  const words = voices.map(({ url, answer }) => `${answer.status} at ${url}`).join(', ')
+  return html`<tr>
+    <td class="${standing}">${standing}</td>
+    <th scope="row">${name}</th>
+    <td>${version}</td>
+    <td>${architecture}</td>
+    <td>${link === null ? why : html`<a href="${link}" rel="noreferrer">${why === '' ? 'log' : why}</a>`}</td>
+    <td>${words}</td>
+  </tr>`
+}
+
+const style = `
+:root { color-scheme: light dark; font: 1rem/1.5 system-ui, sans-serif; --edge: light-dark(#ccc, #555) }
+body { max-width: 75rem; margin: 2rem auto; padding: 0 1rem }
+table { border-collapse: collapse; width: 100%; margin: 2rem 0; display: block; overflow-x: auto }
+caption { text-align: left; font-weight: bold; font-size: 1.2rem; padding: .5rem 0 }
+th, td { text-align: left; padding: .25rem .75rem .25rem 0; border-bottom: 1px solid var(--edge); font-weight: normal; overflow-wrap: anywhere }
+thead th { font-weight: bold }
+.number { text-align: right; font-variant-numeric: tabular-nums }
+.verified { color: light-dark(#05631c, #7fd98f); font-weight: bold }
+.claimed { color: light-dark(#0a4a9c, #8fbcff) }
+.partly, .FAIL, .unknown { color: light-dark(#7a4a00, #f0c060) }
+.BAD, .alarm { color: light-dark(#a80d1d, #ff9c9c); font-weight: bold }
+.alarm { border: 2px solid; padding: .5rem 1rem }
+a { color: inherit }
+`

@@ -1,0 +1,73 @@
+import { randomUUID } from 'node:crypto'
+import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import { keyidOf } from '../../attestation.ts'
+import { Complaint, during } from '../../errors.ts'
+import type { Rebuilder } from './rebuilders.ts'
+
+/** Keys by the address of the rebuilder that had them when we first met. */
+export type Pins = ReadonlyMap<string, Uint8Array>
+
+/**
+ * Reads the file of keys: lines of `URL ed25519 64-HEX-DIGITS DATE`.
+ * @throws Complaint where a line is none: what decides whom we trust is not guessed
+ */
+export async function readPins(file: string): Promise<Pins> {
+  const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return ''
+    throw new Complaint(`cannot read the keys of rebuilders in ${file}`, { cause: error })
+  })
+  const pins = new Map<string, Uint8Array>()
+  for (const [index, line] of text.split('\n').entries()) {
+    if (line.trim() === '' || line.startsWith('#')) continue
+    const match = /^(\S+) ed25519 ([0-9a-f]{64})(?: \S*)?\s*$/.exec(line)
+    if (match === null) throw new Complaint(`${file}: line ${index + 1} is not \`URL ed25519 KEY DATE\``)
+    pins.set(match[1] ?? '', new Uint8Array(Buffer.from(match[2] ?? '', 'hex')))
+  }
+  return pins
+}
+
+/** Adds keys of rebuilders that the file does not know; what it knows is never changed. */
+export async function addPins(file: string, met: Pins, now: Date): Promise<void> {
+  if (met.size === 0) return
+  await during(`keeping the keys of rebuilders in ${file}`, async () => {
+    const known = await readPins(file)
+    const added = [...met].filter(([url]) => !known.has(url))
+    if (added.length === 0) return
+    const before = await readFile(file, 'utf8').catch(() => heading)
+    const day = now.toISOString().slice(0, 10)
+    const lines = added.map(([url, key]) => `${url} ed25519 ${Buffer.from(key).toString('hex')} ${day}\n`)
+    const aside = `${file}.${randomUUID()}`
+    await mkdir(dirname(file), { recursive: true, mode: 0o700 })
+    await writeFile(aside, before.replace(/([^\n])$/, '$1\n') + lines.join(''), { mode: 0o600 })
+    await rename(aside, file)
+  })
+}
+
+const heading =
+  '# Keys of rebuilders, as they were when `rebuilderd ctl check` first met them: URL ed25519 KEY DATE\n# To trust a rebuilder that changed its key, remove its line.\n'
+
+/** Which keys speak for a rebuilder, and what is wrong with the one that it shows. */
+export type Trust = { keys: readonly Uint8Array[]; alarm: string | null; isNew: boolean }
+
+/**
+ * @param shown the key that the server shows now; null: it shows none
+ * @param file where keys are kept, for the alarm
+ */
+export function trustOf(rebuilder: Rebuilder, shown: Uint8Array | null, pins: Pins, file: string): Trust {
+  const pinned = pins.get(rebuilder.url)
+  const isConfigured = rebuilder.keys.length > 0
+  const keys = isConfigured ? rebuilder.keys : pinned === undefined ? [] : [pinned]
+  if (shown === null) return { keys, alarm: null, isNew: false }
+  if (keys.length === 0) return { keys: [shown], alarm: null, isNew: true }
+  if (keys.some((key) => Buffer.compare(key, shown) === 0)) return { keys, alarm: null, isNew: false }
+  const where = isConfigured ? 'the configuration gives' : `${file} has`
+  const known = keys.map((key) => shortId(key)).join(', ')
+  const alarm = `the key of ${rebuilder.url} has changed: it shows ${shortId(shown)}, ${where} ${known}. Only what the known key signed counts.`
+  return { keys, alarm, isNew: false }
+}
+
+/** The beginning of a key's name, enough to tell keys apart. */
+export function shortId(key: Uint8Array): string {
+  return keyidOf(key).slice(0, 16)
+}

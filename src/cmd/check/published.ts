@@ -1,0 +1,175 @@
+import { createHash } from 'node:crypto'
+import { createReadStream } from 'node:fs'
+import { readFile, readdir, stat } from 'node:fs/promises'
+import { basename, join } from 'node:path'
+import { decompressed } from '../../compression.ts'
+import { Complaint, sentenceOf } from '../../errors.ts'
+import { stanzas } from '../../sync/deb822.ts'
+import { pacmanPackages } from '../../sync/pacman-db.ts'
+import { rpmPackages } from '../../sync/rpm-md.ts'
+import { readCached, writeCached } from './cache.ts'
+import { keyOf, type Installed } from './installed.ts'
+import { isLz4, unlz4 } from './lz4.ts'
+
+/**
+ * SHA-256 of package files by `keyOf`, as the distribution publishes them: never as a rebuilder tells them. null where
+ * several files of one name, version and architecture are published: which of them is installed cannot be known.
+ */
+export type Published = ReadonlyMap<string, string | null>
+
+export type PublishedOptions = {
+  /** The system that is checked; null where there is only a list. */
+  root: string | null
+  /** More indexes: files, or folders of them. */
+  indexes: readonly string[]
+  /** Folder for what was found, so that the next time is faster; null: none. */
+  cache: string | null
+  signal: AbortSignal
+}
+
+type Finding = { hashes: Published; problems: readonly string[] }
+
+const longestIndex = 4 * 1024 * 1024 * 1024
+
+/** Hashes of these packages from the lists of apt and pacman, given indexes, and package files that were kept. */
+export async function publishedHashes(
+  packages: readonly Installed[],
+  options: PublishedOptions,
+): Promise<Finding> {
+  const files = await indexFiles(options)
+  const kept = options.root === null ? [] : await keptFiles(options.root, packages)
+  const stamp = await stampOf([...files, ...kept.map(({ path }) => path)], packages)
+  const cached = options.cache === null ? null : await readCached(options.cache, 'published', stamp)
+  if (cached !== null) return { hashes: hashesOfText(cached), problems: [] }
+
+  const wanted = new Set(packages.map(keyOf))
+  const hashes = new Map<string, string | null>()
+  const problems: string[] = []
+  const take = (key: string, sha256: string): void => {
+    if (!wanted.has(key)) return
+    hashes.set(key, (hashes.get(key) ?? sha256) === sha256 && hashes.get(key) !== null ? sha256 : null)
+  }
+  for (const one of packages) if (one.sha256 !== null) take(keyOf(one), one.sha256)
+  for (const file of files) {
+    await readIndex(file, take, options.signal).catch((error: unknown) => {
+      options.signal.throwIfAborted()
+      problems.push(`${file} is passed over: ${sentenceOf(error)}`)
+    })
+  }
+  for (const { path, key } of kept) {
+    if (!hashes.has(key)) hashes.set(key, await sha256OfFile(path, options.signal))
+  }
+  if (options.cache !== null && problems.length === 0) {
+    await writeCached(options.cache, 'published', stamp, textOfHashes(hashes))
+  }
+  return { hashes, problems }
+}
+
+/** SHA-256 of a file in hex. */
+export async function sha256OfFile(path: string, signal: AbortSignal): Promise<string> {
+  const hash = createHash('sha256')
+  for await (const chunk of createReadStream(path, { signal })) hash.update(chunk as Uint8Array) // no encoding is set
+  return hash.digest('hex')
+}
+
+async function indexFiles({ root, indexes }: PublishedOptions): Promise<string[]> {
+  const files: string[] = []
+  if (root !== null) {
+    files.push(...(await filesIn(join(root, 'var/lib/apt/lists'), isIndex)))
+    files.push(...(await filesIn(join(root, 'var/lib/pacman/sync'), isIndex)))
+  }
+  for (const index of indexes) {
+    const found = await stat(index).catch(() => null)
+    if (found === null) throw new Complaint(`there is no index ${index}`, { exitCode: 2 })
+    files.push(...(found.isDirectory() ? await filesIn(index, isIndex) : [index]))
+  }
+  return files
+}
+
+function isIndex(name: string): boolean {
+  return /(Packages(\.\w+)?|\.db(\.tar\.\w+)?|primary\.xml(\.\w+)?)$/.test(name)
+}
+
+async function filesIn(folder: string, isWanted: (name: string) => boolean): Promise<string[]> {
+  const names = await readdir(folder).catch(() => [])
+  return names
+    .filter(isWanted)
+    .sort()
+    .map((name) => join(folder, name))
+}
+
+/** Package files that apt and pacman keep where they have downloaded them. */
+async function keptFiles(
+  root: string,
+  packages: readonly Installed[],
+): Promise<{ path: string; key: string }[]> {
+  const apt = await filesIn(join(root, 'var/cache/apt/archives'), (name) => name.endsWith('.deb'))
+  const pacman = await filesIn(join(root, 'var/cache/pacman/pkg'), (name) => /\.pkg\.tar\.\w+$/.test(name))
+  const paths = new Map([...apt, ...pacman].map((path) => [basename(path), path]))
+  if (paths.size === 0) return []
+  return packages.flatMap((one) => {
+    const { name, version, architecture } = one
+    const names = [
+      `${name}_${version.replaceAll(':', '%3a')}_${architecture}.deb`,
+      ...['zst', 'xz', 'gz'].map((coding) => `${name}-${version}-${architecture}.pkg.tar.${coding}`),
+    ]
+    const path = names.map((each) => paths.get(each)).find((each) => each !== undefined)
+    return path === undefined ? [] : [{ path, key: keyOf(one) }]
+  })
+}
+
+type Take = (key: string, sha256: string) => void
+
+/** Reads one index of whichever kind its name tells. */
+async function readIndex(path: string, take: Take, signal: AbortSignal): Promise<void> {
+  const name = basename(path)
+  const chunks = plain(path, signal)
+  if (/\.db(\.tar\.\w+)?$/.test(name)) {
+    for await (const one of pacmanPackages(chunks, path))
+      if (one.sha256 !== null) take(keyOf(one), one.sha256)
+  } else if (/primary\.xml(\.\w+)?$/.test(name)) {
+    for await (const one of rpmPackages(chunks, path)) if (one.sha256 !== null) take(keyOf(one), one.sha256)
+  } else {
+    const fields = ['Package', 'Version', 'Architecture', 'SHA256'] as const
+    for await (const { fields: found } of stanzas(chunks, { what: path, wanted: fields })) {
+      const {
+        Package: name = '',
+        Version: version = '',
+        Architecture: architecture = '',
+        SHA256 = '',
+      } = found
+      if (/^[0-9a-f]{64}$/.test(SHA256)) take(keyOf({ name, version, architecture }), SHA256)
+    }
+  }
+}
+
+async function* plain(path: string, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+  const chunks = createReadStream(path, { signal, highWaterMark: 1 << 18 }) as AsyncIterable<Uint8Array>
+  if (path.endsWith('.lz4')) yield* lz4Chunks(path)
+  else yield* decompressed(chunks, { limit: longestIndex, what: path })
+}
+
+async function* lz4Chunks(path: string): AsyncGenerator<Uint8Array> {
+  const bytes = await readFile(path)
+  if (!isLz4(bytes)) throw new Complaint('it is no lz4 file')
+  yield* unlz4(bytes, path)
+}
+
+/** What the findings depend on. */
+async function stampOf(files: readonly string[], packages: readonly Installed[]): Promise<string> {
+  const hash = createHash('sha256')
+  for (const file of files) {
+    const { size, mtimeMs } = await stat(file)
+    hash.update(`${file}\n${size}\n${mtimeMs}\n`)
+  }
+  for (const one of packages) hash.update(`${keyOf(one)}\n${one.sha256 ?? ''}\n`)
+  return hash.digest('hex')
+}
+
+function textOfHashes(hashes: Published): string {
+  return JSON.stringify([...hashes])
+}
+
+function hashesOfText(text: string): Published {
+  return new Map(JSON.parse(text) as [string, string | null][]) // written by textOfHashes
+}

@@ -1,0 +1,112 @@
+import { printable } from '../../log.ts'
+import { alignedLines, counted, padded, shownCount, type Cell, type Paint } from '../output.ts'
+import { shownBytes } from '../progress.ts'
+import { isReason, wordsOf } from '../../wire/reasons.ts'
+import type { Report, Told } from './check.ts'
+import { disagreements, summaryOf, unverified, type Judged, type Standing } from './judge.ts'
+
+/** What each standing means, the best first. */
+export const meanings: readonly (readonly [Standing, string])[] = [
+  ['verified', 'signed by enough rebuilders for the very file that is published'],
+  ['claimed', 'enough rebuilders say GOOD, without proof'],
+  ['partly', 'GOOD, but by fewer rebuilders than asked for'],
+  ['BAD', 'rebuilt, and it differs'],
+  ['FAIL', 'could not be rebuilt'],
+  ['unknown', 'not rebuilt yet, or not known to any'],
+]
+
+const colours: Readonly<Record<Standing, keyof Paint>> = {
+  verified: 'green',
+  claimed: 'blue',
+  partly: 'yellow',
+  BAD: 'red',
+  FAIL: 'yellow',
+  unknown: 'yellow',
+}
+
+/** The report for people. @param most how many packages are listed; null: all */
+export function reportLines(report: Report, most: number | null, paint: Paint): string[] {
+  return [
+    ...summaryLines(report, paint),
+    '',
+    ...rebuilderLines(report.rebuilders, paint),
+    ...listLines('Rebuilders disagree', disagreements(report.packages).map(disagreementCells), most, paint),
+    ...listLines(
+      'Not verified',
+      unverified(report.packages).map((one) => packageCells(one, paint)),
+      most,
+      paint,
+    ),
+  ]
+}
+
+function summaryLines(report: Report, paint: Paint): string[] {
+  const { count, size, by } = summaryOf(report.packages)
+  const names = [...new Set(report.packages.map(({ installed }) => installed.distribution))].join(', ')
+  const bytes = size === 0 ? '' : `, ${shownBytes(size)}`
+  const head = `${paint.bold(counted(count, 'package'))} (${printable(names)}${bytes}); ${counted(report.threshold, 'rebuilder')} must agree`
+  const rows = meanings.map(([standing, meaning]): Cell[] => {
+    const tally = by[standing]
+    return [
+      { text: `  ${standing}`, as: tally.count > 0 ? paint[colours[standing]] : paint.faint },
+      shownCount(tally.count).padStart(7),
+      `${shownPercent(tally.percent).padStart(5)} %`,
+      size === 0 ? '' : `${shownPercent(tally.percentOfSize).padStart(5)} % of the size`,
+      { text: meaning, as: paint.faint },
+    ]
+  })
+  return [head, '', ...alignedLines(rows, [])]
+}
+
+/** One digit; never rounded up to 100 %. */
+export function shownPercent(percent: number): string {
+  return (Math.floor(percent * 10 + 1e-9) / 10).toFixed(1)
+}
+
+function rebuilderLines(rebuilders: readonly Told[], paint: Paint): string[] {
+  const rows = rebuilders.map((one): Cell[] => [
+    `  ${one.url}`,
+    one.key === null ? 'no key' : `key ${one.key}`,
+    one.hasAnswered
+      ? `${shownCount(one.known)} known, ${shownCount(one.good)} GOOD, ${shownCount(one.proven)} proven, ${one.seconds.toFixed(1)} s`
+      : { text: 'no answer', as: paint.red },
+  ])
+  return [paint.bold('Rebuilders'), ...alignedLines(rows, [])]
+}
+
+function packageCells({ installed, standing, reason, link }: Judged, paint: Paint): Cell[] {
+  const { name, version, architecture } = installed
+  return [
+    { text: `  ${standing}`, as: paint[colours[standing]] },
+    name,
+    version,
+    architecture,
+    shownReason(reason),
+    link === null || standing === 'claimed' || standing === 'partly' ? '' : link,
+  ]
+}
+
+/** A reason code as its sentence. */
+export function shownReason(reason: string | null): string {
+  if (reason === null) return ''
+  return isReason(reason) ? `${reason}: ${wordsOf(reason)}` : reason
+}
+
+function disagreementCells({ installed, voices }: Judged): Cell[] {
+  const { name, version, architecture } = installed
+  const words = voices.map(({ url, answer }) => `${answer.status} at ${url}`)
+  return [`  ${name}`, version, architecture, words.join(', ')]
+}
+
+function listLines(
+  title: string,
+  rows: readonly (readonly Cell[])[],
+  most: number | null,
+  paint: Paint,
+): string[] {
+  if (rows.length === 0) return []
+  const shown = most === null ? rows : rows.slice(0, most)
+  const left = rows.length - shown.length
+  const more = left === 0 ? [] : [paint.faint(`  … and ${shownCount(left)} more; --all lists them`)]
+  return ['', padded(title, 0, paint.bold), ...alignedLines(shown, []), ...more]
+}

@@ -1,0 +1,167 @@
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { loadSettings, serverSettings } from '../config.ts'
+import { Complaint, during } from '../errors.ts'
+import { checkPackages, type Report } from './check/check.ts'
+import { reportCsv, reportDocument } from './check/export.ts'
+import { summaryOf } from './check/judge.ts'
+import { configuredRebuilders, namedRebuilders, type Rebuilder } from './check/rebuilders.ts'
+import { readInventory, watchedOnly } from './check/sources.ts'
+import { reportLines } from './check/tell.ts'
+import { command, flag, number, text, texts, type Context, type Given } from './command.ts'
+import { chooseServer, folderOf, serverOptions } from './credentials.ts'
+import { jsonLine, paintFor, shownJson } from './output.ts'
+import { openProgressLine, type ProgressLine } from './progress.ts'
+
+const options = {
+  endpoint: serverOptions.endpoint,
+  config: serverOptions.config,
+  rebuilder: texts('Ask this rebuilder; repeatable. Else the [[rebuilder]] entries of the configuration', {
+    placeholder: 'URL',
+  }),
+  threshold: number('How many distinct rebuilders must agree on a package [default: 1]', {
+    min: 1,
+    max: 100,
+  }),
+  root: text('Check the system in this folder, such as an unpacked image [default: /]', {
+    placeholder: 'DIR',
+  }),
+  list: text('Check the packages of this list, `-` for standard input', { placeholder: 'FILE' }),
+  sbom: text('Check the packages of this SPDX or CycloneDX file (JSON), `-` for standard input', {
+    placeholder: 'FILE',
+  }),
+  file: text('Check one downloaded .deb, .pkg.tar.zst or .rpm', { placeholder: 'FILE' }),
+  distro: text('The distribution; else that of os-release, of the package URLs, or of the kind of file', {
+    aliases: ['distribution'],
+  }),
+  index: texts(
+    'Packages, pacman database or primary.xml with hashes of published files, or a folder of them; repeatable',
+    { placeholder: 'PATH' },
+  ),
+  watchList: text('Only packages that this file names, one name or glob a line', { placeholder: 'FILE' }),
+  failUnder: number('Exit with 3 if fewer percent than this are verified', { min: 0, max: 100 }),
+  acceptClaims: flag('Let --fail-under and --file take what rebuilders say for verified, without proof'),
+  timeout: number('Seconds that a rebuilder may take [default: 60]', { min: 1, max: 3600 }),
+  noCache: flag('Keep no lists, hashes and proofs for the next time'),
+  all: flag('List every package that is not verified, not only the first 40'),
+  json: flag('Print one JSON document'),
+  csv: flag('Print one line of CSV per package'),
+  html: text('Write the report to this file, as a page of its own', { placeholder: 'FILE' }),
+}
+type CheckOptions = Given<typeof options>
+
+/** Exit codes beyond those of every command. */
+const belowGoal = 3
+const alarmed = 4
+
+export const check = command(
+  'ctl check',
+  'Tell how much of this system is verified by rebuilders',
+  options,
+  async (_, given, context) => {
+    if (given.json && given.csv)
+      throw new Complaint('--json and --csv cannot be given together', { exitCode: 2 })
+    const line = openProgressLine(context)
+    try {
+      const report = await reportOf(given, context, line)
+      line.clear()
+      await show(report, given, context)
+      return outcomeOf(report, given)
+    } finally {
+      line.clear()
+    }
+  },
+  {
+    details: `A package is verified if enough distinct rebuilders signed an attestation for the very file that the
+distribution publishes: the hash is taken from the lists of apt or pacman on this machine, from package files that they
+keep, or from --index, never from a rebuilder. It is claimed if they only say GOOD. Rebuilders are told apart by their
+keys. A key is kept when a rebuilder is first asked (rebuilders.keys in the state folder); one that changes is an alarm,
+and only what the known key signed still counts.
+
+[[rebuilder]] in rebuilderd.conf: url (with {architecture} where there is one server per architecture), public_key (PEM,
+64 hex digits, or a file; one or a list), distributions, architectures. Without any, the server of -H is asked.`,
+    exits: {
+      1: 'Nothing could be checked: no rebuilder answered, or a file cannot be read',
+      [belowGoal]: 'Fewer are verified than --fail-under asks for; with --file: the file is not verified',
+      [alarmed]: 'A rebuilder shows another key than before, or attestations that its known key did not sign',
+    },
+  },
+)
+
+async function reportOf(given: CheckOptions, context: Context, line: ProgressLine): Promise<Report> {
+  const { environment, signal, input } = context
+  line.show('reading what is installed')
+  const inventory = await readInventory({ ...given, input, signal })
+  const packages = await watchedOnly(inventory.packages, given.watchList)
+  if (packages.length === 0) throw new Complaint('there is no package to check', { exitCode: 2 })
+  const architectures = [...new Set(packages.map(({ architecture }) => architecture))].sort()
+  const rebuilders = await chosenRebuilders(given, context, architectures)
+  const threshold = given.threshold ?? 1
+  if (threshold > rebuilders.length) {
+    const asked = `${rebuilders.length} that ${rebuilders.length === 1 ? 'is' : 'are'} asked`
+    throw new Complaint(`${threshold} rebuilders cannot agree among the ${asked}`, { exitCode: 2 })
+  }
+  const report = await checkPackages(packages, {
+    rebuilders,
+    threshold,
+    timeoutSeconds: given.timeout ?? 60,
+    root: given.root ?? (given.file === undefined ? '/' : null),
+    indexes: given.index,
+    cache: given.noCache ? null : join(folderOf(environment, 'XDG_CACHE_HOME', '.cache'), 'rebuilderd'),
+    state: join(folderOf(environment, 'XDG_STATE_HOME', '.local/state'), 'rebuilderd'),
+    progress: line.show,
+    signal,
+    now: () => new Date(),
+  })
+  return { ...report, warnings: [...inventory.problems, ...report.warnings] }
+}
+
+/** `--rebuilder`, else the configuration, else the server that the other commands talk to. */
+async function chosenRebuilders(
+  given: CheckOptions,
+  { environment }: Context,
+  architectures: readonly string[],
+): Promise<readonly Rebuilder[]> {
+  const { endpoint, files } = await chooseServer(given, environment)
+  const settings = await loadSettings(
+    serverSettings,
+    files.map(({ path }) => path),
+  )
+  const configured = await configuredRebuilders(settings.rebuilder, architectures)
+  if (given.rebuilder.length > 0) return distinct(namedRebuilders(given.rebuilder, configured, architectures))
+  if (given.endpoint === undefined && configured.length > 0) return distinct(configured)
+  return namedRebuilders([endpoint], configured, architectures)
+}
+
+function distinct(rebuilders: readonly Rebuilder[]): Rebuilder[] {
+  return [...new Map(rebuilders.map((one) => [one.url, one])).values()]
+}
+
+async function show(report: Report, given: CheckOptions, context: Context): Promise<void> {
+  const { html } = given
+  if (html !== undefined) {
+    const { reportPage } = await import('./check/page.ts')
+    await during(`writing ${html}`, async () => writeFile(html, await reportPage(report)))
+  }
+  if (given.json)
+    context.out(context.isTerminal ? shownJson(reportDocument(report)) : jsonLine(reportDocument(report)))
+  else if (given.csv) context.write(reportCsv(report))
+  else
+    for (const line of reportLines(report, given.all ? null : 40, paintFor(context.colours)))
+      context.out(line)
+  for (const alarm of report.alarms) context.log.error(`check: ${alarm}`)
+  for (const { url, problems } of report.rebuilders) {
+    for (const problem of problems) context.log.warning(`check: ${url}: ${problem}`)
+  }
+  for (const warning of report.warnings.slice(0, 20)) context.log.warning(`check: ${warning}`)
+  if (report.warnings.length > 20)
+    context.log.warning(`check: ${report.warnings.length - 20} more such problems`)
+}
+
+function outcomeOf(report: Report, given: CheckOptions): number {
+  const { by, count } = summaryOf(report.packages)
+  const enough = by.verified.count + (given.acceptClaims ? by.claimed.count : 0)
+  const goal = given.failUnder ?? (given.file === undefined ? 0 : 100)
+  if (report.alarms.length > 0) return alarmed
+  return (enough / count) * 100 < goal ? belowGoal : 0
+}
