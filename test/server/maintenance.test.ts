@@ -62,6 +62,7 @@ for (const [what, statement, expected] of [
   ['a counter that is wrong', 'UPDATE binary_counts SET n = n + 1', /binary_counts differ/],
   ['a counter that is missing', 'DELETE FROM source_counts', /source_counts differ/],
   ['a job counted and gone', 'UPDATE job_counts SET n = n + 1', /job_counts differ/],
+  ['a build that is not counted', 'DELETE FROM build_counts', /build_counts differ/],
   [
     'a report counted twice',
     'INSERT INTO builds SELECT id + 100, build_input_id, lease_id, is_latest, started_at, built_at, decided_at, status, reason, retries, worker, worker_key, log_id, evidence, environment_id FROM builds WHERE id = 1',

@@ -75,13 +75,19 @@ export async function listBuildRows(
   filter: BuildFilter,
   request: PageRequest,
 ): Promise<{ total: number; rows: BuildRow[] }> {
-  const where = inputConditions(filter)
-  if (filter.status !== undefined) where.push(sql`h.status IN ${filter.status}`)
-  if (filter.reason !== undefined) where.push(sql`h.reason IN ${filter.reason}`)
-  if (filter.since !== undefined) where.push(sql`h.decided_at >= ${filter.since}`)
-  const rows = await pageOfRows<BuildRow>(db, builds, request, where)
-  const from = where.length === 0 ? trusted('builds h') : builds.from
-  const count = await first(db.all<{ n: number }>(sql`SELECT count(*) AS n FROM ${from} ${whereOf(where)}`))
+  const origin = inputConditions(filter)
+  if (filter.since !== undefined) origin.push(sql`h.decided_at >= ${filter.since}`)
+  const results = [
+    ...(filter.status === undefined ? [] : [sql`h.status IN ${filter.status}`]),
+    ...(filter.reason === undefined ? [] : [sql`h.reason IN ${filter.reason}`]),
+  ]
+  const rows = await pageOfRows<BuildRow>(db, builds, request, [...origin, ...results])
+  // Without an origin the counters know, however long the history.
+  const counted =
+    origin.length === 0
+      ? sql`SELECT coalesce(sum(h.n), 0) AS n FROM build_counts h ${whereOf(results)}`
+      : sql`SELECT count(*) AS n FROM ${builds.from} ${whereOf([...origin, ...results])}`
+  const count = await first(db.all<{ n: number }>(counted))
   return { total: count?.n ?? 0, rows }
 }
 

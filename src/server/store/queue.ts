@@ -89,7 +89,7 @@ export async function listJobs(
   const where = inputConditions(filter)
   const counted =
     where.length === 0
-      ? sql`SELECT count(*) AS n FROM jobs`
+      ? sql`SELECT coalesce(sum(n), 0) AS n FROM job_counts`
       : sql`SELECT count(*) AS n FROM ${withScope.from} ${whereOf(where)}`
   const rows = await pageOfRows<JobRow>(db, withScope, request, where)
   const count = await first(db.all<{ n: number }>(counted))

@@ -306,6 +306,19 @@ export const migrations: readonly string[] = [
      WHERE scope_id = (SELECT scope_id FROM build_inputs WHERE id = OLD.build_input_id) AND state = OLD.state;
   END;
 
+  CREATE TABLE build_counts (
+    status TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    n INTEGER NOT NULL,
+    PRIMARY KEY (status, reason)
+  ) WITHOUT ROWID;
+  CREATE TRIGGER build_added AFTER INSERT ON builds BEGIN
+    INSERT INTO build_counts VALUES (NEW.status, coalesce(NEW.reason, ''), 1) ON CONFLICT DO UPDATE SET n = n + 1;
+  END;
+  CREATE TRIGGER build_gone AFTER DELETE ON builds BEGIN
+    UPDATE build_counts SET n = n - 1 WHERE status = OLD.status AND reason = coalesce(OLD.reason, '');
+  END;
+
   CREATE TABLE source_counts (
     release_id INTEGER NOT NULL,
     seen INTEGER NOT NULL,
