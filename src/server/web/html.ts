@@ -4,8 +4,23 @@ import { printable } from '../../log.ts'
 
 export type Html = ReturnType<typeof raw>
 
-/** The html`…` tag of hono (hono.dev/docs/helpers/html): values are escaped, pieces made by it are not. */
-export const html = tagged as (texts: TemplateStringsArray, ...values: readonly unknown[]) => Html // no value of ours is a promise
+/**
+ * The html`…` tag of hono (hono.dev/docs/helpers/html): values are escaped, pieces made by it are not.
+ * The indentation of our own text stays out of the page.
+ */
+export function html(texts: TemplateStringsArray, ...values: readonly unknown[]): Html {
+  const own = dense.get(texts) ?? denseOf(texts)
+  return tagged(own, ...values) as Html // no value of ours is a promise
+}
+
+const dense = new WeakMap<TemplateStringsArray, TemplateStringsArray>()
+
+function denseOf(texts: TemplateStringsArray): TemplateStringsArray {
+  const own = texts.map((text) => text.replace(/\s*\n\s*(?=>)/g, '').replace(/\s*\n\s*/g, '\n'))
+  const made = Object.assign(own, { raw: own })
+  dense.set(texts, made)
+  return made
+}
 
 export const nothing: Html = html``
 

@@ -133,10 +133,8 @@ function gapLine(clip: Clip, moreHref: string | null): Html {
     clip.lines[clip.clippedAt ?? 0]?.number ?? 0,
   ]
   const words = `${after - before - 1} lines between are not shown here`
-  return html`<span class="gap"
-    >… ${moreHref === null ? words : html`<a href="${moreHref}?from=${before + 1}">${words}</a>`}
-    …${raw('\n')}</span
-  >`
+  const link = moreHref === null ? words : html`<a href="${moreHref}?from=${before + 1}">${words}</a>`
+  return html`<span class="gap">… ${link} …${raw('\n')}</span>`
 }
 
 /** Lines of a unified diff, by what they mean. */

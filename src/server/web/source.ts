@@ -103,7 +103,7 @@ function inputPart(site: Site, view: SourceView, row: VersionRow, input: InputRo
 
 /** An address from outside: a link only where it is one of the web. */
 export function addressOf(url: string): Html {
-  return /^https?:\/\/[\w.\-:[\]]+\//.test(url)
+  return /^https?:\/\/[\w.\-:[\]]+\/[\x21-\x7e]*$/.test(url)
     ? html`<a class="url" href="${url}" rel="nofollow noreferrer">${shown(url)}</a>`
     : html`<span class="url">${shown(url)}</span>`
 }
