@@ -33,7 +33,7 @@ import {
   type NewArtifact,
   type NewBuild,
 } from './store/builds.ts'
-import type { Database, Transaction } from './store/database.ts'
+import type { Database, Sql, Transaction } from './store/database.ts'
 import { happened } from './store/events.ts'
 import { adopted, refreshed, touched } from './store/imports.ts'
 
@@ -163,7 +163,13 @@ async function store(tx: Transaction, results: Results, taken: Taken): Promise<v
   const { lease, verdict, report, moment, reporter } = taken
   const now = wireTime(moment)
   const isLate = lease.holds === 0
-  const counters = await countersOf(tx, lease.group_id)
+  // Asked at once: each question by itself is a way to the database's thread and back.
+  const [counters, inputs, expected, hasOthers] = await Promise.all([
+    countersOf(tx, lease.group_id),
+    inputsOfGroup(tx, lease.group_id),
+    expectedFiles(tx, lease.group_id),
+    hasOtherWorkers(tx, reporter.id),
+  ])
   const after = countersAfter(
     verdict,
     counters ?? { retries: 0, infrastructure_retries: 0 },
@@ -171,20 +177,23 @@ async function store(tx: Transaction, results: Results, taken: Taken): Promise<v
     moment,
   )
   const { build, artifacts } = await rowsOf(tx, taken, isLate ? (counters?.retries ?? 0) : after.retries, now)
-  const inputs = await inputsOfGroup(tx, lease.group_id)
-  const files = Map.groupBy(await expectedFiles(tx, lease.group_id), (file) => file.input_id)
+  const files = Map.groupBy(expected, (file) => file.input_id)
+  const events: Sql[] = []
   for (const input of inputs) {
     const own = ownOf(verdict, files.get(input.id) ?? [])
     if (input.seen === 0 && own.length === 0 && input.id !== lease.build_input_id) continue
     const whole = wholeOf(report, own)
     const buildId = await writeFor(tx, input, { ...build, ...whole }, artifacts, isLate, now)
     if (buildId !== null)
-      await tx.all(happened({ kind: 'verdict', data: await verdictEvent(tx, input, buildId, whole) }, now))
+      events.push(happened({ kind: 'verdict', data: await verdictEvent(tx, input, buildId, whole) }, now))
   }
-  await tx.batch(refreshed(inputs))
-  await tx.batch(leaseEnded(lease, reporter.id, isLate ? 'late' : 'reported', now))
-  if (!isLate) await requeue(tx, taken, after, now)
-  await tx.all(touched(now, 'packages', 'queue', 'builds', 'workers'))
+  await tx.batch([
+    ...events,
+    ...refreshed(inputs),
+    ...leaseEnded(lease, reporter.id, isLate ? 'late' : 'reported', now),
+    ...(isLate ? [] : requeueing(taken, after, hasOthers, now)),
+    touched(now, 'packages', 'queue', 'builds', 'workers'),
+  ])
 }
 
 /** What was judged of the files that one input has: friends share work, not each other's verdicts. */
@@ -241,9 +250,15 @@ async function rowsOf(
     const [row] = await tx.all<{ id: number }>(keptBlob(blob, now))
     return row?.id ?? null
   }
-  const artifacts: NewArtifact[] = []
-  for (const [index, { name, file, status, reason, reported }] of verdict.artifacts.entries()) {
-    artifacts.push({
+  const artifactOf = async (
+    { name, file, status, reason, reported }: Judged,
+    index: number,
+  ): Promise<NewArtifact> => {
+    const [diffoscopeId, attestationId] = await Promise.all([
+      idOf(kept.artifacts[index]?.diffoscope ?? null),
+      idOf(kept.artifacts[index]?.attestation ?? null),
+    ])
+    return {
       name,
       file,
       status,
@@ -253,10 +268,15 @@ async function rowsOf(
       rebuiltSha256: reported.rebuilt_sha256,
       rebuiltSize: reported.rebuilt_size,
       firstDifference: reported.first_difference,
-      diffoscopeId: await idOf(kept.artifacts[index]?.diffoscope ?? null),
-      attestationId: await idOf(kept.artifacts[index]?.attestation ?? null),
-    })
+      diffoscopeId,
+      attestationId,
+    }
   }
+  const [logId, environmentId, artifacts] = await Promise.all([
+    idOf(kept.log),
+    idOf(kept.environment),
+    Promise.all(verdict.artifacts.map(artifactOf)),
+  ])
   const build: NewBuild = {
     leaseId: lease.id,
     isLatest: false,
@@ -268,9 +288,9 @@ async function rowsOf(
     retries,
     worker: reporter.name,
     workerKey: reporter.key,
-    logId: (await idOf(kept.log)) ?? 0,
+    logId: logId ?? 0,
     evidence: report.evidence === null ? null : JSON.stringify({ ...report.evidence, environment: [] }),
-    environmentId: await idOf(kept.environment),
+    environmentId,
   }
   return { build, artifacts }
 }
@@ -312,19 +332,17 @@ async function verdictEvent(
 }
 
 /** What is not GOOD is tried again; after trouble of infrastructure by another worker, if there is one. */
-async function requeue(
-  tx: Transaction,
+function requeueing(
   { lease, verdict, reporter }: Taken,
   after: After,
+  hasOthers: boolean,
   now: string,
-): Promise<void> {
+): Sql[] {
   const isTrouble = verdict.status === 'FAIL' && classOf(verdict.reason ?? 'unexplained') === 'infrastructure'
-  const avoidWorkerId = isTrouble && (await hasOtherWorkers(tx, reporter.id)) ? reporter.id : null
-  const { nextRetry, retries, infrastructureRetries, isGivenUp } = after
-  const statements = [
+  const avoidWorkerId = isTrouble && hasOthers ? reporter.id : null
+  const { nextRetry, retries, infrastructureRetries, isGivenUp, againAt } = after
+  return [
     countersSet(lease.group_id, { retries, infrastructureRetries, nextRetry, reason: verdict.reason }),
+    ...(isGivenUp ? [] : [requeued(lease.group_id, { priority: 2, nextRetry: againAt, now, avoidWorkerId })]),
   ]
-  if (!isGivenUp)
-    statements.push(requeued(lease.group_id, { priority: 2, nextRetry: after.againAt, now, avoidWorkerId }))
-  await tx.batch(statements)
 }
