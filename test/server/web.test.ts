@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { zstdFrame } from '../../src/compression.ts'
 import { aSigningWorker, aSmallDistribution, hostileLog, hostileName, rebuildNext } from '../help/pages.ts'
 import { aPackage, importPackages, startServer, type TestServer } from '../help/server.ts'
 import type { TestContext } from 'node:test'
@@ -180,7 +181,7 @@ test('a log of a million lines is shown in parts', async (t) => {
   const log = new TextEncoder().encode(
     Array.from({ length: 1_000_000 }, (_, index) => `line ${index + 1}: ${'x'.repeat(40)}\n`).join(''),
   )
-  await rebuildNext(worker, 'GOOD', { build_log: log })
+  await rebuildNext(worker, 'GOOD', { build_log: await zstdFrame(log) })
 
   const page = await textOf(server, '/builds/1')
   const last = await textOf(server, '/builds/1/log?from=998001')

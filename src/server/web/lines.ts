@@ -27,44 +27,49 @@ export async function clipped(
   { head, tail, from = 1 }: { head: number; tail: number; from?: number },
 ): Promise<Clip> {
   const first: Line[] = []
-  const last: (Line | undefined)[] = []
+  const last: ({ number: number; bytes: Uint8Array } | undefined)[] = []
   let [total, bytes] = [0, 0]
-  const take = (text: string): void => {
+  let rest: Buffer = nothingYet
+  const take = (chunk: Buffer, start: number, end: number): void => {
     total++
-    if (total < from) return
-    if (first.length < head) first.push({ number: total, text })
-    else if (tail > 0) last[total % tail] = { number: total, text }
+    if (total >= from && first.length < head)
+      first.push({ number: total, text: textOf(joined(rest, chunk, start, end)) })
+    else if (total >= from && tail > 0)
+      last[total % tail] = { number: total, bytes: joined(rest, chunk, start, end) }
+    rest = nothingYet
   }
-  for await (const line of linesOf(chunks, (size) => (bytes += size))) take(line)
+  for await (const part of chunks) {
+    const chunk = Buffer.from(part.buffer, part.byteOffset, part.length)
+    bytes += chunk.length
+    let start = 0
+    for (let end = chunk.indexOf(lineEnd); end !== -1; end = chunk.indexOf(lineEnd, start)) {
+      take(chunk, start, end)
+      start = end + 1
+    }
+    if (start < chunk.length) rest = joined(rest, chunk, start, chunk.length)
+  }
+  if (rest.length > 0) take(nothingYet, 0, 0)
   const ended = last.filter((line) => line !== undefined).sort((a, b) => a.number - b.number)
   const isBroken = ended.length > 0 && ended[0]?.number !== (first.at(-1)?.number ?? 0) + 1
-  return { lines: [...first, ...ended], total, clippedAt: isBroken ? first.length : null, bytes }
+  const lines = [...first, ...ended.map((line) => ({ number: line.number, text: textOf(line.bytes) }))]
+  return { lines, total, clippedAt: isBroken ? first.length : null, bytes }
 }
 
-/** Lines of bytes, the rest of long ones left out. */
-async function* linesOf(
-  chunks: AsyncIterable<Uint8Array>,
-  count: (size: number) => void,
-): AsyncGenerator<string> {
-  const decoder = new TextDecoder()
-  let [rest, skipped] = ['', 0]
-  const whole = (text: string): string =>
-    skipped > 0 || text.length > longestLine ? `${text.slice(0, longestLine)} … (a long line)` : text
-  for await (const chunk of chunks) {
-    count(chunk.length)
-    const lines = (rest + decoder.decode(chunk, { stream: true })).split('\n')
-    rest = lines.pop() ?? ''
-    for (const line of lines) {
-      yield whole(line)
-      skipped = 0
-    }
-    if (rest.length > 2 * longestLine) {
-      skipped += rest.length - 2 * longestLine
-      rest = rest.slice(0, 2 * longestLine)
-    }
-  }
-  rest += decoder.decode()
-  if (rest !== '') yield whole(rest)
+const nothingYet = Buffer.alloc(0)
+const lineEnd = 10
+/** Bytes of a line that are kept while it is read: more than is shown, in whatever script it is. */
+const keptOfLine = 4 * longestLine + 4
+
+/** What a line had before this chunk, and what this chunk has of it. */
+function joined(rest: Buffer, chunk: Buffer, start: number, end: number): Buffer {
+  const piece = chunk.subarray(start, Math.min(end, start + keptOfLine))
+  if (rest.length === 0) return piece
+  return rest.length >= keptOfLine ? rest : Buffer.concat([rest, piece])
+}
+
+function textOf(bytes: Uint8Array): string {
+  const text = new TextDecoder().decode(bytes)
+  return text.length > longestLine ? `${text.slice(0, longestLine)} … (a long line)` : text
 }
 
 /** Select Graphic Rendition, the sequence of colours (ECMA-48 section 8.3.117). */
