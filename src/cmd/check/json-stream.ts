@@ -15,6 +15,7 @@ export async function* jsonElements(chunks: AsyncIterable<Uint8Array>, depth: nu
   let isInText = false
   let isEscaped = false
   let hasBegun = false
+  let isList = false
   let rest: Uint8Array = new Uint8Array(0) // the beginning of an element that earlier chunks left
   for await (const chunk of chunks) {
     const bytes = rest.length === 0 ? Buffer.from(chunk) : Buffer.concat([rest, chunk])
@@ -28,6 +29,7 @@ export async function* jsonElements(chunks: AsyncIterable<Uint8Array>, depth: nu
       } else if (byte === quote) isInText = true
       else if (byte === openBrace || byte === openBracket) {
         if (level === depth && byte === openBrace) start = at
+        if (level === depth - 1 && byte === openBracket) isList = true
         hasBegun = true
         level++
       } else if (byte === closeBrace || byte === closeBracket) {
@@ -43,6 +45,7 @@ export async function* jsonElements(chunks: AsyncIterable<Uint8Array>, depth: nu
     if (rest.length > longestElement) throw new Complaint('the reply has an element that is too long')
   }
   if (level !== 0 || !hasBegun) throw new Complaint('the reply ends early')
+  if (!isList) throw new Complaint('the reply is no list')
 }
 
 function element(text: string): unknown {

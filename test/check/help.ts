@@ -1,0 +1,167 @@
+import { createHash } from 'node:crypto'
+import { once } from 'node:events'
+import { mkdir, writeFile } from 'node:fs/promises'
+import { createServer, type AddressInfo } from 'node:net'
+import { dirname, join } from 'node:path'
+import type { TestContext } from 'node:test'
+import { generateSigningKey, makeLink, serialiseEnvelope, signLink } from '../../src/attestation.ts'
+import { submitBuild } from '../../src/wire/builds.ts'
+import {
+  aPackage,
+  aResult,
+  anArtifact,
+  anArtifactResult,
+  importPackages,
+  pop,
+  startServer,
+  temporaryFolder,
+  type TestServer,
+} from '../help/server.ts'
+import { runProgram, type Ended } from '../cmd/program.ts'
+
+export type Verdict = 'GOOD' | 'claimed' | 'BAD' | 'FAIL' | 'UNKWN'
+
+/** SHA-256 and SHA-512 of a text. */
+export function hashesOf(text: string): { sha256: string; sha512: string } {
+  const hash = (name: string): string => createHash(name).update(text).digest('hex')
+  return { sha256: hash('sha256'), sha512: hash('sha512') }
+}
+
+/** What the archive publishes as a package: any bytes will do. */
+export function bytesOf(name: string): string {
+  return `the published bytes of ${name}`
+}
+
+/** A server of ours with verdicts of its own: `GOOD` is attested, `claimed` is GOOD without attestation. */
+export async function aRebuilder(
+  t: TestContext,
+  verdicts: Readonly<Record<string, Verdict>>,
+  options: { bytes?: (name: string) => string } = {},
+): Promise<TestServer> {
+  const { bytes = bytesOf } = options
+  const server = await startServer(t)
+  const packages = Object.keys(verdicts).map((name) => {
+    const { sha256 } = hashesOf(bytes(name))
+    return aPackage({ name, artifacts: [anArtifact({ name, sha256, size: 10 })] })
+  })
+  await importPackages(server.call, packages)
+  const key = generateSigningKey()
+  const { call } = await server.worker(Buffer.from(key.publicKey).toString('base64'), 'signer')
+  for (let job = await pop(call); job !== null; job = await pop(call)) {
+    const { name } = job.job
+    const verdict = verdicts[name] ?? 'UNKWN'
+    if (verdict === 'UNKWN') continue // never reported
+    const [artifact] = job.artifacts
+    const file = `${name}_1.0-1_amd64.deb`
+    const input = { file: `${name}.buildinfo`, ...hashesOf('input') }
+    const hashes = hashesOf(bytes(name))
+    const envelope = signLink(makeLink({ artifact: { file, ...hashes }, input }), key)
+    const isGood = verdict === 'GOOD' || verdict === 'claimed'
+    const given = {
+      name,
+      url: artifact?.url ?? null,
+      sha256: hashes.sha256,
+      size: 10,
+      attestation: verdict === 'GOOD' ? serialiseEnvelope(envelope) : null,
+      status: isGood ? ('GOOD' as const) : ('BAD' as const),
+      ...(isGood ? {} : { reason: 'content_differs' as const }),
+    }
+    const report =
+      verdict === 'FAIL'
+        ? aResult(job, { status: 'FAIL', reason: 'build_failed' })
+        : aResult(job, {
+            status: isGood ? 'GOOD' : 'BAD',
+            reason: isGood ? null : 'content_differs',
+            artifacts: [anArtifactResult(given)],
+          })
+    await call(submitBuild, { body: report })
+  }
+  return server
+}
+
+/** Writes files below a new folder. */
+export async function aRoot(
+  t: TestContext,
+  files: Readonly<Record<string, string | Uint8Array>>,
+): Promise<string> {
+  const root = await temporaryFolder(t)
+  for (const [path, content] of Object.entries(files)) {
+    await mkdir(dirname(join(root, path)), { recursive: true })
+    await writeFile(join(root, path), content)
+  }
+  return root
+}
+
+/** A Debian system with these packages installed, whose apt knows their hashes. */
+export async function aDebian(
+  t: TestContext,
+  names: readonly string[],
+  more: Readonly<Record<string, string | Uint8Array>> = {},
+): Promise<string> {
+  return aRoot(t, {
+    'etc/os-release': 'NAME="Debian"\nID=debian\n',
+    'var/lib/dpkg/status': names.map((name) => `${statusOf(name)}\n`).join(''),
+    'var/lib/apt/lists/mirror.example_debian_dists_sid_main_binary-amd64_Packages': names
+      .map((name) => `${listingOf(name)}\n`)
+      .join(''),
+    ...more,
+  })
+}
+
+export function statusOf(name: string): string {
+  return `Package: ${name}\nStatus: install ok installed\nInstalled-Size: 100\nArchitecture: amd64\nVersion: 1.0-1\nDescription: one\n of the packages\n`
+}
+
+export function listingOf(name: string): string {
+  return `Package: ${name}\nVersion: 1.0-1\nArchitecture: amd64\nFilename: pool/${name}.deb\nSize: 10\nSHA256: ${hashesOf(bytesOf(name)).sha256}\n`
+}
+
+/** The address of a port of loopback where nobody listens. */
+export async function aClosedPort(): Promise<string> {
+  const server = createServer()
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo // it listens on a port
+  server.close()
+  await once(server, 'close')
+  return `http://127.0.0.1:${port}`
+}
+
+export type Checked = Ended & { document: CheckDocument }
+export type CheckDocument = {
+  summary: { count: number; size: number } & Record<string, { count: number; percent: number }>
+  alarms: string[]
+  warnings: string[]
+  disagreements: string[]
+  rebuilders: { url: string; hasAnswered: boolean; problems: string[]; proven: number; key: string | null }[]
+  packages: {
+    name: string
+    version: string
+    architecture: string
+    distribution: string
+    standing: string
+    reason: string | null
+    verified_by: number
+    good_by: number
+    sha256: string | null
+    size: number | null
+    link: string | null
+    voices: { rebuilder: string; status: string; proof: string | null }[]
+  }[]
+}
+
+/** Runs `ctl check --json` as a program of its own. */
+export async function runCheck(
+  home: string,
+  args: readonly string[],
+  options: { input?: string } = {},
+): Promise<Checked> {
+  const ended = await runProgram(['ctl', 'check', '--json', ...args], { home, ...options })
+  const document = ended.stdout === '' ? {} : (JSON.parse(ended.stdout) as unknown)
+  return { ...ended, document: document as CheckDocument } // tests look at what they expect
+}
+
+/** Standings by name. */
+export function standingsOf({ packages }: CheckDocument): Record<string, string> {
+  return Object.fromEntries(packages.map(({ name, standing }) => [name, standing]))
+}

@@ -1,0 +1,269 @@
+import assert from 'node:assert/strict'
+import type { ServerResponse } from 'node:http'
+import { test, type TestContext } from 'node:test'
+import {
+  generateSigningKey,
+  makeLink,
+  publicKeyToPem,
+  signLink,
+  type Envelope,
+} from '../../src/attestation.ts'
+import { aServer } from '../help/files.ts'
+import { temporaryFolder } from '../help/server.ts'
+import { aDebian, aRebuilder, bytesOf, hashesOf, runCheck, standingsOf } from './help.ts'
+
+type Replies = Readonly<Record<string, (response: ServerResponse) => void>>
+
+/** A server that answers by the path, and 404 otherwise. */
+async function aPeer(t: TestContext, replies: Replies): Promise<{ url: string; asked: string[] }> {
+  const asked: string[] = []
+  const url = await aServer(t, (request, response) => {
+    const { pathname } = new URL(request.url ?? '/', 'http://peer')
+    asked.push(`${request.method} ${request.url}`)
+    request.resume()
+    const reply = replies[pathname]
+    if (reply === undefined) response.writeHead(404).end()
+    else reply(response)
+  })
+  return { url, asked }
+}
+
+const json =
+  (document: unknown, headers: Record<string, string> = {}) =>
+  (response: ServerResponse): void => {
+    response.writeHead(200, { 'content-type': 'application/json', ...headers }).end(JSON.stringify(document))
+  }
+
+/** A record of the list of API v0. */
+function aRow(given: Record<string, unknown> = {}): Record<string, unknown> {
+  return {
+    name: 'hello',
+    version: '1.0-1',
+    status: 'GOOD',
+    distro: 'debian',
+    suite: 'main',
+    architecture: 'amd64',
+    artifact_url: 'https://mirror.example/hello.deb',
+    build_id: 2,
+    built_at: '2026-11-22T19:37:51.862',
+    has_diffoscope: false,
+    has_attestation: true,
+    ...given,
+  }
+}
+
+function anEnvelope(key = generateSigningKey()): Envelope {
+  const artifact = { file: 'hello_1.0-1_amd64.deb', ...hashesOf(bytesOf('hello')) }
+  return signLink(makeLink({ artifact, input: { file: 'hello.buildinfo', ...hashesOf('input') } }), key)
+}
+
+/** A server as upstream's: lists, no bulk look-up, attestations one by one. */
+function upstreamReplies(envelope: Envelope, shown = generateSigningKey()): Replies {
+  return {
+    '/amd64/api/v0/pkgs/list': json([
+      aRow(),
+      aRow({ name: 'world', status: 'BAD', build_id: 3 }),
+      aRow({ name: 5 }),
+    ]),
+    '/amd64/api/v1/meta/public-keys': json({ current: [publicKeyToPem(shown.publicKey)] }),
+    '/amd64/api/v1/builds/2/artifacts': json([
+      { id: 8, name: 'hello-doc', has_diffoscope: false, has_attestation: true, status: 'GOOD' },
+      { id: 9, name: 'hello', has_diffoscope: false, has_attestation: true, status: 'GOOD' },
+    ]),
+    '/amd64/api/v1/builds/2/artifacts/9/attestation': json(envelope),
+  }
+}
+
+test('a server without bulk look-up is asked for its list, below a path per architecture', async (t) => {
+  const home = await temporaryFolder(t)
+  const root = await aDebian(t, ['hello', 'world'])
+  const key = generateSigningKey()
+  const { url, asked } = await aPeer(t, upstreamReplies(anEnvelope(key), key))
+
+  const { document, stderr, code } = await runCheck(home, [
+    '--root',
+    root,
+    '--rebuilder',
+    `${url}/{architecture}`,
+  ])
+
+  assert.deepEqual(standingsOf(document), { hello: 'verified', world: 'BAD' })
+  assert.equal(code, 0)
+  assert.match(stderr, /1 entries of its list cannot be read/)
+  assert.equal(asked.includes('GET /amd64/api/v0/pkgs/list?distro=debian'), true)
+})
+
+test('a list that did not change is not sent again', async (t) => {
+  const home = await temporaryFolder(t)
+  const root = await aDebian(t, ['hello'])
+  let sent = 0
+  const url = await aServer(t, (request, response) => {
+    const headers = { 'last-modified': 'Sun, 22 Nov 2026 19:37:51 GMT' }
+    request.resume()
+    if (request.url?.startsWith('/api/v0/pkgs/list') !== true) response.writeHead(404).end()
+    else if (request.headers['if-modified-since'] === headers['last-modified']) response.writeHead(304).end()
+    else {
+      sent++
+      response.writeHead(200, headers).end(JSON.stringify([aRow()]))
+    }
+  })
+
+  const first = await runCheck(home, ['--root', root, '--rebuilder', url])
+  const second = await runCheck(home, ['--root', root, '--rebuilder', url])
+
+  assert.deepEqual(
+    [standingsOf(first.document), standingsOf(second.document)],
+    [{ hello: 'claimed' }, { hello: 'claimed' }],
+  )
+  assert.equal(sent, 1)
+})
+
+test('where API v0 is gone the list of v1 serves', async (t) => {
+  const home = await temporaryFolder(t)
+  const root = await aDebian(t, ['hello'])
+  const key = generateSigningKey()
+  const { distro: _, ...row } = aRow({ distribution: 'debian', artifact_id: 9, attestation_log_id: 4 })
+  const { url } = await aPeer(t, {
+    '/api/v1/packages/binary': json({ total: 1, records: [row] }),
+    '/api/v1/meta/public-keys': json({ current: [publicKeyToPem(key.publicKey)] }),
+    '/api/v1/builds/2/artifacts/9/attestation': json(anEnvelope(key)),
+  })
+
+  const { document } = await runCheck(home, ['--root', root, '--rebuilder', url])
+
+  assert.deepEqual(standingsOf(document), { hello: 'verified' })
+})
+
+test('a forged attestation is refused and told, and an honest rebuilder beside it counts', async (t) => {
+  const home = await temporaryFolder(t)
+  const root = await aDebian(t, ['hello'])
+  const honest = await aRebuilder(t, { hello: 'GOOD' })
+  const forged = anEnvelope()
+  const { url } = await aPeer(t, upstreamReplies(forged))
+
+  const liar = await runCheck(home, ['--root', root, '--rebuilder', `${url}/amd64`])
+  const args = ['--root', root, '--rebuilder', `${url}/amd64`, '--rebuilder', honest.address]
+  const both = await runCheck(home, args)
+
+  assert.deepEqual([standingsOf(liar.document), liar.code], [{ hello: 'claimed' }, 4])
+  assert.match(liar.stderr, /has 1 attestations that its known key did not sign/)
+  assert.deepEqual([standingsOf(both.document), both.code], [{ hello: 'verified' }, 4])
+})
+
+test('a signature over other text than the envelope shows is forged', async (t) => {
+  const home = await temporaryFolder(t)
+  const root = await aDebian(t, ['hello'])
+  const key = generateSigningKey()
+  const { signatures } = anEnvelope(key)
+  const signed = { ...anEnvelope(key).signed, name: 'rebuild something else' }
+  const { url } = await aPeer(t, upstreamReplies({ signatures, signed }, key))
+
+  const { document, code } = await runCheck(home, ['--root', root, '--rebuilder', `${url}/amd64`])
+
+  assert.deepEqual([standingsOf(document), code], [{ hello: 'claimed' }, 4])
+})
+
+/** What a server may send instead of an answer, and what is said of it. */
+const oddities: Readonly<Record<string, { replies: Replies; said: RegExp }>> = {
+  'a list of the wrong type': {
+    replies: { '/api/v0/pkgs/list': json({ records: 'none' }) },
+    said: /the reply is no list/,
+  },
+  'text that is no JSON': {
+    replies: { '/api/v0/pkgs/list': (response) => void response.end('<html>not here</html>') },
+    said: /the reply is not JSON/,
+  },
+  'a list that ends early': {
+    replies: { '/api/v0/pkgs/list': (response) => void response.end('[{"name": "hello"') },
+    said: /the reply ends early/,
+  },
+  'a look-up with wrong types': {
+    replies: { '/api/v1/packages/lookup': json({ records: [{ status: 7 }] }) },
+    said: /the reply: `records\.0\.status` /,
+  },
+  'an element without end': {
+    replies: {
+      '/api/v0/pkgs/list': (response) => {
+        response.end(`[{"name": "${'a'.repeat(3_000_000)}`)
+      },
+    },
+    said: /an element that is too long/,
+  },
+  'a reply that never ends': {
+    replies: {
+      '/api/v0/pkgs/list': (response) => {
+        response.write('[')
+        const more = setInterval(() => response.write(' '), 20)
+        response.on('close', () => clearInterval(more))
+      },
+    },
+    said: /it did not answer in time/,
+  },
+  'a server that is silent': {
+    replies: { '/api/v1/packages/lookup': () => {} },
+    said: /it did not answer in time/,
+  },
+  'a server that fails': {
+    replies: { '/api/v1/packages/lookup': (response) => void response.writeHead(500).end() },
+    said: /the server answers 500/,
+  },
+}
+
+for (const [what, { replies, said }] of Object.entries(oddities)) {
+  test(`${what} costs that rebuilder its voice, no more`, async (t) => {
+    const home = await temporaryFolder(t)
+    const root = await aDebian(t, ['hello'])
+    const { address } = await aRebuilder(t, { hello: 'GOOD' })
+    const { url } = await aPeer(t, replies)
+
+    const args = ['--root', root, '--timeout', '2', '--rebuilder', url, '--rebuilder', address]
+    const { document, stderr, code } = await runCheck(home, args)
+
+    assert.deepEqual([standingsOf(document), code], [{ hello: 'verified' }, 0])
+    assert.match(stderr, said)
+  })
+}
+
+test('a reply of more than 100 MB is cut off', async (t) => {
+  const home = await temporaryFolder(t)
+  const root = await aDebian(t, ['hello'])
+  const { address } = await aRebuilder(t, { hello: 'GOOD' })
+  const row = Buffer.from(`${JSON.stringify(aRow({ name: 'other' }))},`.repeat(4000))
+  const { url } = await aPeer(t, {
+    '/api/v0/pkgs/list': (response) => {
+      response.write('[')
+      const pour = (): void => {
+        while (!response.destroyed && response.write(row)) continue
+      }
+      response.on('drain', pour)
+      pour()
+    },
+  })
+
+  const args = ['--root', root, '--rebuilder', url, '--rebuilder', address]
+  const { document, stderr } = await runCheck(home, args)
+
+  assert.deepEqual(standingsOf(document), { hello: 'verified' })
+  assert.match(stderr, /the reply is longer than \d+ bytes/)
+})
+
+test('what a server says reaches neither the terminal nor the table as commands', async (t) => {
+  const home = await temporaryFolder(t)
+  const root = await aDebian(t, ['hello'])
+  const escape = '\u001b]0;owned\u0007'
+  const { url } = await aPeer(t, {
+    '/api/v1/packages/lookup': json({
+      records: [
+        {
+          ...{ status: 'BAD', reason: escape, release: null, sha256: null, size: null },
+          ...{ build_id: 1, artifact_id: null, has_attestation: false, decided_at: null },
+        },
+      ],
+    }),
+  })
+
+  const { stderr, stdout, code } = await runCheck(home, ['--root', root, '--rebuilder', url])
+
+  assert.equal((stderr + stdout).includes('\u001b'), false)
+  assert.equal(code, 1)
+})
