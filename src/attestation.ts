@@ -61,7 +61,7 @@ export function signLink(link: Link, key: SigningKey): Envelope {
 export function countersign(envelope: Envelope, key: SigningKey): Envelope {
   const { signed } = envelope
   const kept = envelope.signatures.filter(
-    ({ keyid, sig }) => keyid !== key.keyid || isTrue(sig, signed, key.publicKey),
+    ({ keyid, sig }) => keyid !== key.keyid || isTrue(sig, signed, publicKeyObject(key.publicKey)),
   )
   const ours = kept.some(({ keyid }) => keyid === key.keyid) ? [] : [signatureOf(signed, key)]
   return { signatures: [...kept, ...ours], signed }
@@ -69,10 +69,15 @@ export function countersign(envelope: Envelope, key: SigningKey): Envelope {
 
 /** Whether the holder of this key signed the link. */
 export function verifyEnvelope(envelope: Envelope, publicKey: Uint8Array): boolean {
+  return verifierOf(publicKey)(envelope)
+}
+
+/** The same for many envelopes: reading a key takes longer than checking a signature. */
+export function verifierOf(publicKey: Uint8Array): (envelope: Envelope) => boolean {
   const keyid = keyidOf(publicKey)
-  return envelope.signatures.some(
-    (signature) => signature.keyid === keyid && isTrue(signature.sig, envelope.signed, publicKey),
-  )
+  const key = publicKeyObject(publicKey)
+  return ({ signatures, signed }) =>
+    signatures.some((signature) => signature.keyid === keyid && isTrue(signature.sig, signed, key))
 }
 
 const largestEnvelope = 1024 * 1024
@@ -102,8 +107,8 @@ function signatureOf(link: Link, key: SigningKey): { keyid: string; sig: string 
   return { keyid: key.keyid, sig: sign(null, bytesToSign(link), key.privateKey).toString('hex') }
 }
 
-function isTrue(sig: string, link: Link, publicKey: Uint8Array): boolean {
-  return verify(null, bytesToSign(link), publicKeyObject(publicKey), Buffer.from(sig, 'hex'))
+function isTrue(sig: string, link: Link, publicKey: KeyObject): boolean {
+  return verify(null, bytesToSign(link), publicKey, Buffer.from(sig, 'hex'))
 }
 
 /** in-toto signs canonical JSON in which every `\n` escape, and what looks like one, is a real line end. */
