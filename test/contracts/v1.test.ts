@@ -94,6 +94,7 @@ test('replies', async (t) => {
     ['POST', '/api/v1/dashboard'],
     ['PATCH', '/api/v1/queue'],
     ['POST', '/api/v1/queue/1'],
+    ['TRACE', '/api//v1/queue'],
   ] as const) {
     await t.test(`a method that a path does not know is 404: ${method} ${target}`, async () => {
       const { status, text } = await ask(address, method, target)
@@ -367,6 +368,16 @@ test('bodies', async (t) => {
 
     assert.equal(reply.status, 413)
     assert.equal(reply.headers['content-type'], 'text/plain; charset=utf-8')
+  })
+
+  await t.test('JSON that is nested without end, or has parts without number, is 400 at once', async () => {
+    for (const text of ['['.repeat(5_000_000), `{"packages":[${'{},'.repeat(4_100_000)}{}]}`]) {
+      const headers = { ...json, 'content-encoding': 'gzip' }
+      const reply = await post('/api/v1/packages', { headers, body: zlib.gzipSync(text) })
+
+      assert.equal(reply.status, 400)
+      assert.match(reply.text, /too deep/)
+    }
   })
 
   await t.test('who may not is told so before the body is read', async () => {
