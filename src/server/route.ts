@@ -102,6 +102,8 @@ async function readBody(row: Endpoint, request: Request, largest: number): Promi
   const type = request.headers.get('content-type') ?? ''
   if (!/^[^/;\s]+\/([^;\s]+\+)?json\s*(;|$)/i.test(type)) throw new Refusal(400, 'Content type error')
   const bytes = await bodyOf(request, Math.min(row.bodyLimit, largest))
+  if (isTangled(bytes))
+    throw new Refusal(400, 'Json deserialize error: too deep, or too many lists and objects')
   let given: unknown
   try {
     given = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes))
@@ -113,6 +115,26 @@ async function readBody(row: Endpoint, request: Request, largest: number): Promi
   const result = v.safeParse(row.body, given, { abortEarly: true })
   if (result.success) return result.output
   throw new Refusal(400, `Json deserialize error: ${problemOf(result.issues[0])}`)
+}
+
+/** Deepest nesting of a body, and most lists and objects in it: what JSON.parse makes of them is many times larger. */
+const deepest = 64
+const mostParts = 4_000_000
+
+/** Whether JSON is nested deeper, or has more parts, than any that makes sense. */
+function isTangled(bytes: Uint8Array): boolean {
+  let [depth, parts, isText] = [0, 0, false]
+  for (let at = 0; at < bytes.length; at++) {
+    const byte = bytes[at]
+    if (isText) {
+      if (byte === 0x5c) at++
+      else if (byte === 0x22) isText = false
+    } else if (byte === 0x22) isText = true
+    else if (byte === 0x5b || byte === 0x7b) {
+      if (++depth > deepest || ++parts > mostParts) return true
+    } else if (byte === 0x5d || byte === 0x7d) depth--
+  }
+  return false
 }
 
 async function replyOf(c: Context, row: Endpoint, answer: unknown): Promise<Response> {

@@ -218,7 +218,7 @@ function normalised(request: Request, prefix: string): Request {
   const below =
     prefix !== '' && (path === prefix || path.startsWith(`${prefix}/`)) ? path.slice(prefix.length) : path
   const plain = below.replace(/\/{2,}/g, '/').replace(/(.)\/$/, '$1')
-  if (plain === path) return request
+  if (plain === path || /^(TRACE|TRACK|CONNECT)$/.test(request.method)) return request // no Request is made of these
   const url =
     request.url.slice(0, start) + (plain === '' ? '/' : plain) + (end === -1 ? '' : request.url.slice(end))
   return new Request(url, request)
