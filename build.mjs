@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // Makes dist/: the program as one script and as one executable, the same bytes wherever it is made.
 //   node build.mjs [--arch x64|arm64] [--out DIR]    dist/rebuilderd.mjs, dist/rebuilderd (or -arm64), dist/LICENSES.txt
-//   node build.mjs --verify                          builds twice, elsewhere and under other circumstances, and compares
+//   node build.mjs --verify                          builds again elsewhere, under other circumstances, and compares
 import { execFile } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { cp, mkdir, mkdtemp, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises'
@@ -25,6 +25,7 @@ const common = {
   platform: 'node',
   target: 'node24',
   preserveSymlinks: true,
+  tsconfigRaw: { compilerOptions: { strict: true, verbatimModuleSyntax: true } }, // else that of any folder above us
   legalComments: 'none',
   charset: 'utf8',
   minifyWhitespace: true, // half the size is read in half the time; names stay, for those who report a bug
@@ -178,7 +179,7 @@ async function buildInto(out, arch) {
   await executable(script, arch, join(out, arch === 'x64' ? 'rebuilderd' : `rebuilderd-${arch}`))
 }
 
-/** Two folders, time zones, languages and file modes; one result, or exit code 1. */
+/** Here and in two other folders, with other time zones, languages and file modes: one result, or exit code 1. */
 async function verify(arch) {
   const circumstances = [
     { TZ: 'Pacific/Kiritimati', LC_ALL: 'C', umask: '077' },
@@ -186,7 +187,8 @@ async function verify(arch) {
   ]
   const work = await mkdtemp(join(tmpdir(), 'rebuilderd-verify-'))
   try {
-    const results = []
+    await buildInto(join(work, 'here'), arch)
+    const results = [await hashesIn(join(work, 'here'), arch)]
     for (const [index, circumstance] of circumstances.entries()) {
       results.push(
         await builtElsewhere(join(work, `folder-${'x'.repeat(index * 9)}`, 'tree'), circumstance, arch),
@@ -205,19 +207,33 @@ async function builtElsewhere(folder, { umask, ...environment }, arch) {
   await symlink(join(root, 'node_modules'), join(folder, 'node_modules'))
   const command = `umask ${umask} && exec "$0" build.mjs --arch ${arch}`
   await run('sh', ['-c', command, process.execPath], { cwd: folder, env: { ...process.env, ...environment } })
-  const names = ['rebuilderd.mjs', arch === 'x64' ? 'rebuilderd' : `rebuilderd-${arch}`, 'LICENSES.txt']
-  const hashes = names.map(async (name) => [name, sha256(await readFile(join(folder, 'dist', name)))])
-  await Promise.all(hashes)
-  const result = Object.fromEntries(await Promise.all(hashes))
+  const result = await hashesIn(join(folder, 'dist'), arch)
   await rm(folder, { recursive: true })
   return result
 }
 
-function compared([first, second]) {
+async function hashesIn(folder, arch) {
+  const hashes = {}
+  for (const name of [
+    'rebuilderd.mjs',
+    arch === 'x64' ? 'rebuilderd' : `rebuilderd-${arch}`,
+    'LICENSES.txt',
+  ]) {
+    hashes[name] = sha256(await readFile(join(folder, name)))
+  }
+  return hashes
+}
+
+function compared([first, ...others]) {
   let same = true
   for (const [name, hash] of Object.entries(first)) {
-    const equal = hash === second[name]
-    console.log(equal ? `${hash}  ${name}  the same twice` : `${name} differs: ${hash} and ${second[name]}`)
+    const again = others.map((other) => other[name])
+    const equal = again.every((other) => other === hash)
+    console.log(
+      equal
+        ? `${hash}  ${name}  the same ${others.length + 1} times`
+        : `${name} differs: ${[hash, ...again].join(' ')}`,
+    )
     same &&= equal
   }
   return same
