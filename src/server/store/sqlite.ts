@@ -2,7 +2,7 @@ import type { Worker } from 'node:worker_threads'
 import { asset, startThread } from '../../assets.ts'
 import { Complaint } from '../../errors.ts'
 import type { Database, Row, Sql, Transaction, Value } from './database.ts'
-import type { Reply, Request, Rows } from './thread.ts'
+import type { Numbered, Reply, Request, Rows } from './thread.ts'
 
 /** Tasks that share one commit at the most: more would keep the first of them waiting. */
 const groupLimit = 128
@@ -187,10 +187,17 @@ async function connectTo(thread: Worker, path: string): Promise<Post> {
     if ('error' in reply) throw new Error(reply.error)
     return reply
   }
+  const numbers = new Map<string, number>()
+  const numbered = ({ text, values }: Sql): Numbered => {
+    const known = numbers.get(text)
+    if (known !== undefined) return { number: known, values }
+    numbers.set(text, numbers.size)
+    return { number: numbers.size - 1, text, values }
+  }
   const ahead: Sql[] = []
   const post = async (queries: readonly Sql[]): Promise<Rows[]> => {
     const before = ahead.splice(0)
-    const reply = await ask({ id: ++last, queries: before.length === 0 ? queries : [...before, ...queries] })
+    const reply = await ask({ id: ++last, queries: [...before, ...queries].map(numbered) })
     return 'results' in reply ? reply.results.slice(before.length) : []
   }
   return Object.assign(post, {
