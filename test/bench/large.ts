@@ -76,8 +76,8 @@ async function writeHistory(db: Database, shape: LargeShape, tell: (text: string
   const [row] = await db.all<{ last: number }>(sql`SELECT coalesce(max(id), 0) AS last FROM build_inputs`)
   const last = row?.last ?? 0
   await db.transaction((tx) =>
-    tx.all(sql`INSERT INTO workers (key, name, address, last_ping, online, registered_at)
-               VALUES ('history', 'history', '127.0.0.1', '2026-01-01T00:00:00', 0, '2026-01-01T00:00:00')`),
+    tx.all(sql`INSERT INTO workers (key, name, address, last_ping, online, registered_at, tags)
+               VALUES ('history', 'history', '127.0.0.1', '2026-01-01T00:00:00', 0, '2026-01-01T00:00:00', '[]')`),
   )
   for (let from = 1; from <= last; from += step) {
     await db.transaction(async (tx) => {
