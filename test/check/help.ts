@@ -21,8 +21,8 @@ import { runProgram, type Ended } from '../cmd/program.ts'
 
 export type Verdict = 'GOOD' | 'claimed' | 'BAD' | 'FAIL' | 'UNKWN'
 
-/** SHA-256 and SHA-512 of a text. */
-export function hashesOf(text: string): { sha256: string; sha512: string } {
+/** SHA-256 and SHA-512 of some bytes. */
+export function hashesOf(text: string | Uint8Array): { sha256: string; sha512: string } {
   const hash = (name: string): string => createHash(name).update(text).digest('hex')
   return { sha256: hash('sha256'), sha512: hash('sha512') }
 }

@@ -1,0 +1,321 @@
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { existsSync, readFileSync, readdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { gzipSync } from 'node:zlib'
+import { dpkgPackages } from '../../src/cmd/check/dpkg.ts'
+import type { Installed } from '../../src/cmd/check/installed.ts'
+import { jsonElements } from '../../src/cmd/check/json-stream.ts'
+import { listedPackages } from '../../src/cmd/check/lines.ts'
+import { unlz4 } from '../../src/cmd/check/lz4.ts'
+import { pacmanPackages } from '../../src/cmd/check/pacman.ts'
+import { publishedHashes } from '../../src/cmd/check/published.ts'
+import { sbomPackages } from '../../src/cmd/check/sbom.ts'
+import { distributionOf, watchedOnly } from '../../src/cmd/check/sources.ts'
+import { inPieces } from '../help/archives.ts'
+import { aDebian, aRoot, hashesOf, listingOf, bytesOf } from './help.ts'
+
+/** `name version architecture` */
+function shown(packages: readonly Installed[]): string[] {
+  return packages.map(({ name, version, architecture }) => `${name} ${version} ${architecture}`)
+}
+
+const status = (fields: Record<string, string>): string =>
+  `${Object.entries(fields)
+    .map(([name, value]) => `${name}: ${value}\n`)
+    .join('')}\n`
+const installed = { Status: 'install ok installed', Architecture: 'amd64', Version: '1.0' }
+
+test('dpkg: what is installed counts, what was removed does not', async (t) => {
+  const root = await aRoot(t, {
+    'var/lib/dpkg/status': [
+      status({ Package: 'here', ...installed, 'Installed-Size': '7' }),
+      status({ Package: 'held', ...installed, Status: 'hold ok installed' }),
+      status({ Package: 'gone', ...installed, Status: 'deinstall ok config-files' }),
+      status({ Package: 'half', ...installed, Status: 'install ok half-installed' }),
+      status({ Package: 'here', ...installed, Architecture: 'i386' }),
+    ].join(''),
+  })
+
+  const found = await dpkgPackages(root, 'debian')
+
+  assert.deepEqual(shown(found?.packages ?? []), ['here 1.0 amd64', 'held 1.0 amd64', 'here 1.0 i386'])
+  assert.deepEqual(
+    found?.packages.map(({ size }) => size),
+    [7168, null, null],
+  )
+  assert.deepEqual(found?.problems, [])
+})
+
+test('dpkg: a damaged paragraph is told with its line, and the rest still counts', async (t) => {
+  const root = await aRoot(t, {
+    'var/lib/dpkg/status': [
+      status({ Package: 'one', ...installed }),
+      'Package: two\nthis is no field\n\n',
+      status({ Package: 'three', Status: 'install ok installed', Version: '1 0', Architecture: 'amd64' }),
+      status({ Package: 'four', Version: '1', Architecture: 'all' }),
+      status({ Package: 'five', ...installed }),
+      '\0\u0001binary\n',
+    ].join(''),
+  })
+
+  const found = await dpkgPackages(root, 'debian')
+
+  assert.deepEqual(shown(found?.packages ?? []), ['one 1.0 amd64', 'five 1.0 amd64'])
+  assert.deepEqual(
+    found?.problems.map((problem) => /line (\d+)/.exec(problem)?.[1]),
+    ['6', '9', '14', '23'],
+  )
+})
+
+test('dpkg: images without dpkg list their packages in status.d', async (t) => {
+  const root = await aRoot(t, {
+    'var/lib/dpkg/status.d/base-files': 'Package: base-files\nVersion: 12.4\nArchitecture: amd64\n',
+    'var/lib/dpkg/status.d/base-files.md5sums': 'd41d8cd98f00b204e9800998ecf8427e  etc/debian_version\n',
+    'var/lib/dpkg/status.d/tzdata': 'Package: tzdata\nVersion: 2024a-0\nArchitecture: all\n\n',
+  })
+
+  const found = await dpkgPackages(root, 'debian')
+
+  assert.deepEqual(shown(found?.packages ?? []), ['base-files 12.4 amd64', 'tzdata 2024a-0 all'])
+})
+
+test('dpkg: the packages of this machine are those that dpkg-query lists', async (t) => {
+  const query = spawnSync('dpkg-query', [
+    '-W',
+    '-f',
+    '${db:Status-Status} ${Package} ${Version} ${Architecture}\n',
+  ])
+  if (query.status !== 0) return t.skip('dpkg-query (Debian package dpkg) is missing')
+  const lines = query.stdout.toString().split('\n')
+  const expected = lines.filter((line) => line.startsWith('installed ')).map((line) => line.slice(10))
+
+  const found = await dpkgPackages('/', 'debian')
+
+  assert.deepEqual(shown(found?.packages ?? []).sort(), expected.sort())
+  assert.deepEqual(found?.problems, [])
+})
+
+test('pacman: folders of the local database, with epochs and sizes', async (t) => {
+  const desc = (name: string, version: string, arch: string): string =>
+    `%NAME%\n${name}\n\n%VERSION%\n${version}\n\n%ARCH%\n${arch}\n\n%SIZE%\n4096\n\n%DEPENDS%\nglibc\n`
+  const root = await aRoot(t, {
+    'etc/os-release': 'ID=arch\n',
+    'var/lib/pacman/local/ALPM_DB_VERSION': '9\n',
+    'var/lib/pacman/local/filesystem-2025.10.12-1/desc': desc('filesystem', '2025.10.12-1', 'any'),
+    'var/lib/pacman/local/grub-2:2.12-1/desc': desc('grub', '2:2.12-1', 'x86_64'),
+    'var/lib/pacman/local/broken-1-1/desc': '%NAME%\nbroken\n',
+    'var/lib/pacman/local/empty-1-1/files': '',
+  })
+
+  const found = await pacmanPackages(root, await distributionOf(root))
+
+  assert.deepEqual(shown(found?.packages ?? []), ['filesystem 2025.10.12-1 any', 'grub 2:2.12-1 x86_64'])
+  assert.deepEqual([found?.packages[0]?.distribution, found?.packages[0]?.size], ['archlinux', 4096])
+  assert.equal(found?.problems.length, 2)
+})
+
+test('lists: what rpm -qa prints, and names with versions and architectures', () => {
+  const sha256 = 'ab'.repeat(32)
+  const text = `# a comment
+bash-5.2.37-1.fc42.x86_64
+python3-dns-2.7.0-4.fc42.noarch
+gpg-pubkey-105ef944-65ca83d1.(none)
+vim-minimal 2:9.1.1000-1.fc42 x86_64 4096
+glibc 0:2.41-1.fc42 x86_64
+curl 7.88.1-10 amd64 ${sha256}
+two words
+`
+  const found = listedPackages(text, 'fedora', 'the list')
+
+  assert.deepEqual(shown(found.packages), [
+    'bash 5.2.37-1.fc42 x86_64',
+    'python3-dns 2.7.0-4.fc42 noarch',
+    'vim-minimal 2:9.1.1000-1.fc42 x86_64',
+    'glibc 2.41-1.fc42 x86_64',
+    'curl 7.88.1-10 amd64',
+  ])
+  assert.deepEqual([found.packages[2]?.size, found.packages[4]?.sha256], [4096, sha256])
+  assert.deepEqual(found.problems, ['the list: line 8 names no package: two words'])
+})
+
+for (const [format, document] of Object.entries({
+  'SPDX 2': {
+    spdxVersion: 'SPDX-2.3',
+    packages: [
+      {
+        externalRefs: [
+          { referenceType: 'purl', referenceLocator: 'pkg:deb/debian/curl@7.88.1-10?arch=amd64' },
+        ],
+      },
+      { externalRefs: [{ referenceType: 'purl', referenceLocator: 'pkg:npm/left-pad@1.0.0' }] },
+      { name: 'no purl' },
+      { externalRefs: [{ referenceType: 'purl', referenceLocator: 'pkg:deb/debian/broken' }] },
+      {
+        externalRefs: [
+          { referenceType: 'purl', referenceLocator: 'pkg:rpm/fedora/vim@9.1-1.fc42?arch=x86_64&epoch=2' },
+        ],
+      },
+      {
+        externalRefs: [
+          { referenceType: 'purl', referenceLocator: 'pkg:alpm/arch/libstdc%2B%2B@1%3A2-1?arch=x86_64' },
+        ],
+      },
+    ],
+  },
+  CycloneDX: {
+    bomFormat: 'CycloneDX',
+    components: [
+      {
+        purl: 'pkg:deb/debian/curl@7.88.1-10?arch=amd64&distro=debian-12',
+        components: [{ purl: 'pkg:rpm/fedora/vim@9.1-1.fc42?arch=x86_64&epoch=2' }, { purl: 7 }],
+      },
+      { purl: 'pkg:golang/example.org/x@v1' },
+      { purl: 'pkg:deb/debian/broken' },
+      { purl: 'pkg:alpm/arch/libstdc%2B%2B@1%3A2-1?arch=x86_64' },
+    ],
+  },
+  'SPDX 3': {
+    '@context': 'https://spdx.org/rdf/3.0.1/spdx-context.jsonld',
+    '@graph': [
+      { software_packageUrl: 'pkg:deb/debian/curl@7.88.1-10?arch=amd64' },
+      { software_packageUrl: 'pkg:rpm/fedora/vim@9.1-1.fc42?arch=x86_64&epoch=2' },
+      { software_packageUrl: 'pkg:deb/debian/broken' },
+      { software_packageUrl: 'pkg:alpm/arch/libstdc%2B%2B@1%3A2-1?arch=x86_64' },
+    ],
+  },
+})) {
+  test(`${format}: packages of distributions by their package URLs`, () => {
+    const found = sbomPackages(JSON.stringify(document), 'the file')
+
+    const lines = found.packages.map((one) => `${one.distribution} ${shown([one]).join('')}`)
+    assert.deepEqual(lines.sort(), [
+      'archlinux libstdc++ 1:2-1 x86_64',
+      'debian curl 7.88.1-10 amd64',
+      'fedora vim 2:9.1-1.fc42 x86_64',
+    ])
+    assert.equal(found.problems.length, 1)
+  })
+}
+
+test('a bill of materials that is none is refused in words', () => {
+  assert.throws(() => sbomPackages('{"spdx": 1}', 'the file'), /the file is neither SPDX nor CycloneDX/)
+  assert.throws(() => sbomPackages('<xml/>', 'the file'), /the file is not JSON/)
+})
+
+test('hashes come from lists in every coding, and from files that apt kept', async (t) => {
+  const root = await aDebian(t, ['plain'], {
+    'var/lib/apt/lists/a_Packages.gz': gzipSync(listingOf('zipped')),
+    'var/lib/apt/lists/b_Packages.gz': gzipSync(listingOf('cut')).subarray(0, 60),
+    'var/cache/apt/archives/kept_1%3a1.0-1_amd64.deb': bytesOf('kept'),
+  })
+  const one = (name: string, version = '1.0-1'): Installed => ({
+    ...{ distribution: 'debian', name, version, architecture: 'amd64', size: null, sha256: null },
+  })
+  const packages = [one('plain'), one('zipped'), one('cut'), one('kept', '1:1.0-1'), one('alien')]
+
+  const signal = AbortSignal.timeout(10_000)
+  const { hashes, problems } = await publishedHashes(packages, { root, indexes: [], cache: null, signal })
+
+  const found = packages.map(({ name, version }) => hashes.get(`${name}\n${version}\namd64`))
+  assert.deepEqual(found, [
+    ...['plain', 'zipped'].map((name) => hashesOf(bytesOf(name)).sha256),
+    undefined,
+    hashesOf(bytesOf('kept')).sha256,
+    undefined,
+  ])
+  assert.equal(problems.length, 1)
+  assert.match(problems[0] ?? '', /b_Packages\.gz is passed over: /)
+})
+
+/** Literals of a block, without a match. */
+function literals(text: string): Buffer {
+  const bytes = Buffer.from(text)
+  const length = bytes.length < 15 ? [bytes.length << 4] : [0xf0, bytes.length - 15]
+  return Buffer.concat([Buffer.from(length), bytes])
+}
+
+function lz4Frame(blocks: readonly Buffer[]): Buffer {
+  const head = Buffer.from([0x04, 0x22, 0x4d, 0x18, 0x40, 0x40, 0xc0])
+  const parts = blocks.flatMap((block) => {
+    const size = Buffer.alloc(4)
+    size.writeUInt32LE(block.length)
+    return [size, block]
+  })
+  return Buffer.concat([head, ...parts, Buffer.alloc(4)])
+}
+
+test('lz4: matches reach back into earlier blocks and over themselves', () => {
+  const match = Buffer.from([0x16, 0x21, 3, 0, 0x10, 0x2e]) // `!`, then ten bytes from three back; then `.`
+  const frame = lz4Frame([literals('hello '), Buffer.concat([match])])
+
+  const plain = Buffer.concat([...unlz4(frame, 'it')]).toString()
+
+  assert.equal(plain, 'hello !o !o !o !o.')
+})
+
+test('lz4: cut short, damaged and foreign files are refused', () => {
+  const frame = lz4Frame([literals('hello')])
+  const tooFar = lz4Frame([Buffer.from([0x10, 0x21, 9, 0, 0x10, 0x2e])])
+
+  for (const bytes of [
+    frame.subarray(0, 12),
+    frame.subarray(0, -4),
+    tooFar,
+    Buffer.from('nothing of the kind'),
+  ]) {
+    assert.throws(() => [...unlz4(bytes, 'it')], /it is (cut short or damaged|no lz4 frame)/)
+  }
+})
+
+test('lz4: the lists of this machine are read as apt reads them', (t) => {
+  const folder = '/var/lib/apt/lists'
+  const names = existsSync(folder) ? readdirSync(folder).filter((name) => name.endsWith('_Packages.lz4')) : []
+  const smallest = names
+    .map((name) => ({ name, bytes: readFileSync(join(folder, name)) }))
+    .sort((a, b) => a.bytes.length - b.bytes.length)[0]
+  if (smallest === undefined) return t.skip('apt has no lists in lz4 on this machine')
+  const helper = spawnSync('/usr/lib/apt/apt-helper', ['cat-file', join(folder, smallest.name)], {
+    maxBuffer: 1 << 28,
+  })
+  if (helper.status !== 0) return t.skip('apt-helper (Debian package apt) is missing')
+
+  const plain = Buffer.concat([...unlz4(smallest.bytes, smallest.name)])
+
+  assert.equal(plain.equals(helper.stdout), true)
+})
+
+for (const size of [1, 7, 4096]) {
+  test(`a list of JSON is read in pieces of ${size} bytes`, async () => {
+    const documents = [{ a: '}]"\\' }, { b: { c: [1, { d: 'ä' }] } }, {}]
+    const list = Buffer.from(`  ${JSON.stringify(documents, null, 1)}\n`)
+    const page = Buffer.from(JSON.stringify({ total: 3, records: documents, more: { x: 1 } }))
+    const read = async (bytes: Uint8Array, depth: number): Promise<unknown[]> =>
+      Array.fromAsync(jsonElements(inPieces(bytes, size), depth))
+
+    assert.deepEqual(await read(list, 1), documents)
+    assert.deepEqual(await read(page, 2), documents)
+    await assert.rejects(read(list.subarray(0, -3), 1), /ends early/)
+    await assert.rejects(read(Buffer.from('{"records": 5}'), 2), /no list/)
+    await assert.rejects(read(Buffer.from(']'), 1), /not JSON/)
+  })
+}
+
+test('a watch list limits the check to names and globs', async (t) => {
+  const root = await aRoot(t, {
+    'watch.txt': 'bash # the shell\n\nlib*ssl?\n# comment\n',
+    'none.txt': 'nothing\n',
+  })
+  const packages = ['bash', 'bash-doc', 'libssl3', 'libressl1', 'openssl'].map((name) => ({
+    ...{ distribution: 'debian', name, version: '1', architecture: 'all', size: null, sha256: null },
+  }))
+
+  const found = await watchedOnly(packages, join(root, 'watch.txt'))
+
+  assert.deepEqual(
+    found.map(({ name }) => name),
+    ['bash', 'libssl3', 'libressl1'],
+  )
+  await assert.rejects(watchedOnly(packages, join(root, 'none.txt')), /nothing that .* names is installed/)
+})
