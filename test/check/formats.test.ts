@@ -211,7 +211,12 @@ test('hashes come from lists in every coding, and from files that apt kept', asy
     'var/cache/apt/archives/kept_1%3a1.0-1_amd64.deb': bytesOf('kept'),
   })
   const one = (name: string, version = '1.0-1'): Installed => ({
-    ...{ distribution: 'debian', name, version, architecture: 'amd64', size: null, sha256: null },
+    distribution: 'debian',
+    name,
+    version,
+    architecture: 'amd64',
+    size: null,
+    sha256: null,
   })
   const packages = [one('plain'), one('zipped'), one('cut'), one('kept', '1:1.0-1'), one('alien')]
 
@@ -308,7 +313,12 @@ test('a watch list limits the check to names and globs', async (t) => {
     'none.txt': 'nothing\n',
   })
   const packages = ['bash', 'bash-doc', 'libssl3', 'libressl1', 'openssl'].map((name) => ({
-    ...{ distribution: 'debian', name, version: '1', architecture: 'all', size: null, sha256: null },
+    distribution: 'debian',
+    name,
+    version: '1',
+    architecture: 'all',
+    size: null,
+    sha256: null,
   }))
 
   const found = await watchedOnly(packages, join(root, 'watch.txt'))

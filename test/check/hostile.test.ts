@@ -255,8 +255,15 @@ test('what a server says reaches neither the terminal nor the table as commands'
     '/api/v1/packages/lookup': json({
       records: [
         {
-          ...{ status: 'BAD', reason: escape, release: null, sha256: null, size: null },
-          ...{ build_id: 1, artifact_id: null, has_attestation: false, decided_at: null },
+          status: 'BAD',
+          reason: escape,
+          release: null,
+          sha256: null,
+          size: null,
+          build_id: 1,
+          artifact_id: null,
+          has_attestation: false,
+          decided_at: null,
         },
       ],
     }),
