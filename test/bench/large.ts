@@ -6,6 +6,7 @@ import { importReport, type ImportOptions } from '../../src/server/imports.ts'
 import { sql, trusted, type Database } from '../../src/server/store/database.ts'
 import { migrate, migrations } from '../../src/server/store/schema.ts'
 import { openSqlite } from '../../src/server/store/sqlite.ts'
+import { writeWorker } from '../../src/server/store/workers.ts'
 import { reportOf, trixie } from './data.ts'
 
 /** How much history the large database has. */
@@ -75,10 +76,8 @@ const step = 2000
 async function writeHistory(db: Database, shape: LargeShape, tell: (text: string) => void): Promise<void> {
   const [row] = await db.all<{ last: number }>(sql`SELECT coalesce(max(id), 0) AS last FROM build_inputs`)
   const last = row?.last ?? 0
-  await db.transaction((tx) =>
-    tx.all(sql`INSERT INTO workers (key, name, address, last_ping, online, registered_at, tags)
-               VALUES ('history', 'history', '127.0.0.1', '2026-01-01T00:00:00', 0, '2026-01-01T00:00:00', '[]')`),
-  )
+  const worker = { key: 'history', name: 'history', address: '127.0.0.1', tags: '[]' }
+  await db.transaction((tx) => writeWorker(tx, worker, '2026-01-01T00:00:00'))
   for (let from = 1; from <= last; from += step) {
     await db.transaction(async (tx) => {
       for (const statement of historyOf(from, from + step, shape.attempts)) await tx.all(statement)
