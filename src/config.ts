@@ -84,6 +84,10 @@ export const serverSettings = {
   'schedule.rule': tables(
     'Rules for packages: [[schedule.rule]] distribution, release, source (a glob), larger_than (bytes) → priority, tags that the worker must have.',
   ),
+  'retention.logs_per_package': count(
+    10,
+    'Attempts per package and architecture that keep their logs and diffs; the latest result always does, verdicts and attestations stay for ever. 0: all.',
+  ),
   'web.enabled': flag(true, 'Serve pages for people beside the API.'),
   'web.title': words('rebuilderd', 'Title of the pages, such as the name of your rebuilder.'),
   'web.logo': words(null, 'Image beside the title: a path on this server, such as /static/logo.svg.'),

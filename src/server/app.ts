@@ -62,6 +62,7 @@ import { tagText } from './rules.ts'
 import { takeReport } from './results.ts'
 import { errorReply, mounter, type Mount } from './route.ts'
 import { frameOf, revisionOf, type Service } from './service.ts'
+import { oneAtATime } from './turns.ts'
 import { mountWatching } from './watching.ts'
 import { attestationOf, diffoscopeOf } from './store/builds.ts'
 import { happened } from './store/events.ts'
@@ -128,7 +129,7 @@ function callerAddress(c: Context, header: string | null): string {
 function mountPackages(mount: Mount, service: Service): void {
   const { db } = service
   const packages = revisionOf(db, 'packages')
-  const inTurn = oneAtATime()
+  const inTurn = oneAtATime() // an import compares with what the one before it left
   mount(listBinaryPackages, ({ query }) => binaryPackages(db, query, query), packages)
   mount(getBinaryPackage, async ({ params }) => found(await findBinary(db, params.id)), packages)
   mount(listSourcePackages, ({ query }) => sourcePackages(db, query, query), packages)
@@ -144,16 +145,6 @@ function mountPackages(mount: Mount, service: Service): void {
       `import ${scope}: ${result.listed} listed, ${result.written} written, ${result.retired} gone, ${result.queued} queued`,
     )
   })
-}
-
-/** Runs one after the other: an import compares with what the one before it left. */
-function oneAtATime(): <T>(work: () => Promise<T>) => Promise<T> {
-  let last: Promise<unknown> = Promise.resolve()
-  return (work) => {
-    const next = last.then(work)
-    last = next.catch(() => undefined)
-    return next
-  }
 }
 
 function mountBuilds(mount: Mount, service: Service): void {

@@ -9,6 +9,7 @@ import { publicKeyToPem } from '../attestation.ts'
 import { wireTime } from '../wire/schema.ts'
 import { openApp } from './app.ts'
 import { openPulse } from './events.ts'
+import { copiesFolder, openHousekeeping } from './housekeeping.ts'
 import { tendQueue, type Schedule } from './queue.ts'
 import { pageTender } from './snapshots.ts'
 import type { Service, WebOptions } from './service.ts'
@@ -102,6 +103,9 @@ export async function startServer(options: ServeOptions): Promise<RunningServer>
       stopping: stopping.signal,
     }
     cleanUp.push(keepTime(service))
+    const folders = { blobs: join(data, 'blobs'), copies: join(data, copiesFolder) }
+    const housekeeping = openHousekeeping(service, folders, settings['retention.logs_per_package'])
+    cleanUp.push(housekeeping.stop)
     const http = await listen(service, settings['http.bind_addr'], settings['http.base_path'])
     cleanUp.push(() => drain(http, stopping))
     return {
