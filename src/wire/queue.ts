@@ -194,7 +194,7 @@ export type Outlook = Shape<typeof Outlook>
 
 export const explainPackage = endpoint('GET', '/api/v1/queue/why', {
   doc: 'Why a source package is queued, waits, runs or fails, and what happens next.',
-  query: v.object({ ...originQuery, ...sourceIdentityQuery }),
+  query: v.object({ ...originQuery, ...sourceIdentityQuery, name: text() }),
   reply: v.array(Outlook),
   upstream: false,
 })
