@@ -414,6 +414,17 @@ test('our worker and ctl against their daemon', { skip }, async (t) => {
     assert.match(theirs.stdout, /rebuilding good/)
   })
 
+  await t.test('our ctl check proves a package with their attestation', async () => {
+    const hashOf = (name: string): string => createHash('sha256').update(debOf(name)).digest('hex')
+    const list = ['good', 'bad'].map((name) => `${name} 1.0-1 amd64 ${hashOf(name)}\n`).join('')
+
+    const text = await good(['check', '--json', '--fresh', '--list', '-', '--distro', 'debian'], list)
+
+    const { packages } = JSON.parse(text) as { packages: { name: string; standing: string }[] }
+    const standings = Object.fromEntries(packages.map(({ name, standing }) => [name, standing]))
+    assert.deepEqual(standings, { good: 'verified', bad: 'BAD' })
+  })
+
   await t.test('our ctl pushes and drops there', async () => {
     await good(['queue', 'push', 'debian', 'main', 'good'])
     assert.ok((await client.call(listQueue)).records.some(({ name }) => name === 'good'))
