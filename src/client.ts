@@ -1,7 +1,6 @@
 import { zstdCompress } from 'node:zlib'
 import { promisify } from 'node:util'
 import { ofetch, type FetchError } from 'ofetch'
-import * as v from 'valibot'
 import { Complaint } from './errors.ts'
 import {
   hasBody,
@@ -64,7 +63,7 @@ export function openClient(options: ClientOptions): Client {
   return {
     base,
     async call(row, given = {}) {
-      const address = base + pathOf(row.path, given.params ?? {})
+      const address = addressOf(base, row, given.params)
       const what = `${row.method} ${address}`
       const sent = hasBody(row) ? await zstd(encodeJson(given.body)) : undefined
       const signals = [AbortSignal.timeout(options.timeout ?? 120_000), options.signal, given.signal]
@@ -97,8 +96,13 @@ function baseOf(given: string): string {
   return given.replace(/\/+$/, '')
 }
 
-function pathOf(path: string, params: Readonly<Record<string, unknown>>): string {
-  return path.replace(/\{(\w+)\}/g, (_, name: string) => encodeURIComponent(String(params[name])))
+/** Where an endpoint is, for what is no single request: streams. */
+export function addressOf(
+  base: string,
+  { path }: Pick<Endpoint, 'path'>,
+  params: Readonly<Record<string, unknown>> = {},
+): string {
+  return base + path.replace(/\{(\w+)\}/g, (_, name: string) => encodeURIComponent(String(params[name])))
 }
 
 /** Query members as text; what is not given is left out. */
@@ -134,7 +138,7 @@ function readReply<E extends Endpoint>(row: E, bytes: Uint8Array, what: string):
       cause: error,
     })
   }
-  return checked(reply as v.GenericSchema, document, `the reply of ${what}`) as ReplyOf<E> // checked against the very schema
+  return checked(reply, document, `the reply of ${what}`) as ReplyOf<E> // checked against the very schema
 }
 
 /** What a failed request means for the person. */

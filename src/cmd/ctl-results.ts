@@ -4,7 +4,8 @@ import { Complaint } from '../errors.ts'
 import { printable } from '../log.ts'
 import { getAttestation, getBuildLog, getDiffoscope } from '../wire/builds.ts'
 import { listBinaryPackages, type BinaryPackage } from '../wire/packages.ts'
-import { command, longName, type Command, type Context } from './command.ts'
+import { listQueue, type QueuedJob } from '../wire/queue.ts'
+import { command, flag, longName, type Command, type Context, type OptionsTable } from './command.ts'
 import { openPublicClient, serverOptions, type ServerOptions } from './credentials.ts'
 import {
   isWanted,
@@ -14,7 +15,8 @@ import {
   withName,
   type PackageFilters,
 } from './ctl-packages.ts'
-import { pagesOf } from './lists.ts'
+import { followJob } from './follow.ts'
+import { pagesOf, recordsOf } from './lists.ts'
 import { showText } from './pager.ts'
 
 /** One kind of result of a rebuild. */
@@ -24,15 +26,20 @@ type Kind = {
   /** What it is called in a sentence. */
   what: string
   has: (found: BinaryPackage) => boolean
+  options: OptionsTable
   fetch: (client: Client, found: Built) => Promise<Uint8Array>
   show: (bytes: Uint8Array, context: Context) => Promise<void> | void
 }
 type Built = { id: number; artifact_id: number }
+type Asked = ServerOptions & PackageFilters & { follow?: boolean }
 
 const log: Kind = {
   word: 'log',
   doc: 'Show the build log of a package',
   what: 'log',
+  options: {
+    follow: flag('Follow the log of a job that runs, until it ends; else the log as it is', { short: 'f' }),
+  },
   has: (found) => found.build_id !== null,
   fetch: (client, { id }) => client.call(getBuildLog, { params: { id } }),
   show: (bytes, context) => showText(bytes, 'log', context),
@@ -42,6 +49,7 @@ const diffoscope: Kind = {
   word: 'diffoscope',
   doc: 'Show where a rebuilt package differs from the original',
   what: 'diff',
+  options: {},
   has: (found) => found.build_id !== null && found.diffoscope_log_id !== null,
   fetch: (client, params) => client.call(getDiffoscope, { params }),
   show: (bytes, context) => showText(bytes, 'diff', context),
@@ -51,6 +59,7 @@ const attestation: Kind = {
   word: 'attestation',
   doc: 'Print the signed in-toto attestation of a package',
   what: 'attestation',
+  options: {},
   has: (found) => found.build_id !== null && found.attestation_log_id !== null,
   fetch: (client, params) => client.call(getAttestation, { params }),
   show: (bytes, context) => {
@@ -64,8 +73,8 @@ export const resultCommands: readonly Command[] = [log, diffoscope, attestation]
   command(
     `ctl pkgs ${kind.word} [name]`,
     kind.doc,
-    { ...serverOptions, ...packageFilters },
-    ([name], options, context) => showResult(kind, withName(options, name), context),
+    { ...serverOptions, ...packageFilters, ...kind.options },
+    ([name], options: Asked, context) => showResult(kind, withName(options, name), context),
     {
       details:
         'Where one name is left but several versions, releases or architectures, the newest result is shown,\nand standard error tells which.',
@@ -73,13 +82,11 @@ export const resultCommands: readonly Command[] = [log, diffoscope, attestation]
   ),
 )
 
-async function showResult(
-  kind: Kind,
-  options: ServerOptions & PackageFilters,
-  context: Context,
-): Promise<void> {
+async function showResult(kind: Kind, options: Asked, context: Context): Promise<void> {
   const client = await openPublicClient(options, context)
   const { records, more } = await candidates(client, options)
+  const job = options.follow === true ? await runningJob(client, options, records) : null
+  if (job !== null) return followJob(client, job, context)
   const found = choose(kind, options, records, more)
   tellChoice(found, records, context)
   const { build_id, artifact_id } = found
@@ -89,6 +96,38 @@ async function showResult(
       throw error instanceof ServerSaid && error.status === 404 ? noResult(kind, [found]) : error
     })
   await kind.show(bytes, context)
+}
+
+/** The job that runs for this package now; sources are what is queued, whatever their packages are called. */
+async function runningJob(
+  client: Client,
+  { name, version, distro, release, architecture }: PackageFilters,
+  records: readonly BinaryPackage[],
+): Promise<QueuedJob | null> {
+  const names = new Set(
+    [name, ...records.map((record) => record.source_name)].filter((word) => word !== undefined),
+  )
+  const running: QueuedJob[] = []
+  for (const source of [...names].filter((word) => word !== null).slice(0, 5)) {
+    const query = { name: source, version, distribution: distro, release, architecture }
+    const given = Object.fromEntries(Object.entries(query).filter(([, value]) => value !== undefined))
+    for await (const job of recordsOf(client, listQueue, given))
+      if (job.started_at !== null) running.push(job)
+  }
+  const jobs = [...new Map(running.map((job) => [job.id, job])).values()]
+  if (jobs.length > 1) throw severalRun(jobs)
+  return jobs[0] ?? null
+}
+
+function severalRun(jobs: readonly QueuedJob[]): Complaint {
+  const some = jobs
+    .slice(0, 5)
+    .map(({ name, version, release, architecture }) =>
+      [name, version, release, architecture].filter((word) => word !== null).join(' '),
+    )
+  return new Complaint(`${jobs.length} jobs run: ${some.join(', ')}`, {
+    hint: 'say which: --name, then --version, --release, --architecture or --distro where needed',
+  })
 }
 
 /** The first page, and how many more there are: whoever matches that many has to be more specific anyway. */

@@ -7,6 +7,7 @@ import { queueDrop, queueLs, queuePush } from './ctl-queue.ts'
 import { resultCommands } from './ctl-results.ts'
 import { status, workersLs, workersRm } from './ctl-status.ts'
 import { pkgsSync, pkgsSyncProfile, pkgsSyncStdin } from './ctl-sync.ts'
+import { queueWatch } from './ctl-watch.ts'
 import { workersDrain, workersResume } from './ctl-workers.ts'
 
 /** What a person asks of a server, and tells it. */
@@ -18,6 +19,7 @@ export const ctlCommands: readonly Command[] = [
   pkgsSyncProfile,
   pkgsSyncStdin,
   queueLs,
+  queueWatch,
   queuePush,
   queueDrop,
   queueRetry,

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import * as v from 'valibot'
 import { sentenceOf } from '../errors.ts'
+import { eventsIn } from '../event-stream.ts'
 import type { Log } from '../log.ts'
 import { QueueEvent, watchEvents } from '../wire/gates.ts'
 
@@ -9,7 +10,6 @@ export type Wake = (signal: AbortSignal) => Promise<void>
 
 /** After so many milliseconds a server that knows no events is asked again: it may have become a newer one. */
 const againMilliseconds = 3_600_000
-const longestLine = 64 * 1024
 /** Workers that are woken together spread their questions over so many milliseconds. */
 const spreadMilliseconds = 200
 
@@ -69,7 +69,7 @@ async function listenOnce(
     if (!reply.ok || reply.body === null || !isStream) return reply.status >= 500
     onOpen()
     onWork() // what became due while we did not listen
-    for await (const data of dataOf(reply.body)) if (isWork(data)) onWork()
+    for await (const { data } of eventsIn(reply.body)) if (isWork(data)) onWork()
     return true
   } finally {
     over.abort()
@@ -82,17 +82,5 @@ function isWork(data: string): boolean {
     return count > 0 && (change === 'added' || change === 'freed')
   } catch {
     return true // an event of a newer server: to look once too often does no harm
-  }
-}
-
-/** The data of server-sent events (html.spec.whatwg.org/multipage/server-sent-events.html), one line each. */
-async function* dataOf(body: ReadableStream<Uint8Array>): AsyncGenerator<string> {
-  const decoder = new TextDecoder()
-  let rest = ''
-  for await (const chunk of body) {
-    const lines = (rest + decoder.decode(chunk, { stream: true })).split('\n')
-    rest = lines.pop() ?? ''
-    if (rest.length > longestLine) throw new Error('a line of the events is too long')
-    for (const line of lines) if (line.startsWith('data:')) yield line.slice(5).trim()
   }
 }
