@@ -15,6 +15,7 @@ import {
 import { problemOf } from '../wire/schema.ts'
 import type { Door, Identity } from './callers.ts'
 import { acceptsZstd, bodyOf, codingFor, encoded } from './encoding.ts'
+import { safeParseGradually } from './gradual.ts'
 import { Refusal } from './refusal.ts'
 
 /** What a handler is given: everything is checked. */
@@ -112,7 +113,7 @@ async function readBody(row: Endpoint, request: Request, largest: number): Promi
   }
   // To the schemas a list is an object whose members are all missing: an empty request is for everything.
   if (Array.isArray(given)) throw new Refusal(400, 'Json deserialize error: expected an object, got a list')
-  const result = v.safeParse(row.body, given, { abortEarly: true })
+  const result = await safeParseGradually(row.body, given)
   if (result.success) return result.output
   throw new Refusal(400, `Json deserialize error: ${problemOf(result.issues[0])}`)
 }

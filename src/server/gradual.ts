@@ -1,0 +1,52 @@
+import { setImmediate as turn } from 'node:timers/promises'
+import * as v from 'valibot'
+
+/** Members of a list checked before others get their turn: a few milliseconds. */
+const slice = 250
+
+type Result = ReturnType<typeof v.safeParse<v.GenericSchema>>
+
+/**
+ * Checks a large object as valibot's safeParse does, but its long lists some members at a time, so that the report
+ * of a whole release does not keep everybody else waiting.
+ */
+export async function safeParseGradually(schema: v.GenericSchema, given: unknown): Promise<Result> {
+  const whole = (): Result => v.safeParse(schema, given, { abortEarly: true })
+  if (!isObjectSchema(schema) || typeof given !== 'object' || given === null) return whole()
+  const lists = new Map<string, unknown[]>()
+  for (const [name, members] of Object.entries(given)) {
+    const entry = schema.entries[name]
+    if (!Array.isArray(members) || members.length <= slice || entry === undefined || !isListSchema(entry))
+      continue
+    const checked = await membersOf(entry.item, members)
+    if (checked === null) return whole() // once more, for the message and the path in it
+    lists.set(name, checked)
+  }
+  const emptied = Object.fromEntries([...lists.keys()].map((name) => [name, []]))
+  const rest = v.safeParse(schema, { ...given, ...emptied }, { abortEarly: true })
+  if (rest.success) Object.assign(rest.output as object, Object.fromEntries(lists))
+  return rest
+}
+
+async function membersOf(item: v.GenericSchema, members: readonly unknown[]): Promise<unknown[] | null> {
+  const checked: unknown[] = []
+  const schema = v.array(item)
+  for (let start = 0; start < members.length; start += slice) {
+    const result = v.safeParse(schema, members.slice(start, start + slice), { abortEarly: true })
+    if (!result.success) return null
+    checked.push(...result.output)
+    await turn()
+  }
+  return checked
+}
+
+function isObjectSchema(schema: v.GenericSchema): schema is v.ObjectSchema<v.ObjectEntries, undefined> {
+  return schema.type === 'object' && 'entries' in schema
+}
+
+/** A plain list: one with a pipe has more to say about its members than each of them. */
+function isListSchema(
+  schema: v.BaseSchema<unknown, unknown, v.BaseIssue<unknown>>,
+): schema is v.ArraySchema<v.GenericSchema, undefined> {
+  return schema.type === 'array' && 'item' in schema && !('pipe' in schema)
+}
