@@ -1,0 +1,181 @@
+import assert from 'node:assert/strict'
+import { existsSync } from 'node:fs'
+import { readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { zstdCompressSync } from 'node:zlib'
+import { pack } from 'tar-stream'
+import {
+  generateSigningKey,
+  makeLink,
+  parseEnvelope,
+  serialiseEnvelope,
+  signLink,
+  verifyEnvelope,
+  publicKeyFromPem,
+} from '../../src/attestation.ts'
+import { getAttestations } from '../../src/wire/gates.ts'
+import { getPublicKeys } from '../../src/wire/meta.ts'
+import { listBinaryPackages } from '../../src/wire/packages.ts'
+import { submitBuild } from '../../src/wire/builds.ts'
+import { popQueue } from '../../src/wire/queue.ts'
+import {
+  aPackage,
+  aResult,
+  anArtifact,
+  anArtifactResult,
+  importPackages,
+  startServer,
+  temporaryFolder,
+} from '../help/server.ts'
+import { runProgram } from '../cmd/program.ts'
+import { aDebian, aRebuilder, aRoot, hashesOf, listingOf, runCheck, standingsOf } from './help.ts'
+
+test('many attestations are asked for at once, in the order asked, null where there is none', async (t) => {
+  const { call } = await aRebuilder(t, { one: 'GOOD', two: 'claimed', three: 'GOOD' })
+  const { records } = await call(listBinaryPackages, { query: { sort: 'name' } })
+  const attestations = [...records, ...records].map((one) => ({
+    build_id: one.build_id ?? 0,
+    artifact_id: one.artifact_id ?? 0,
+  }))
+  const [wrong = { build_id: 1, artifact_id: 1 }] = attestations
+
+  const reply = await call(getAttestations, {
+    body: { attestations: [...attestations, { ...wrong, build_id: 4711 }] },
+  })
+
+  const names = reply.records.map(
+    (record) => (record?.['signed'] as { name: string } | undefined)?.name ?? null,
+  )
+  const expected = ['rebuild one_1.0-1_amd64.deb', 'rebuild three_1.0-1_amd64.deb', null]
+  assert.deepEqual(names, [...expected, ...expected, null])
+  const [pem = ''] = (await call(getPublicKeys)).current
+  const envelope = parseEnvelope(Buffer.from(JSON.stringify(reply.records[0])))
+  assert.equal(verifyEnvelope(envelope, publicKeyFromPem(pem)), true)
+  const tooMany = Array.from({ length: 1001 }, () => wrong)
+  await assert.rejects(call(getAttestations, { body: { attestations: tooMany } }), /at most 1000/)
+})
+
+/** The database of a repository, as repo-add makes it. */
+async function aPacmanDatabase(name: string, version: string, sha256: string): Promise<Buffer> {
+  const tar = pack()
+  const desc = `%FILENAME%\n${name}-${version}-any.pkg.tar.zst\n\n%NAME%\n${name}\n\n%VERSION%\n${version}\n\n%ARCH%\nany\n\n%SHA256SUM%\n${sha256}\n`
+  tar.entry({ name: `${name}-${version}/desc` }, desc)
+  tar.finalize()
+  const parts: Buffer[] = []
+  for await (const part of tar) parts.push(part as Buffer)
+  return Buffer.concat(parts)
+}
+
+test('a system with pacman is verified by the hashes of its sync databases', async (t) => {
+  const home = await temporaryFolder(t)
+  const hashes = hashesOf('the package')
+  const root = await aRoot(t, {
+    'usr/lib/os-release': 'ID=arch\n',
+    'var/lib/pacman/local/filesystem-2:1-1/desc': '%NAME%\nfilesystem\n\n%VERSION%\n2:1-1\n\n%ARCH%\nany\n',
+    'var/lib/pacman/sync/core.db': zstdCompressSync(
+      await aPacmanDatabase('filesystem', '2:1-1', hashes.sha256),
+    ),
+  })
+  const server = await startServer(t)
+  const url = 'https://mirror.example/filesystem-2:1-1-any.pkg.tar.zst'
+  const artifact = anArtifact({ name: 'filesystem', version: '2:1-1', architecture: 'any', url, ...hashes })
+  const packages = [aPackage({ name: 'filesystem', version: '2:1-1', url, artifacts: [artifact] })]
+  await importPackages(server.call, packages, {
+    distribution: 'archlinux',
+    release: null,
+    architecture: 'x86_64',
+  })
+  const key = generateSigningKey()
+  const { call } = await server.worker(Buffer.from(key.publicKey).toString('base64'), 'signer')
+  const given = await call(popQueue, {
+    body: { supported_backends: ['archlinux'], architecture: 'x86_64', supported_architectures: ['x86_64'] },
+  })
+  assert.notEqual(given, 'Nothing')
+  if (given === 'Nothing') return
+  const file = 'filesystem-2:1-1-any.pkg.tar.zst'
+  const link = makeLink({ artifact: { file, ...hashes }, input: { file, ...hashes } })
+  const attestation = serialiseEnvelope(signLink(link, key))
+  const result = anArtifactResult({ name: 'filesystem', url, sha256: hashes.sha256, size: 11, attestation })
+  await call(submitBuild, { body: aResult(given.Rebuild, { artifacts: [result] }) })
+
+  const { document, stderr } = await runCheck(home, ['--root', root, '--rebuilder', server.address])
+
+  assert.equal(stderr, '')
+  assert.deepEqual(standingsOf(document), { filesystem: 'verified' })
+  assert.equal(document.packages[0]?.distribution, 'archlinux')
+})
+
+test('an image without apt, a list and a bill of materials are verified with an index that is given', async (t) => {
+  const home = await temporaryFolder(t)
+  const image = await aRoot(t, {
+    'etc/os-release': 'ID=debian\n',
+    'var/lib/dpkg/status.d/hello': 'Package: hello\nVersion: 1.0-1\nArchitecture: amd64\n',
+  })
+  const { address } = await aRebuilder(t, { hello: 'GOOD' })
+  await writeFile(join(home, 'Packages'), listingOf('hello'))
+  const purl = 'pkg:deb/debian/hello@1.0-1?arch=amd64'
+  const sbom = JSON.stringify({ bomFormat: 'CycloneDX', components: [{ purl }] })
+  const to = ['--rebuilder', address]
+  const index = ['--index', join(home, 'Packages')]
+
+  const bare = await runCheck(home, ['--root', image, ...to])
+  const indexed = await runCheck(home, ['--root', image, ...index, ...to])
+  const billed = await runCheck(home, ['--root', image, '--sbom', '-', ...index, ...to], { input: sbom })
+  const listed = await runCheck(home, ['--list', '-', '--distro', 'debian', ...index, ...to], {
+    input: 'hello 1.0-1 amd64\n',
+  })
+
+  assert.deepEqual(standingsOf(bare.document), { hello: 'claimed' })
+  for (const { document } of [indexed, billed, listed]) {
+    assert.deepEqual(standingsOf(document), { hello: 'verified' })
+  }
+})
+
+test('a damaged status file is told of, and the rest is checked', async (t) => {
+  const home = await temporaryFolder(t)
+  const root = await aDebian(t, ['hello'])
+  const { address } = await aRebuilder(t, { hello: 'GOOD' })
+  const status = 'Package: broken\n\0\n\nno field\n\n'
+  const path = join(root, 'var/lib/dpkg/status')
+  await writeFile(path, status + (await readFile(path, 'utf8')))
+
+  const { document, stderr } = await runCheck(home, ['--root', root, '--rebuilder', address])
+
+  assert.deepEqual(standingsOf(document), { hello: 'verified' })
+  assert.equal(document.warnings.length, 2)
+  assert.match(stderr, /var\/lib\/dpkg\/status: the package at line 1 cannot be read/)
+})
+
+test('this very machine is checked with the lists that apt has', async (t) => {
+  if (!existsSync('/var/lib/dpkg/status')) return t.skip('this machine has no dpkg (Debian package dpkg)')
+  const home = await temporaryFolder(t)
+  const { address } = await aRebuilder(t, { hello: 'GOOD' })
+
+  const { document, code } = await runCheck(home, ['--rebuilder', address])
+
+  assert.equal(code, 0)
+  assert.ok(document.summary.count > 50)
+  assert.equal(document.summary['unknown']?.count, document.summary.count)
+})
+
+test('what cannot be checked is said with what to do', async (t) => {
+  const home = await temporaryFolder(t)
+  const empty = await aRoot(t, { 'etc/os-release': 'ID=fedora\n' })
+  const anywhere = await aRoot(t, { 'var/lib/dpkg/status': '' })
+  const said = async (...args: string[]): Promise<string> => {
+    const { code, stderr } = await runProgram(['ctl', 'check', ...args], { home })
+    assert.equal(code, 2, stderr)
+    return stderr
+  }
+
+  assert.match(await said('--root', empty), /no packages of dpkg or pacman\n {2}rpm -qa --qf/)
+  assert.match(
+    await said('--root', anywhere),
+    /does not tell which distribution it is.*\n {2}name it: --distro/,
+  )
+  assert.match(await said('--list', '-', '--sbom', '-'), /--sbom and --list cannot be given together/)
+  assert.match(await said('--list', '-', '--distro', 'debian'), /there is no package to check/)
+  assert.match(await said('--root', '/', '--rebuilder', 'ftp://x', '--distro', 'debian'), /is not an address/)
+  assert.match(await said('--json', '--csv'), /--json and --csv cannot be given together/)
+})
