@@ -103,7 +103,7 @@ function historyOf(from: number, to: number, attempts: number) {
     sql`INSERT INTO artifacts (build_id, name, url, file, status, reason, sha256, size, rebuilt_sha256, rebuilt_size, first_difference)
         SELECT h.id, b.name, b.url, b.file, h.status, h.reason, b.sha256, b.size, b.sha256, b.size, 1234
           FROM builds h JOIN binary_packages b ON b.build_input_id = h.build_input_id
-         WHERE h.${among} AND h.status <> 'FAIL' AND h.is_latest = 1`,
+         WHERE h.build_input_id >= ${from} AND h.build_input_id < ${to} AND h.status <> 'FAIL' AND h.is_latest = 1`,
     sql`UPDATE build_inputs SET (status, reason, build_id, decided_at) =
           (SELECT status, reason, id, decided_at FROM builds WHERE build_input_id = build_inputs.id AND is_latest = 1),
           needs_work = CASE id % 5 WHEN 0 THEN 0 ELSE 1 END
