@@ -86,6 +86,7 @@ async function runOne(sync: Sync, nextAt: Date, { client, log, signal, cache }: 
       ended_at: null,
       next_at: wireTime(nextAt),
       reports: 0,
+      unchanged: 0,
       error: null,
       ...more,
     }

@@ -1,6 +1,6 @@
 /** What operators do with queue and workers, and how the queue explains itself. */
 import { getQueueControl, explainPackage, setQueueControl } from '../wire/queue.ts'
-import { SyncState, listSyncs, writeSync } from '../wire/sync.ts'
+import { SyncState, listScopes, listSyncs, writeSync } from '../wire/sync.ts'
 import { drainWorker as drain } from '../wire/workers.ts'
 import { checked, wireTime } from '../wire/schema.ts'
 import { outlooks } from './outlook.ts'
@@ -9,7 +9,7 @@ import { notFound } from './refusal.ts'
 import type { Mount } from './route.ts'
 import type { Service } from './service.ts'
 import { first } from './store/database.ts'
-import { touched } from './store/imports.ts'
+import { scopeRows, touched } from './store/imports.ts'
 import { switchOf, switched, switchesFrom, type Switch } from './store/queue.ts'
 import { drainWorker } from './store/workers.ts'
 
@@ -41,6 +41,10 @@ export function mountControl(mount: Mount, service: Service): void {
   mount(listSyncs, async () => {
     const rows = await db.all<Switch>(switchesFrom(syncSwitch))
     return rows.map((row) => checked(SyncState, JSON.parse(row.value), 'the state of a sync'))
+  })
+  mount(listScopes, async ({ query }) => {
+    const rows = await scopeRows(db, query.distribution)
+    return rows.map((row) => ({ ...row, release: row.release === '' ? null : row.release }))
   })
   mount(explainPackage, ({ query }) => outlooks(db, service.schedule, query))
   mount(drain, async ({ params, body }) => {

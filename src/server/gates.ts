@@ -95,7 +95,7 @@ function bestOf(rows: readonly FoundRow[]): Found | null {
   const rank = (row: FoundRow): number => (row.status === 'GOOD' ? 0 : 2) + (row.seen === 1 ? 0 : 1)
   const [best] = [...rows].sort((a, b) => rank(a) - rank(b))
   if (best === undefined) return null
-  const { release, sha256, size, build_id, artifact_id, decided_at } = best
+  const { release, sha256, size, build_id, artifact_id, decided_at, index } = best
   return {
     status: statusOf(best.status),
     reason: reasonOf(best.reason),
@@ -106,6 +106,7 @@ function bestOf(rows: readonly FoundRow[]): Found | null {
     artifact_id,
     has_attestation: best.attestation_id !== null,
     decided_at,
+    index,
   }
 }
 
@@ -163,8 +164,8 @@ function compare(a: string, b: string): number {
 function oneOf(rows: readonly ExportRow[]): Exported {
   const newest = [...rows].sort((a, b) => (b.build_id ?? 0) - (a.build_id ?? 0))
   const speaker = newest.find((row) => row.status === 'GOOD') ?? newest[0]
-  const { architecture, name, version, source_name, source_version, sha256, build_id, artifact_id } =
-    speaker as ExportRow // groups are not empty
+  const spoken = speaker as ExportRow // groups are not empty
+  const { architecture, name, version, source_name, source_version, sha256, build_id, artifact_id } = spoken
   return {
     architecture,
     name,
@@ -178,5 +179,6 @@ function oneOf(rows: readonly ExportRow[]): Exported {
     build_id,
     artifact_id,
     evidence: build_id === null ? null : `/api/v1/builds/${build_id}`,
+    index: spoken.index,
   }
 }

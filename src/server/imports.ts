@@ -1,3 +1,4 @@
+import { digestOf } from '../report-digest.ts'
 import type { PackageReport, ReportedArtifact } from '../wire/packages.ts'
 import { wireTime } from '../wire/schema.ts'
 import type { Schedule } from './queue.ts'
@@ -37,8 +38,15 @@ export type ImportOptions = {
   now: () => Date
 }
 
-/** What an import changed. */
-export type ImportResult = { listed: number; written: number; retired: number; queued: number }
+/** What an import changed; `added` and `gone` count binary packages, the others build inputs. */
+export type ImportResult = {
+  listed: number
+  written: number
+  retired: number
+  queued: number
+  added: number
+  gone: number
+}
 
 /**
  * Applies a package report in slices, between which everything else is answered. What is listed is written and
@@ -58,21 +66,23 @@ export async function importReport(
 
   const moment = options.now()
   const start = wireTime(moment)
+  const digest = digestOf(report)
   const scope = await db.transaction((tx) =>
     openScope(tx, report.distribution, release, report.architecture, start),
   )
-  const { upserts, gone } = await planOf(db, scope, listed)
+  const { upserts, gone, binaries } = await planOf(db, scope, listed)
   for (const packages of slicesOf(upserts)) await writeSlice(db, scope, report, packages, moment, options)
   for (const inputs of slicesOf(gone)) await db.transaction((tx) => retire(tx, inputs, start))
   const queued = await queueScope(db, scope, start, options)
   await db.transaction(async (tx) => {
-    await closeScope(tx, scope, listed.size, report.index, wireTime(options.now()))
-    const changed = upserts.length + gone.length + queued > 0
     const now = wireTime(options.now())
+    const told = { listed: listed.size, ...binaries, queued, trust: report.index, digest }
+    await closeScope(tx, scope, told, now)
+    const changed = upserts.length + gone.length + queued > 0 || last?.trust !== report.index
     if (changed) await tx.all(touched(now, 'packages', 'queue', 'builds'))
     if (queued > 0) await tx.all(happened({ kind: 'queue', data: { change: 'added', count: queued } }, now))
   })
-  return { listed: listed.size, written: upserts.length, retired: gone.length, queued }
+  return { listed: listed.size, written: upserts.length, retired: gone.length, queued, ...binaries }
 }
 
 function refuseShrunken(listed: number, before: number, percent: number): void {
@@ -122,31 +132,37 @@ function artifactKey(artifact: {
   return [artifact.name, artifact.version, artifact.component ?? '', artifact.architecture].join('\n')
 }
 
+type Plan = { upserts: Upsert[]; gone: KnownInput[]; binaries: { added: number; gone: number } }
+
 /** Compares what is listed with what we know: the difference is what has to be written. */
-async function planOf(
-  db: Database,
-  scope: Scope,
-  listed: ReadonlyMap<string, Listed>,
-): Promise<{ upserts: Upsert[]; gone: KnownInput[] }> {
+async function planOf(db: Database, scope: Scope, listed: ReadonlyMap<string, Listed>): Promise<Plan> {
   const missing = new Map(listed)
   const changed: Upsert[] = []
   const gone: KnownInput[] = []
+  let knownBinaries = 0
+  let goneBinaries = 0
   for (let after = 0; ;) {
     const { inputs, binaries } = await listedInputs(db, scope, after, 2000)
+    knownBinaries += binaries.length
     const binariesOf = Map.groupBy(binaries, (binary) => binary.build_input_id)
     for (const input of inputs) {
       const key = keyOf(input.name, input.version, input.url)
       const item = missing.get(key)
       missing.delete(key)
+      const known = binariesOf.get(input.id) ?? []
+      const difference = item === undefined ? [] : differenceOf(item, input, known)
       if (item === undefined) gone.push(input)
-      else changed.push(...differenceOf(item, input, binariesOf.get(input.id) ?? []))
+      changed.push(...difference)
+      goneBinaries += item === undefined ? known.length : (difference[0]?.goneBinaries.length ?? 0)
     }
     const last = inputs.at(-1)
     if (last === undefined) break
     after = last.id
   }
   const fresh = [...missing.values()].map((item) => ({ ...item, goneBinaries: [] }))
-  return { upserts: [...changed, ...fresh].sort(byName), gone }
+  const listedBinaries = [...listed.values()].reduce((sum, { artifacts }) => sum + artifacts.length, 0)
+  const binaries = { added: listedBinaries - (knownBinaries - goneBinaries), gone: goneBinaries }
+  return { upserts: [...changed, ...fresh].sort(byName), gone, binaries }
 }
 
 /** Neighbours in the report are then neighbours in the indexes: a slice touches a few pages, not one per package. */
@@ -175,7 +191,8 @@ function isSame(artifact: ReportedArtifact, binary: KnownBinary): boolean {
   return (
     artifact.url === binary.url &&
     agrees(artifact.sha256, binary.sha256) &&
-    agrees(artifact.size, binary.size)
+    agrees(artifact.size, binary.size) &&
+    agrees(artifact.signature ?? null, binary.signature)
   )
 }
 

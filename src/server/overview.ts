@@ -3,7 +3,7 @@ import { plainBytes } from '../compression.ts'
 import { Evidence, type Rebuild, type RebuildArtifact, type RebuildDetails } from '../wire/builds.ts'
 import type { ArtifactStatus, BuildStatus, PageOf } from '../wire/common.ts'
 import type { Dashboard } from '../wire/meta.ts'
-import type { BinaryPackage, SourcePackage } from '../wire/packages.ts'
+import type { BinaryPackage, BinaryPackageDetails, SourcePackage } from '../wire/packages.ts'
 import type { QueuedJob } from '../wire/queue.ts'
 import { isReason, type Reason } from '../wire/reasons.ts'
 import { checked, wireTime } from '../wire/schema.ts'
@@ -23,6 +23,7 @@ import type { Database } from './store/database.ts'
 import type { PageRequest } from './store/page.ts'
 import {
   binaryById,
+  countReasons,
   countVerdicts,
   listBinaryRows,
   listSourceRows,
@@ -105,9 +106,11 @@ export async function binaryPackages(
   return { total, records: rows.map(binaryPackage) }
 }
 
-export async function findBinary(db: Database, id: number): Promise<BinaryPackage | null> {
+export async function findBinary(db: Database, id: number): Promise<BinaryPackageDetails | null> {
   const row = await binaryById(db, id)
-  return row && binaryPackage(row)
+  if (row === null) return null
+  const { signature, ...binary } = row
+  return { ...binaryPackage(binary), signature }
 }
 
 export async function sourcePackages(
@@ -137,14 +140,15 @@ export async function rebuilds(
 export async function findRebuild(db: Database, blobs: Blobs, id: number): Promise<RebuildDetails | null> {
   const row = await buildById(db, id)
   if (row === null) return null
-  const { evidence, environment_sha256: sha256, ...build } = row
-  if (evidence === null) return { ...rebuild(build), evidence: null }
+  const { evidence, environment_sha256: sha256, index, ...build } = row
+  if (evidence === null) return { ...rebuild(build), evidence: null, index }
   const frame = sha256 === null ? null : await blobs.read(sha256)
   const environment =
     frame === null ? [] : new TextDecoder().decode(await plainBytes(frame, longestBlob)).split('\n')
   return {
     ...rebuild(build),
     evidence: { ...checked(Evidence, JSON.parse(evidence), `the evidence of build ${id}`), environment },
+    index,
   }
 }
 
@@ -196,6 +200,10 @@ export async function dashboard(
   filter: PackageFilter & JobFilter,
   now: Date,
 ): Promise<Dashboard> {
-  const [counts, jobs] = await Promise.all([countVerdicts(db, filter), countJobs(db, filter, wireTime(now))])
-  return { rebuilds: counts, jobs }
+  const [counts, jobs, reasons] = await Promise.all([
+    countVerdicts(db, filter),
+    countJobs(db, filter, wireTime(now)),
+    countReasons(db, filter),
+  ])
+  return { rebuilds: counts, jobs, reasons: Object.fromEntries(reasons.map(({ reason, n }) => [reason, n])) }
 }

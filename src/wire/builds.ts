@@ -11,7 +11,7 @@ import {
   sourceIdentityQuery,
 } from './common.ts'
 import { endpoint, jsonBytes, megabytes, textBytes } from './endpoint.ts'
-import { Sha256 } from './packages.ts'
+import { IndexTrust, Sha256 } from './packages.ts'
 import { logQuery } from './queue.ts'
 import { Reason } from './reasons.ts'
 import { Bytes, Count, DateTime, Id, Int32, orNull, text, type Shape } from './schema.ts'
@@ -32,6 +32,8 @@ export const Evidence = v.object({
   environment: v.optional(v.pipe(v.array(text(256)), v.maxLength(20000)), []),
   /** What could not be had in the recorded version. */
   missing: v.optional(v.pipe(v.array(text(256)), v.maxLength(20000)), []),
+  /** What made it fail may pass soon: retried as if the infrastructure were to blame. */
+  temporary: v.optional(v.boolean(), false),
 })
 export type Evidence = Shape<typeof Evidence>
 
@@ -54,7 +56,7 @@ export const Rebuild = v.object({
 export type Rebuild = Shape<typeof Rebuild>
 
 /** One rebuild with its evidence. */
-export const RebuildDetails = v.object({ ...Rebuild.entries, evidence: orNull(Evidence) })
+export const RebuildDetails = v.object({ ...Rebuild.entries, evidence: orNull(Evidence), index: IndexTrust })
 export type RebuildDetails = Shape<typeof RebuildDetails>
 
 /** What was compared. Sizes in bytes; `first_difference` is the offset of the first byte that differs. */

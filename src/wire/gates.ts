@@ -2,6 +2,7 @@
 import * as v from 'valibot'
 import { BuildStatus, IdOrNull, TextOrNull } from './common.ts'
 import { endpoint, eventStream, kilobytes, megabytes } from './endpoint.ts'
+import { IndexTrust } from './packages.ts'
 import { Reason } from './reasons.ts'
 import { Count, DateTime, Id, NamesText, text, type Shape } from './schema.ts'
 
@@ -30,6 +31,7 @@ export const Found = v.object({
   artifact_id: IdOrNull,
   has_attestation: v.boolean(),
   decided_at: v.nullable(DateTime),
+  index: IndexTrust,
 })
 export type Found = Shape<typeof Found>
 
@@ -73,6 +75,7 @@ export const Exported = v.object({
   artifact_id: IdOrNull,
   /** Path of the evidence on this server. */
   evidence: TextOrNull,
+  index: IndexTrust,
 })
 export type Exported = Shape<typeof Exported>
 

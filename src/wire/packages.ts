@@ -20,6 +20,10 @@ import { Count, DateTime, Id, orNull, text, type Shape } from './schema.ts'
 /** Lower-case hex of a SHA-256. */
 export const Sha256 = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, 'is not a SHA-256 in lower-case hex'))
 
+/** Whether the distribution's signature proves the index that lists a package; null: not told. */
+export const IndexTrust = orNull(v.picklist(['signed', 'unsigned']))
+export type IndexTrust = Shape<typeof IndexTrust>
+
 export const SourcePackage = v.object({
   id: Id,
   name: v.string(),
@@ -33,6 +37,7 @@ export const SourcePackage = v.object({
   reason: orNull(Reason),
   first_seen: orNull(DateTime),
   decided_at: orNull(DateTime),
+  index: IndexTrust,
 })
 export type SourcePackage = Shape<typeof SourcePackage>
 
@@ -59,8 +64,20 @@ export const BinaryPackage = v.object({
   first_seen: orNull(DateTime),
   decided_at: orNull(DateTime),
   worker: orNull(v.string()),
+  index: IndexTrust,
 })
 export type BinaryPackage = Shape<typeof BinaryPackage>
+
+/** One binary package with what lists leave out. */
+export const BinaryPackageDetails = v.object({
+  ...BinaryPackage.entries,
+  /** The distribution's detached OpenPGP signature of the file, as base64. */
+  signature: orNull(v.string()),
+})
+export type BinaryPackageDetails = Shape<typeof BinaryPackageDetails>
+
+/** Longest signature: RSA with 4096 bits has 760 characters. */
+const Base64 = v.pipe(text(8192), v.base64())
 
 export const ReportedArtifact = v.object({
   name: text(),
@@ -71,6 +88,8 @@ export const ReportedArtifact = v.object({
   /** What the distribution's index says of the file; our workers refuse any other bytes. */
   sha256: orNull(Sha256),
   size: orNull(Count),
+  /** The distribution's detached OpenPGP signature of the file, as base64, where the index has it. */
+  signature: v.optional(Base64),
 })
 export type ReportedArtifact = Shape<typeof ReportedArtifact>
 
@@ -89,7 +108,7 @@ export const PackageReport = v.object({
   architecture: text(),
   packages: v.array(ReportedPackage),
   /** `signed`: proven by the distribution's signature; `unsigned`: taken on trust. Absent: not told. */
-  index: orNull(v.picklist(['signed', 'unsigned'])),
+  index: IndexTrust,
 })
 export type PackageReport = Shape<typeof PackageReport>
 
@@ -114,7 +133,7 @@ export const listBinaryPackages = endpoint('GET', '/api/v1/packages/binary', {
 export const getBinaryPackage = endpoint('GET', '/api/v1/packages/binary/{id}', {
   doc: 'One binary package.',
   params: IdPath,
-  reply: BinaryPackage,
+  reply: BinaryPackageDetails,
 })
 
 export const submitPackages = endpoint('POST', '/api/v1/packages', {

@@ -1,5 +1,7 @@
 import * as v from 'valibot'
+import { TextOrNull } from './common.ts'
 import { endpoint } from './endpoint.ts'
+import { IndexTrust } from './packages.ts'
 import { Count, DateTime, orNull, text, type Shape } from './schema.ts'
 
 /** How it stands with one sync that the server runs by itself. */
@@ -13,6 +15,8 @@ export const SyncState = v.object({
   next_at: orNull(DateTime),
   /** Reports that the last run sent. */
   reports: Count,
+  /** Reports that the server has already, so that nothing was sent. */
+  unchanged: v.optional(Count, 0),
   /** What went wrong in the last run; null: nothing did. */
   error: orNull(text(4096)),
 })
@@ -29,5 +33,29 @@ export const writeSync = endpoint('PUT', '/api/v1/sync/{name}', {
   caller: 'admin',
   params: v.object({ name: text(256) }),
   body: SyncState,
+  upstream: false,
+})
+
+/** What the last import of one release and architecture did. Packages are binary ones. */
+export const Scope = v.object({
+  distribution: v.string(),
+  release: TextOrNull,
+  architecture: v.string(),
+  imported_at: DateTime,
+  /** Build inputs that the report listed. */
+  listed: Count,
+  added: Count,
+  gone: Count,
+  queued: Count,
+  index: IndexTrust,
+  /** SHA-256 of the report; null where its import did not end. */
+  digest: TextOrNull,
+})
+export type Scope = Shape<typeof Scope>
+
+export const listScopes = endpoint('GET', '/api/v1/scopes', {
+  doc: 'What was imported last for each release and architecture, and the digest by which a client knows that it has nothing new to send.',
+  query: v.object({ distribution: v.optional(text()) }),
+  reply: v.array(Scope),
   upstream: false,
 })

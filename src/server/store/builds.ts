@@ -1,4 +1,5 @@
 import type { BuildStatus } from '../../wire/common.ts'
+import type { IndexTrust } from '../../wire/packages.ts'
 import type { Reason } from '../../wire/reasons.ts'
 import { first, sql, trusted, type Database, type Row, type Sql, type Transaction } from './database.ts'
 import type { Blob } from './blobs.ts'
@@ -91,12 +92,16 @@ export async function listBuildRows(
   return { total: count?.n ?? 0, rows }
 }
 
-export type BuildDetailsRow = BuildRow & { evidence: string | null; environment_sha256: string | null }
+export type BuildDetailsRow = BuildRow & {
+  evidence: string | null
+  environment_sha256: string | null
+  index: IndexTrust
+}
 
 export function buildById(db: Database, id: number): Promise<BuildDetailsRow | null> {
   return first(
     db.all<BuildDetailsRow>(sql`
-      SELECT ${builds.columns}, h.evidence, e.sha256 AS environment_sha256
+      SELECT ${builds.columns}, h.evidence, e.sha256 AS environment_sha256, c.index_trust AS "index"
         FROM ${builds.from} LEFT JOIN blobs e ON e.id = h.environment_id WHERE h.id = ${id}`),
   )
 }

@@ -1,3 +1,4 @@
+import type { IndexTrust } from '../../wire/packages.ts'
 import { sql, type Database, type Row } from './database.ts'
 
 export type FoundRow = Row & {
@@ -12,6 +13,7 @@ export type FoundRow = Row & {
   attestation_id: number | null
   decided_at: string | null
   seen: number
+  index: IndexTrust
 }
 
 type Wanted = { distribution: string; name: string; version: string; architecture: string }
@@ -28,10 +30,10 @@ export function lookedUp(db: Database, wanted: readonly Wanted[]): Promise<Found
   )
   return db.all<FoundRow>(sql`
     SELECT w.key AS position, b.status, b.reason, r.name AS release, b.sha256, b.size, b.build_id, b.artifact_id, b.attestation_id,
-           b.decided_at, b.seen
+           b.decided_at, b.seen, c.index_trust AS "index"
       FROM json_each(${asked}) w
       CROSS JOIN binary_packages b ON b.name = json_extract(w.value, '$[1]')
-      JOIN releases r ON r.id = b.release_id
+      JOIN releases r ON r.id = b.release_id JOIN scopes c ON c.id = b.scope_id
      WHERE b.version = json_extract(w.value, '$[2]') AND b.architecture = json_extract(w.value, '$[3]')
        AND r.distribution = json_extract(w.value, '$[0]')`)
 }
@@ -63,6 +65,7 @@ export type ExportRow = Row & {
   sha256: string | null
   build_id: number | null
   artifact_id: number | null
+  index: IndexTrust
 }
 
 /** Listed packages in the order of (name, id), after a row. */
@@ -76,8 +79,8 @@ export function exportRows(
   const wanted = releases === null ? sql`1` : sql`r.name IN ${releases}`
   return db.all<ExportRow>(sql`
     SELECT b.id, b.name, b.version, b.architecture, s.name AS source_name, s.version AS source_version, r.name AS release,
-           b.status, b.reason, b.sha256, b.build_id, b.artifact_id
-      FROM binary_packages b JOIN releases r ON r.id = b.release_id JOIN source_packages s ON s.id = b.source_package_id
+           b.status, b.reason, b.sha256, b.build_id, b.artifact_id, c.index_trust AS "index"
+      FROM binary_packages b JOIN releases r ON r.id = b.release_id JOIN scopes c ON c.id = b.scope_id JOIN source_packages s ON s.id = b.source_package_id
      WHERE (b.name, b.id) > (${after.name}, ${after.id}) AND b.seen = 1 AND r.distribution = ${distribution} AND ${wanted}
      ORDER BY b.name, b.id LIMIT ${limit}`)
 }

@@ -24,6 +24,7 @@ export type KnownBinary = {
   url: string
   sha256: string | null
   size: number | null
+  signature: string | null
 }
 
 type Id = { id: number }
@@ -43,22 +44,54 @@ export async function openScope(
   const releaseId = releases?.[0]?.id ?? 0
   const [scope] = await tx.all<Scope>(
     sql`INSERT INTO scopes (release_id, architecture, imported_at, listed) VALUES (${releaseId}, ${architecture}, ${now}, 0)
-        ON CONFLICT (release_id, architecture) DO UPDATE SET architecture = excluded.architecture RETURNING id, release_id, listed`,
+        ON CONFLICT (release_id, architecture) DO UPDATE SET digest = NULL RETURNING id, release_id, listed`,
   )
   return scope as Scope // an upsert returns its row
 }
 
-/** Ends an import: how much was listed, when, and whether the index was proven. */
+/** What is kept of an import that came to its end. */
+export type Imported = {
+  listed: number
+  added: number
+  gone: number
+  queued: number
+  trust: string | null
+  digest: string
+}
+
+/** Ends an import: what it changed, when, whether the index was proven, and by what the same report is known again. */
 export async function closeScope(
   tx: Transaction,
   scope: Scope,
-  listed: number,
-  trust: string | null,
+  { listed, added, gone, queued, trust, digest }: Imported,
   now: string,
 ): Promise<void> {
-  await tx.all(
-    sql`UPDATE scopes SET imported_at = ${now}, listed = ${listed}, index_trust = ${trust} WHERE id = ${scope.id}`,
-  )
+  await tx.all(sql`
+    UPDATE scopes SET imported_at = ${now}, listed = ${listed}, added = ${added}, gone = ${gone}, queued = ${queued},
+           index_trust = ${trust}, digest = ${digest}
+     WHERE id = ${scope.id}`)
+}
+
+export type ScopeRow = {
+  distribution: string
+  release: string
+  architecture: string
+  imported_at: string
+  listed: number
+  added: number
+  gone: number
+  queued: number
+  index: 'signed' | 'unsigned' | null
+  digest: string | null
+}
+
+export function scopeRows(db: Database, distribution: string | undefined): Promise<ScopeRow[]> {
+  const wanted = distribution === undefined ? sql`1` : sql`r.distribution = ${distribution}`
+  return db.all<ScopeRow>(sql`
+    SELECT r.distribution, r.name AS release, c.architecture, c.imported_at, c.listed, c.added, c.gone, c.queued,
+           c.index_trust AS "index", c.digest
+      FROM scopes c JOIN releases r ON r.id = c.release_id WHERE ${wanted}
+     ORDER BY r.distribution, r.name, c.architecture`)
 }
 
 /** Listed inputs of a scope after an id, with their listed binaries. */
@@ -74,7 +107,7 @@ export async function listedInputs(
      WHERE i.scope_id = ${scope.id} AND i.seen = 1 AND i.id > ${after}
      ORDER BY i.id LIMIT ${limit}`)
   const binaries = await db.all<KnownBinary>(sql`
-    SELECT b.id, b.build_input_id, b.name, b.version, b.component, b.architecture, b.url, b.sha256, b.size
+    SELECT b.id, b.build_input_id, b.name, b.version, b.component, b.architecture, b.url, b.sha256, b.size, b.signature
       FROM binary_packages b
      WHERE b.build_input_id IN ${inputs.map((input) => input.id)} AND b.seen = 1`)
   return { inputs, binaries }
@@ -149,14 +182,15 @@ function binariesOf(scope: Scope, item: Upsert, input: WrittenInput, now: string
   const written = item.artifacts.map(
     (artifact) => sql`
       INSERT INTO binary_packages (build_input_id, source_package_id, release_id, scope_id, name, version, component,
-        architecture, url, file, sha256, size, seen, first_seen, last_seen)
+        architecture, url, file, sha256, size, signature, seen, first_seen, last_seen)
       VALUES (${input.id}, ${input.source_package_id}, ${scope.release_id}, ${scope.id}, ${artifact.name}, ${artifact.version},
         ${artifact.component ?? ''}, ${artifact.architecture}, ${artifact.url}, ${fileOf(artifact.url)}, ${artifact.sha256},
-        ${artifact.size}, 1, ${now}, ${now})
+        ${artifact.size}, ${artifact.signature ?? null}, 1, ${now}, ${now})
       ON CONFLICT (build_input_id, name, version, component, architecture) DO UPDATE SET
         url = excluded.url, file = excluded.file, seen = 1, scope_id = excluded.scope_id, size = coalesce(excluded.size, size),
         status = CASE WHEN sha256 <> excluded.sha256 THEN NULL ELSE status END,
         reason = CASE WHEN sha256 <> excluded.sha256 THEN NULL ELSE reason END,
+        signature = CASE WHEN sha256 <> excluded.sha256 THEN excluded.signature ELSE coalesce(excluded.signature, signature) END,
         sha256 = coalesce(excluded.sha256, sha256)`,
   )
   const gone = sql`UPDATE binary_packages SET seen = 0, last_seen = ${now} WHERE id IN ${item.goneBinaries}`
@@ -304,10 +338,10 @@ export async function previousScope(
   distribution: string,
   release: string,
   architecture: string,
-): Promise<Scope | null> {
+): Promise<(Scope & { trust: string | null }) | null> {
   return first(
-    db.all<Scope>(sql`
-      SELECT c.id, c.release_id, c.listed FROM scopes c JOIN releases r ON r.id = c.release_id
+    db.all<Scope & { trust: string | null }>(sql`
+      SELECT c.id, c.release_id, c.listed, c.index_trust AS trust FROM scopes c JOIN releases r ON r.id = c.release_id
        WHERE r.distribution = ${distribution} AND r.name = ${release} AND c.architecture = ${architecture}`),
   )
 }

@@ -1,3 +1,4 @@
+import type { IndexTrust } from '../../wire/packages.ts'
 import { first, sql, trusted, type Database, type Row, type Sql } from './database.ts'
 import { pageOfRows, whereOf, type Listing, type PageRequest } from './page.ts'
 
@@ -24,7 +25,9 @@ export type BinaryRow = Row & {
   first_seen: string
   decided_at: string | null
   worker: string | null
+  index: IndexTrust
 }
+export type BinaryDetailsRow = BinaryRow & { signature: string | null }
 
 export type SourceRow = Row & {
   id: number
@@ -39,6 +42,7 @@ export type SourceRow = Row & {
   reason: string | null
   first_seen: string
   decided_at: string | null
+  index: IndexTrust
 }
 
 const binaries: Listing = {
@@ -46,7 +50,7 @@ const binaries: Listing = {
     trusted(`b.id, b.name, b.version, r.distribution, r.name AS release, b.component, b.architecture, b.url, b.status,
     b.build_id, b.artifact_id, b.diffoscope_id AS diffoscope_log_id, b.attestation_id AS attestation_log_id,
     CASE WHEN b.seen = 1 THEN c.imported_at ELSE b.last_seen END AS last_seen, b.seen AS seen_in_last_sync,
-    s.name AS source_name, b.reason, b.sha256, b.size, b.first_seen, b.decided_at, h.worker`),
+    s.name AS source_name, b.reason, b.sha256, b.size, b.first_seen, b.decided_at, h.worker, c.index_trust AS "index"`),
   from: trusted(`binary_packages b JOIN releases r ON r.id = b.release_id JOIN scopes c ON c.id = b.scope_id
     JOIN source_packages s ON s.id = b.source_package_id LEFT JOIN builds h ON h.id = b.build_id`),
   id: 'b.id',
@@ -75,10 +79,14 @@ const binaries: Listing = {
   },
 }
 
+/** The weakest trust of the reports that list a source; the words sort as signed, told, unsigned. */
+const weakestTrust = `SELECT nullif(max(coalesce(c.index_trust, 'told')), 'told') FROM build_inputs x
+    JOIN scopes c ON c.id = x.scope_id WHERE x.source_package_id = s.id`
+
 const sources: Listing = {
   columns: trusted(`s.id, s.name, s.version, r.distribution, r.name AS release, s.status, s.build_id,
     CASE WHEN s.seen = 1 THEN (SELECT max(c.imported_at) FROM scopes c WHERE c.release_id = s.release_id) ELSE s.last_seen END AS last_seen,
-    s.seen AS seen_in_last_sync, s.reason, s.first_seen, s.decided_at`),
+    s.seen AS seen_in_last_sync, s.reason, s.first_seen, s.decided_at, (${weakestTrust}) AS "index"`),
   from: trusted('source_packages s JOIN releases r ON r.id = s.release_id'),
   id: 's.id',
   sorts: {
@@ -230,8 +238,12 @@ async function numberOf(db: Database, query: Sql): Promise<number> {
   return row?.n ?? 0
 }
 
-export function binaryById(db: Database, id: number): Promise<BinaryRow | null> {
-  return first(db.all<BinaryRow>(sql`SELECT ${binaries.columns} FROM ${binaries.from} WHERE b.id = ${id}`))
+export function binaryById(db: Database, id: number): Promise<BinaryDetailsRow | null> {
+  return first(
+    db.all<BinaryDetailsRow>(
+      sql`SELECT ${binaries.columns}, b.signature FROM ${binaries.from} WHERE b.id = ${id}`,
+    ),
+  )
 }
 
 /** Source packages; with an architecture the result of that architecture's input. */
@@ -275,7 +287,8 @@ function sourcesFor(architecture: string): Listing {
     ...sources,
     columns: trusted(`s.id, s.name, s.version, r.distribution, r.name AS release, i.status, i.build_id,
       CASE WHEN i.seen = 1 THEN (SELECT c.imported_at FROM scopes c WHERE c.id = i.scope_id) ELSE s.last_seen END AS last_seen,
-      i.seen AS seen_in_last_sync, i.reason, s.first_seen, i.decided_at`),
+      i.seen AS seen_in_last_sync, i.reason, s.first_seen, i.decided_at,
+      (SELECT c.index_trust FROM scopes c WHERE c.id = i.scope_id) AS "index"`),
     from: sql`source_packages s JOIN releases r ON r.id = s.release_id JOIN build_inputs i ON i.id = (${ofArchitecture})`,
   }
 }
@@ -358,22 +371,37 @@ export type VerdictCounts = { good: number; bad: number; fail: number; unknown: 
 
 /** Listed build inputs by verdict. */
 export async function countVerdicts(db: Database, filter: PackageFilter): Promise<VerdictCounts> {
-  const origin = [
-    ...given(filter.distribution, (value) => sql`r.distribution = ${value}`),
-    ...given(filter.release, (value) => sql`r.name = ${value}`),
-    ...given(filter.architecture, (value) => sql`c.architecture = ${value}`),
-  ]
   const sums =
     trusted(`coalesce(sum(CASE WHEN x.status = 'GOOD' THEN x.n END), 0) AS good, coalesce(sum(CASE WHEN x.status = 'BAD' THEN x.n END), 0) AS bad,
     coalesce(sum(CASE WHEN x.status = 'FAIL' THEN x.n END), 0) AS fail,
     coalesce(sum(CASE WHEN x.status NOT IN ('GOOD', 'BAD', 'FAIL') THEN x.n END), 0) AS unknown`)
+  const { from, where } = listedInputs(filter)
+  const rows = db.all<VerdictCounts>(sql`SELECT ${sums} FROM ${from} ${whereOf(where)}`)
+  return (await first(rows)) ?? { good: 0, bad: 0, fail: 0, unknown: 0 }
+}
+
+/** Listed build inputs that have a verdict other than GOOD, by its reason. */
+export function countReasons(db: Database, filter: PackageFilter): Promise<{ reason: string; n: number }[]> {
+  const { from, where } = listedInputs(filter)
+  const known = [...where, sql`x.reason <> ''`, sql`x.status IN ('BAD', 'FAIL')`]
+  return db.all<{ reason: string; n: number }>(
+    sql`SELECT x.reason, sum(x.n) AS n FROM ${from} ${whereOf(known)} GROUP BY x.reason HAVING sum(x.n) > 0 ORDER BY x.reason`,
+  )
+}
+
+/** Rows `x` with scope_id, status, reason and their number n: the counters, or where they do not know enough the inputs themselves. */
+function listedInputs(filter: PackageFilter): { from: Sql; where: Sql[] } {
   const scopes = trusted('JOIN scopes c ON c.id = x.scope_id JOIN releases r ON r.id = c.release_id')
-  const rows =
-    filter.component === undefined
-      ? sql`SELECT ${sums} FROM input_counts x ${scopes} ${whereOf([sql`x.seen = 1`, ...origin])}`
-      : sql`SELECT ${sums} FROM (SELECT i.scope_id, coalesce(i.status, '') AS status, 1 AS n FROM build_inputs i
-              JOIN source_packages s ON s.id = i.source_package_id WHERE i.seen = 1 AND ${hasComponent(filter.component)}) x ${scopes} ${whereOf(origin)}`
-  return (await first(db.all<VerdictCounts>(rows))) ?? { good: 0, bad: 0, fail: 0, unknown: 0 }
+  const where = [
+    ...given(filter.distribution, (value) => sql`r.distribution = ${value}`),
+    ...given(filter.release, (value) => sql`r.name = ${value}`),
+    ...given(filter.architecture, (value) => sql`c.architecture = ${value}`),
+  ]
+  if (filter.component === undefined)
+    return { from: sql`input_counts x ${scopes}`, where: [sql`x.seen = 1`, ...where] }
+  const inputs = sql`SELECT i.scope_id, coalesce(i.status, '') AS status, coalesce(i.reason, '') AS reason, 1 AS n
+    FROM build_inputs i JOIN source_packages s ON s.id = i.source_package_id WHERE i.seen = 1 AND ${hasComponent(filter.component)}`
+  return { from: sql`(${inputs}) x ${scopes}`, where }
 }
 
 export type Generation = Row & { name: string; value: number; changed_at: string }

@@ -395,6 +395,15 @@ export const migrations: readonly string[] = [
      WHERE coalesce(w.before, '') <> w.status AND (w.before IS NOT NULL OR w.status <> 'GOOD');
   END;
   `,
+  `
+  -- The last report of a scope: its digest, NULL while an import runs, and what it changed.
+  ALTER TABLE scopes ADD COLUMN digest TEXT;
+  ALTER TABLE scopes ADD COLUMN added INTEGER NOT NULL DEFAULT 0;
+  ALTER TABLE scopes ADD COLUMN gone INTEGER NOT NULL DEFAULT 0;
+  ALTER TABLE scopes ADD COLUMN queued INTEGER NOT NULL DEFAULT 0;
+  -- The distribution's own signature of a file, as base64.
+  ALTER TABLE binary_packages ADD COLUMN signature TEXT;
+  `,
 ]
 
 /**
