@@ -81,9 +81,10 @@ function addTo(
   component: string,
   url: string,
 ): void {
-  const { name, base, version, architecture, sha256, size, packager } = found
+  const { name, base, version, architecture, sha256, size, packager, signature } = found
   const key = [base, version, component].join(' ')
-  const artifact = { name, version, component, architecture, url, sha256, size }
+  const told = { name, version, component, architecture, url, sha256, size }
+  const artifact = signature === null ? told : { ...told, signature }
   const known = groups.get(key)
   if (known === undefined)
     groups.set(key, { name: base, version, url, artifacts: [artifact], maintainer: packager })

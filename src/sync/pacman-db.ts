@@ -12,11 +12,15 @@ export type PacmanPackage = {
   file: string
   sha256: string | null
   size: number | null
+  /** Detached OpenPGP signature of the file, as base64. */
+  signature: string | null
 }
 
 /** Bytes of one description: the longest of Arch has 40 kB. */
 const longestDescription = 1024 * 1024
 const mostEntries = 1_000_000
+/** Characters: what a server takes, ten times what RSA with 4096 bits needs. */
+const longestSignature = 8192
 
 /**
  * Packages of an unpacked database, which is a tar of `NAME-VERSION/desc` files (man.archlinux.org/man/repo-add.8).
@@ -113,14 +117,15 @@ const patterns = {
   architecture: /^[A-Za-z0-9_-]+$/,
   sha256: /^[0-9a-f]{64}$/,
   size: /^\d{1,15}$/,
+  signature: /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/,
 }
 
 function packageOf(text: string, what: string): PacmanPackage {
   const fields = fieldsOf(text, what)
-  const optional = (name: string, pattern: RegExp): string | null => {
+  const optional = (name: string, pattern: RegExp, longest = 255): string | null => {
     const value = fields.get(name)
     if (value === undefined) return null
-    if (value.length <= 255 && pattern.test(value)) return value
+    if (value.length <= longest && pattern.test(value)) return value
     throw new Complaint(`${what} has a %${name}% that is none: ${quoted(value)}`)
   }
   const field = (name: string, pattern: RegExp): string => {
@@ -139,6 +144,7 @@ function packageOf(text: string, what: string): PacmanPackage {
     file: field('FILENAME', patterns.file),
     sha256: optional('SHA256SUM', patterns.sha256),
     size: size === null ? null : Number(size),
+    signature: optional('PGPSIG', patterns.signature, longestSignature),
   }
 }
 

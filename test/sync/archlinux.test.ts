@@ -56,6 +56,27 @@ test('packages are grouped by base, sorted, and built from the first file', asyn
   assert.match(zlib?.artifacts[0]?.sha256 ?? '', /^[0-9a-f]{64}$/)
 })
 
+test("the distribution's own signature of a package goes along, and text that is none is refused", async (t) => {
+  const { profile } = await aMirror(t, {
+    core: {
+      'gcc-15-1': aPacmanPackage({ NAME: 'gcc', VERSION: '15-1', PGPSIG: 'iQEzBAABCAAdFiEE+/8=' }),
+      'zlib-1.3-1': aPacmanPackage({ NAME: 'zlib', VERSION: '1.3-1' }),
+    },
+  })
+  const { profile: broken } = await aMirror(t, {
+    core: { 'gcc-15-1': aPacmanPackage({ NAME: 'gcc', PGPSIG: '../../etc/passwd' }) },
+  })
+
+  const { reports } = await sync(profile)
+  const { error } = await sync(broken)
+
+  assert.deepEqual(
+    reports[0]?.packages.map(({ artifacts }) => artifacts[0]?.signature),
+    ['iQEzBAABCAAdFiEE+/8=', undefined],
+  )
+  assert.match(complaintOf(error)?.message ?? '', /gcc-15-1\/desc" has a %PGPSIG% that is none/)
+})
+
 test('the same base in two components, or in two versions, is two packages', async (t) => {
   const bash = aPacmanPackage({ NAME: 'bash', VERSION: '5-1' })
   const { profile } = await aMirror(t, {
