@@ -253,10 +253,11 @@ function attestedPart({ base, origin }: Site, build: Build, attested: Attested):
   </section>`
 }
 
-function pages(path: string, from: number, total: number): Html {
+function pages(path: string, from: number, total: number, label: string): Html {
+  if (total <= linesOfPage && from === 1) return html``
   const [before, after] = [Math.max(1, from - linesOfPage), from + linesOfPage]
   const lastPage = Math.floor((Math.max(total, 1) - 1) / linesOfPage) * linesOfPage + 1
-  return html`<nav class="pager" aria-label="Pages">
+  return html`<nav class="pager" aria-label="${label}">
     ${from > 1 ? html`<a href="${path}">First</a><a href="${path}?from=${before}" rel="prev">← Previous</a>` : ''}
     ${after <= total ? html`<a href="${path}?from=${after}" rel="next">Next →</a><a href="${path}?from=${lastPage}">Last</a>` : ''}
   </nav>`
@@ -274,7 +275,8 @@ export function logPage({ base }: Site, { build, log, from }: LogView): Page {
         ${count(log.total)} lines, ${bytes(log.bytes)} ·
         <a href="${base}/api/v1/builds/${build.id}/log" download="build-${build.id}.log">Download as it is</a>
       </p>
-      ${pages(path, from, log.total)} ${logLines(log, null)} ${pages(path, from, log.total)}`,
+      ${pages(path, from, log.total, 'Pages')} ${logLines(log, null)}
+      ${pages(path, from, log.total, 'Pages, below the lines')}`,
   }
 }
 
@@ -295,7 +297,8 @@ export function diffPage({ base }: Site, { build, artifact, diff, from, name: fi
         ${count(diff.total)} lines, ${bytes(diff.bytes)} ·
         <a href="${base}${raw}" download="${shown(file)}.diff">Download as it is</a>
       </p>
-      ${pages(path, from, diff.total)} ${diffLines(diff)} ${pages(path, from, diff.total)}`,
+      ${pages(path, from, diff.total, 'Pages')} ${diffLines(diff)}
+      ${pages(path, from, diff.total, 'Pages, below the lines')}`,
   }
 }
 

@@ -119,8 +119,9 @@ function comfort() {
   document.addEventListener('keydown', (event) => {
     const isWriting = event.target instanceof Element && event.target.matches('input, select, textarea')
     if (event.key !== '/' || isWriting || event.ctrlKey || event.metaKey || event.altKey) return
-    event.preventDefault()
-    document.querySelector('#q, #find')?.focus()
+    event
+      .preventDefault()(document.querySelector('#q') ?? document.querySelector('#find'))
+      ?.focus()
   })
 }
 

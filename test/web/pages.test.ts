@@ -1,0 +1,212 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type { TestContext } from 'node:test'
+import { zstdFrame } from '../../src/compression.ts'
+import { aSigningWorker, aSmallDistribution, hostileName, rebuildNext } from '../help/pages.ts'
+import { aPackage, aResult, importPackages, pop, startServer } from '../help/server.ts'
+import { submitBuild } from '../../src/wire/builds.ts'
+import { missing, openBrowser, openPage, violationsOf } from './browser.ts'
+
+const options = { skip: missing, timeout: 120_000 }
+
+async function aSite(t: TestContext, settings = {}) {
+  const server = await startServer(t, { settings })
+  const worker = await aSigningWorker(server)
+  await aSmallDistribution(server.call, worker)
+  return { server, worker }
+}
+
+const looks = [
+  { width: 360, colorScheme: 'light' },
+  { width: 1400, colorScheme: 'light' },
+  { width: 360, colorScheme: 'dark' },
+  { width: 1400, colorScheme: 'dark' },
+] as const
+
+const hostilePath = `/debian/sid/${encodeURIComponent(hostileName)}`
+const allPaths = [
+  '/',
+  '/queue',
+  '/workers',
+  '/reasons',
+  '/about',
+  '/search?q=hel',
+  '/search?q=nothing-like-it',
+  '/debian',
+  '/debian/sid',
+  '/debian/sid?status=BAD',
+  '/debian/sid/hello',
+  '/debian/sid/zlib/1.0-1',
+  hostilePath,
+  '/builds/1',
+  '/builds/2',
+  '/builds/4',
+  '/builds/4/log',
+]
+
+test(
+  'every page is sound, narrow and wide, light and dark: no violation, no console line, no other host',
+  options,
+  async (t) => {
+    const { server } = await aSite(t)
+    const browser = await openBrowser(t)
+    for (const look of looks) {
+      const { page, troubles } = await openPage(browser, server.address, look)
+      await page.goto(`${server.address}/builds/4`)
+      const diff = (await page.getByRole('link', { name: 'differences' }).first().getAttribute('href')) ?? ''
+
+      for (const path of [...allPaths, diff]) {
+        await page.goto(server.address + path, { waitUntil: 'load' })
+        const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)
+        assert.ok(wide <= 0, `${path} is ${wide} px too wide at ${look.width} px`)
+        assert.deepEqual(await violationsOf(page), [], `${path} ${look.colorScheme} ${look.width}`)
+      }
+
+      assert.deepEqual(troubles, [])
+      await page.close()
+    }
+  },
+)
+
+test(
+  'without scripts the first paint has the answer, and search, filters and paging work',
+  options,
+  async (t) => {
+    const { server } = await aSite(t)
+    const { page, troubles } = await openPage(await openBrowser(t, { scripts: false }), server.address)
+
+    await page.goto(server.address)
+    assert.match(await page.locator('main').innerText(), /25\.0 % verified/)
+    await page.getByLabel('Find a package').fill('hell')
+    await page.getByRole('button', { name: 'Find' }).click()
+    await page.getByRole('link', { name: 'hello' }).first().click()
+    assert.match(
+      await page.locator('main').innerText(),
+      /Built in the recorded environment, but the bytes differ/,
+    )
+
+    await page.goto(`${server.address}/debian/sid`)
+    await page.getByLabel('Verdict').selectOption('FAIL')
+    await page.getByRole('button', { name: 'Show' }).click()
+    assert.match(page.url(), /status=FAIL/)
+    assert.deepEqual(await page.locator('tbody th a').allInnerTexts(), ['zlib'])
+    assert.deepEqual(troubles, [])
+  },
+)
+
+test('with scripts a filter applies at once, and the address holds the view', options, async (t) => {
+  const { server } = await aSite(t)
+  const { page, troubles } = await openPage(await openBrowser(t), server.address)
+
+  await page.goto(`${server.address}/debian/sid`)
+  await page.getByLabel('Verdict').selectOption('BAD')
+  await page.waitForURL(/\?status=BAD$/)
+  assert.deepEqual(await page.locator('tbody th a').allInnerTexts(), ['hello'])
+  await page.goBack()
+  assert.equal(await page.locator('tbody tr').count(), 4)
+  await page.keyboard.press('/')
+  assert.equal(await page.evaluate(() => document.activeElement?.id), 'q')
+  assert.deepEqual(troubles, [])
+})
+
+test('a verdict shows without loading the page again', options, async (t) => {
+  const { server, worker } = await aSite(t, { 'http.base_path': '/verify' })
+  const browser = await openBrowser(t)
+  const home = await openPage(browser, server.address)
+  const source = await openPage(browser, server.address)
+  await home.page.goto(server.address)
+  await source.page.goto(`${server.address}/debian/sid/untried`)
+  await source.page.evaluate(() => Object.assign(globalThis, { stayed: true }))
+  assert.match(await source.page.locator('main').innerText(), /It is ready to be rebuilt/)
+  await new Promise((resolve) => setTimeout(resolve, 500)) // the watch has begun
+
+  const job = await rebuildNext(worker, 'FAIL', { reason: 'build_failed' })
+
+  assert.equal(job.job.name, 'untried')
+  await source.page.getByText('The build ended with an error.').waitFor({ timeout: 20_000 })
+  await source.page.bringToFront()
+  await home.page.bringToFront()
+  await home.page.locator('[data-live-part="others"]').getByText('untried').waitFor({ timeout: 20_000 })
+  assert.equal(await source.page.evaluate(() => 'stayed' in globalThis), true)
+  assert.deepEqual([...home.troubles, ...source.troubles], [])
+})
+
+test('the log of a running build grows on its page, harmless, until the verdict', options, async (t) => {
+  const { server, worker } = await aSite(t)
+  const job = await pop(worker.client.call)
+  assert.ok(job !== null)
+  let offset = 0
+  const write = async (text: string): Promise<void> => {
+    const headers = { 'x-worker-key': Buffer.from(worker.key.publicKey).toString('base64') }
+    const address = `${server.address}/api/v1/queue/${job.job.id}/log?offset=${offset}`
+    const reply = await fetch(address, { method: 'POST', body: text, headers })
+    assert.equal(reply.status, 204)
+    offset += Buffer.byteLength(text)
+  }
+  await write('first line\n')
+  const { page, troubles } = await openPage(await openBrowser(t), server.address)
+
+  await page.goto(`${server.address}/jobs/${job.job.id}`)
+  await page.getByText('first line').waitFor()
+  await write('\u001b[31msecond\u001b[0m \u202eline <img src=x onerror=alert(1)>\nthi')
+  await write('rd line\n')
+  await page.getByText('third line').waitFor({ timeout: 20_000 })
+  const lines = await page.locator('.log .line').allInnerTexts()
+  await worker.client.call(submitBuild, { body: aResult(job) })
+  await page.getByRole('link', { name: 'see the verdict' }).click({ timeout: 20_000 })
+
+  assert.deepEqual(
+    lines.map((line) => line.trim()),
+    ['1first line', '2second \\u202eline <img src=x onerror=alert(1)>', '3third line'],
+  )
+  await page.waitForURL(/\/builds\/\d+$/)
+  assert.deepEqual(troubles, [])
+})
+
+test('a log of 50 MB and a million lines, a hostile name, log and diff do nothing', options, async (t) => {
+  const { server, worker } = await aSite(t)
+  const line = `\u001b[${'1;'.repeat(9)}31m<script>document.title='taken'</script>\u202e`
+  const log = new TextEncoder().encode(`${line}\n`.repeat(1_000_000))
+  await rebuildNext(worker, 'BAD', { build_log: await zstdFrame(log) })
+  const { page, troubles } = await openPage(await openBrowser(t), server.address)
+
+  for (const path of ['/builds/5', '/builds/5/log?from=999000', hostilePath, '/builds/4']) {
+    await page.goto(server.address + path)
+    assert.doesNotMatch(await page.title(), /^taken/, path)
+    assert.equal(await page.locator('main script, main img:not([src*="/badge/"])').count(), 0, path)
+    assert.doesNotMatch(await page.content(), /[\u202a-\u202e\u200b]/, path)
+  }
+  await page.goto(`${server.address}/builds/4`)
+  await page.getByRole('link', { name: 'differences' }).first().click()
+
+  assert.match(await page.locator('.diff').innerText(), /<img src=x onerror/)
+  assert.equal(await page.locator('main script, main img').count(), 0)
+  assert.deepEqual(troubles, [])
+})
+
+test('everything can be reached by keyboard, and paper shows what the screen shows', options, async (t) => {
+  const { server } = await aSite(t)
+  const { page } = await openPage(await openBrowser(t), server.address)
+  await page.goto(`${server.address}/debian/sid/hello`)
+
+  await page.keyboard.press('Tab')
+  assert.equal(await page.evaluate(() => document.activeElement?.textContent), 'To the content')
+  await page.keyboard.press('Enter')
+  assert.equal(await page.evaluate(() => document.activeElement?.id), 'main')
+  await page.emulateMedia({ media: 'print' })
+
+  assert.equal(await page.locator('nav[aria-label=Site]').isVisible(), false)
+  assert.match(await page.locator('main').innerText(), /the bytes differ/)
+})
+
+test('times are local where scripts run, and UTC stays at hand', options, async (t) => {
+  const { server } = await aSite(t)
+  await importPackages(server.call, [aPackage({ name: 'late' })], { release: 'trixie' })
+  const { page } = await openPage(await openBrowser(t), server.address)
+
+  await page.goto(`${server.address}/builds/1`)
+  const built = page.locator('time[datetime="2026-11-22T19:40:00Z"]').first()
+
+  assert.equal(await built.innerText(), '2026-11-23 01:10')
+  assert.equal(await built.getAttribute('title'), '2026-11-22 19:40 UTC')
+})
