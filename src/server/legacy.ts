@@ -38,7 +38,7 @@ export function mountLegacy(app: Hono, mount: Mount, service: Service): void {
   app.use('/api/v0/*', async (c, next) => {
     await next()
     const text = words[c.res.status]
-    const isRoute = matchedRoutes(c).some(({ path }) => !path.endsWith('/*'))
+    const isRoute = matchedRoutes(c).some(({ path }) => path.startsWith('/api/v0/') && !path.endsWith('/*'))
     if (text === undefined || !isRoute || c.res.headers.get('content-length') !== '0') return
     const { status } = c.res
     c.res = undefined // else its headers would stay
