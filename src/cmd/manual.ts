@@ -1,5 +1,6 @@
 import { mkdir, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
+import { assetText } from '../assets.ts'
 import { serverSettings, syncSettings, workerSettings, type SettingsTable } from '../config.ts'
 import { during } from '../errors.ts'
 import { command, longName, type Command, type Option, type OptionsTable } from './command.ts'
@@ -8,7 +9,7 @@ import { exitCodes, docOf, flagsOf, groupDocs } from './help.ts'
 import { globalOptions } from './parse.ts'
 import { roffOf, type Page, type Part, type Section } from './roff.ts'
 import { sampleOf, sampleProfiles, shownDefault } from './samples.ts'
-import { version } from './version.ts'
+import { version } from '../version.ts'
 
 export const manual = command(
   'manual <directory>',
@@ -47,6 +48,7 @@ export function manualFiles(commands: readonly Command[]): Map<string, string> {
     ],
     ['samples/rebuilderd-worker.conf', sampleOf(workerSettings, 'rebuilderd-worker.conf(5): a worker')],
     ['samples/rebuilderd-sync.conf', sampleProfiles],
+    ['samples/log-rules.toml', assetText('log-rules.toml')],
   ])
 }
 

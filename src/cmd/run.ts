@@ -5,7 +5,7 @@ import type { Command, Context } from './command.ts'
 import { allCommands, commandsFor } from './commands.ts'
 import { helpOf, impliedWord } from './help.ts'
 import { parse, type Request } from './parse.ts'
-import { version } from './version.ts'
+import { version } from '../version.ts'
 
 /** Why a command was stopped from outside; nothing is printed for it. */
 class Stopped extends Error {

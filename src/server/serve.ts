@@ -1,6 +1,6 @@
-import { accessSync, constants, mkdirSync } from 'node:fs'
+import { accessSync, constants, existsSync, mkdirSync } from 'node:fs'
 import { createServer, type Server as HttpServer } from 'node:http'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { getRequestListener } from '@hono/node-server'
 import type { ServerSettings } from '../config.ts'
 import { Complaint, during, explain } from '../errors.ts'
@@ -125,7 +125,7 @@ export async function startServer(options: ServeOptions): Promise<RunningServer>
 
 function openFolder(data: string): void {
   try {
-    mkdirSync(data, { recursive: true, mode: 0o700 })
+    makeFolder(data)
     accessSync(data, constants.R_OK | constants.W_OK | constants.X_OK)
   } catch (error) {
     throw new Complaint(`cannot write to the data folder ${data}`, {
@@ -133,6 +133,14 @@ function openFolder(data: string): void {
       hint: 'give another folder with --data',
     })
   }
+}
+
+/** Makes a folder and those above it. Node's own way never ends where a file system refuses with ENOENT, as /proc does. */
+function makeFolder(path: string): void {
+  if (existsSync(path)) return
+  const above = dirname(path)
+  if (above !== path) makeFolder(above)
+  mkdirSync(path, { mode: 0o700 })
 }
 
 /** The operator's settings as numbers. `max_retries = 0` means what leaving it out means. */
