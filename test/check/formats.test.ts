@@ -234,6 +234,29 @@ test('hashes come from lists in every coding, and from files that apt kept', asy
   assert.match(problems[0] ?? '', /b_Packages\.gz is passed over: /)
 })
 
+test('indexes that are given are found below folders: primary.xml of rpm, but nothing that apt has not proven', async (t) => {
+  const sha256 = 'cd'.repeat(32)
+  const primary = `<?xml version="1.0" encoding="UTF-8"?>
+<metadata xmlns="http://linux.duke.edu/metadata/common" xmlns:rpm="http://linux.duke.edu/metadata/rpm" packages="1">
+<package type="rpm"><name>bash</name><arch>x86_64</arch><version epoch="2" ver="5.2" rel="1.fc42"/>
+<checksum type="sha256" pkgid="YES">${sha256}</checksum><size package="9" installed="9" archive="9"/>
+<location href="b/bash.rpm"/><format><rpm:sourcerpm>bash-5.2-1.fc42.src.rpm</rpm:sourcerpm></format></package></metadata>`
+  const folder = await aRoot(t, {
+    'fedora-1/repodata/0a-primary.xml.gz': gzipSync(primary),
+    'partial/mirror.example_Packages': listingOf('hello'),
+    'fedora-1/repodata/repomd.xml': 'not this one',
+  })
+  const bash = { name: 'bash', version: '2:5.2-1.fc42', architecture: 'x86_64' }
+  const hello = { name: 'hello', version: '1.0-1', architecture: 'amd64' }
+  const packages = [bash, hello].map((one) => ({ distribution: 'any', ...one, size: null, sha256: null }))
+
+  const options = { root: null, indexes: [folder], cache: null, signal: AbortSignal.timeout(10_000) }
+  const { hashes, problems } = await publishedHashes(packages, options)
+
+  assert.deepEqual([...hashes.values()], [sha256])
+  assert.deepEqual(problems, [])
+})
+
 /** Literals of a block, without a match. */
 function literals(text: string): Buffer {
   const bytes = Buffer.from(text)

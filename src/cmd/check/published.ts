@@ -81,13 +81,22 @@ async function indexFiles({ root, indexes }: PublishedOptions): Promise<string[]
   for (const index of indexes) {
     const found = await stat(index).catch(() => null)
     if (found === null) throw new Complaint(`there is no index ${index}`, { exitCode: 2 })
-    files.push(...(found.isDirectory() ? await filesIn(index, isIndex) : [index]))
+    files.push(...(found.isDirectory() ? await filesBelow(index) : [index]))
   }
   return files
 }
 
 function isIndex(name: string): boolean {
   return /(Packages(\.\w+)?|\.db(\.tar\.\w+)?|primary\.xml(\.\w+)?)$/.test(name)
+}
+
+/** Indexes at any depth: dnf has a folder per repository. What apt has not proven yet is in `partial`. */
+async function filesBelow(folder: string): Promise<string[]> {
+  const entries = await readdir(folder, { withFileTypes: true }).catch(() => [])
+  const files = entries.filter((entry) => entry.isFile() && isIndex(entry.name))
+  const folders = entries.filter((entry) => entry.isDirectory() && entry.name !== 'partial')
+  const deeper = await Promise.all(folders.map(({ name }) => filesBelow(join(folder, name))))
+  return [...files.map(({ name }) => join(folder, name)).sort(), ...deeper.flat()]
 }
 
 async function filesIn(folder: string, isWanted: (name: string) => boolean): Promise<string[]> {
