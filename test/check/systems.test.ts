@@ -179,3 +179,17 @@ test('what cannot be checked is said with what to do', async (t) => {
   assert.match(await said('--root', '/', '--rebuilder', 'ftp://x', '--distro', 'debian'), /is not an address/)
   assert.match(await said('--json', '--csv'), /--json and --csv cannot be given together/)
 })
+
+test('names from outside are text in the page, and no formulas in the table', async (t) => {
+  const home = await temporaryFolder(t)
+  const { address } = await aRebuilder(t, { hello: 'GOOD' })
+  const input = '<img/src=x/onerror=alert(1)> 1 amd64\n=HYPERLINK("x") 1,2 amd64\n'
+  const args = ['ctl', 'check', '--list', '-', '--distro', 'debian', '--rebuilder', address]
+
+  const { stdout } = await runProgram([...args, '--csv', '--html', join(home, 'page.html')], { home, input })
+
+  const page = await readFile(join(home, 'page.html'), 'utf8')
+  assert.equal(page.includes('<img'), false)
+  assert.equal(page.includes('&lt;img/src=x/onerror=alert(1)&gt;'), true)
+  assert.match(stdout, /,"'=HYPERLINK\(""x""\)","1,2",amd64,/)
+})
