@@ -145,7 +145,7 @@ export const migrations: readonly string[] = [
   -- requires: the tags a worker needs, sorted and joined; NULL until the rules have been asked.
   CREATE INDEX jobs_by_turn ON jobs (state, backend, architecture, requires, priority, queued_at, id);
   CREATE INDEX jobs_without_rule ON jobs (id) WHERE requires IS NULL;
-  CREATE INDEX jobs_by_retry ON jobs (next_retry) WHERE state = 'waiting';
+  CREATE INDEX jobs_by_retry ON jobs (state, next_retry) WHERE state = 'waiting';
   CREATE INDEX jobs_by_lease ON jobs (lease_until) WHERE state = 'running';
   CREATE INDEX jobs_by_input ON jobs (build_input_id);
   CREATE INDEX jobs_by_worker ON jobs (worker_id) WHERE worker_id IS NOT NULL;

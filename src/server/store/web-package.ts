@@ -29,7 +29,7 @@ export function versionsOf(
   return db.all<VersionRow>(sql`
     SELECT s.id, s.version, s.maintainer, s.seen, s.first_seen, s.last_seen, s.status, s.reason, s.decided_at
       FROM source_packages s WHERE s.release_id = ${releaseId} AND s.name = ${name} AND ${only}
-     ORDER BY s.seen DESC, s.id DESC LIMIT ${mostVersions}`)
+     ORDER BY +s.seen DESC, s.id DESC LIMIT ${mostVersions}`)
 }
 
 export type InputRow = Row & {

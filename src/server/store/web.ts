@@ -174,7 +174,8 @@ export async function turnsOf(db: Database, limit: number): Promise<Turns> {
   )
   const [running = [], waiting = [], ...ready] = await db.batch<TurnRow>([
     sql`SELECT ${turnColumns} FROM jobs j ${turnJoins} WHERE j.state = 'running' ORDER BY j.lease_until LIMIT ${limit}`,
-    sql`SELECT ${turnColumns} FROM jobs j ${turnJoins} WHERE j.state = 'waiting' ORDER BY j.next_retry LIMIT ${limit}`,
+    sql`SELECT ${turnColumns} FROM (SELECT id FROM jobs WHERE state = 'waiting' ORDER BY next_retry LIMIT ${limit}) n
+          JOIN jobs j ON j.id = n.id ${turnJoins} ORDER BY j.next_retry`,
     ...lines.map(({ backend, architecture }) => firstOf(backend, architecture, limit)),
   ])
   const next = ready

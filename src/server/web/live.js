@@ -119,9 +119,9 @@ function comfort() {
   document.addEventListener('keydown', (event) => {
     const isWriting = event.target instanceof Element && event.target.matches('input, select, textarea')
     if (event.key !== '/' || isWriting || event.ctrlKey || event.metaKey || event.altKey) return
-    event
-      .preventDefault()(document.querySelector('#q') ?? document.querySelector('#find'))
-      ?.focus()
+    const field = document.querySelector('#q') ?? document.querySelector('#find')
+    event.preventDefault()
+    field?.focus()
   })
 }
 
