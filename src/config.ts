@@ -118,6 +118,10 @@ export const workerSettings = {
   idle_delay: count(180, 'Seconds to wait when there is no work and the server cannot wake us.'),
   'build.timeout': count(86_400, 'Seconds a build may take.'),
   'build.max_bytes': count(null, 'Bytes of build output that are kept.'),
+  'build.log_rules': words(
+    null,
+    'File with rules for the logs of builds that failed, in place of ours: see samples/log-rules.toml.',
+  ),
   'build.silent': flag(false, "Do not copy the build's output to our own."),
   'diffoscope.enabled': flag(false, 'Run diffoscope on files that differ.'),
   'diffoscope.args': list('Arguments for diffoscope, before ours.'),

@@ -1,9 +1,9 @@
-import { Complaint } from '../errors.ts'
+import { Complaint, didYouMean } from '../errors.ts'
 import { printable } from '../log.ts'
 import { listBinaryPackages, type BinaryPackage } from '../wire/packages.ts'
-import { reasonCodes } from '../wire/reasons.ts'
+import { isReason, reasonCodes, type Reason } from '../wire/reasons.ts'
 import type { QueryOf } from '../wire/endpoint.ts'
-import { choice, command, flag, text, type Context, type Given, type OptionsTable } from './command.ts'
+import { choice, command, flag, text, texts, type Context, type Given, type OptionsTable } from './command.ts'
 import { openPublicClient, serverOptions } from './credentials.ts'
 import { recordsOf } from './lists.ts'
 import { padded, paintFor, paintedStatus, quoted, writeJsonArray, type Paint } from './output.ts'
@@ -28,7 +28,9 @@ export const pkgsLs = command(
   {
     ...serverOptions,
     ...packageFilters,
-    reason: choice('Only packages whose last rebuild ended for this reason', reasonCodes),
+    reason: texts('Only packages whose last rebuild ended for this reason; repeatable, or CODE,CODE', {
+      placeholder: 'CODE',
+    }),
     current: flag('Only what the distribution still lists'),
     json: flag('Print one JSON array'),
   },
@@ -37,8 +39,10 @@ export const pkgsLs = command(
     const filters = withName(options, name)
     const query: PackageQuery = { ...queryOf(filters), sort: 'name' }
     if (options.current) query.seen_only = true
-    if (options.reason !== undefined) query.reason = [options.reason]
-    const found = matching(recordsOf(client, listBinaryPackages, query), { ...filters, ...options })
+    const reasons = reasonsOf(options.reason)
+    if (reasons.length > 0) query.reason = reasons
+    const wanted = { ...filters, current: options.current, reasons }
+    const found = matching(recordsOf(client, listBinaryPackages, query), wanted)
     if (options.json) return writeJsonArray(found, context.write, context.signal)
     await printPackages(found, context)
   },
@@ -47,6 +51,16 @@ export const pkgsLs = command(
       'GOOD: equal byte for byte. BAD: built, and it differs. FAIL: no comparison was possible, for a reason that is\nprinted at the end of the line on a terminal. UNKWN: not rebuilt yet; also FAIL, at servers without reasons.',
   },
 )
+
+/** @throws Complaint where a code is none */
+function reasonsOf(given: readonly string[]): Reason[] {
+  const codes = given.flatMap((word) => word.toLowerCase().split(',')).filter((word) => word !== '')
+  return codes.map((code) => {
+    if (isReason(code)) return code
+    const hint = didYouMean(code, reasonCodes) ?? `it can be: ${reasonCodes.join(', ')}`
+    throw new Complaint(`${code} is no reason`, { hint, exitCode: 2 })
+  })
+}
 
 export type PackageQuery = Partial<QueryOf<typeof listBinaryPackages>>
 
@@ -74,7 +88,7 @@ export function withName<T extends { readonly name: string | undefined }>(
   throw new Complaint(`two names are given: ${options.name} and ${name}`, { exitCode: 2 })
 }
 
-type Wanted = PackageFilters & { reason?: string | undefined; current?: boolean }
+type Wanted = PackageFilters & { reasons?: readonly Reason[]; current?: boolean }
 
 /** Older servers ignore some filters, so that what they send is looked at again. */
 async function* matching(
@@ -89,7 +103,8 @@ export function isWanted(record: BinaryPackage, wanted: Wanted): boolean {
   if (wanted.version !== undefined && record.version !== wanted.version) return false
   if (wanted.release !== undefined && (record.release ?? '') !== wanted.release) return false
   if (wanted.component !== undefined && (record.component ?? '') !== wanted.component) return false
-  if (wanted.reason !== undefined && record.reason !== wanted.reason) return false
+  const { reasons = [] } = wanted
+  if (reasons.length > 0 && (record.reason === null || !reasons.includes(record.reason))) return false
   return wanted.current !== true || record.seen_in_last_sync
 }
 

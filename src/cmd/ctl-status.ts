@@ -35,7 +35,7 @@ export const status = command(
 
 /** For people, how it stands with verdicts and jobs; programs get the lines they know. */
 async function printNumbers(client: Client, paint: Paint, context: Context): Promise<void> {
-  const { rebuilds, jobs } = await client.call(getDashboard)
+  const { rebuilds, jobs, reasons } = await client.call(getDashboard)
   const { good, bad, fail, unknown } = rebuilds
   const verdicts = [
     paint.green(`${shownCount(good)} GOOD`),
@@ -44,6 +44,9 @@ async function printNumbers(client: Client, paint: Paint, context: Context): Pro
     `${shownCount(unknown)} UNKWN`,
   ]
   context.out(`rebuilds: ${verdicts.join(', ')}`)
+  const most = Object.entries(reasons).sort(([, a], [, b]) => b - a)
+  if (most.length > 0)
+    context.out(`reasons: ${most.map(([code, n]) => `${shownCount(n)} ${printable(code)}`).join(', ')}`)
   const { running, available, pending } = jobs
   context.out(
     `jobs: ${shownCount(running)} running, ${shownCount(available)} due, ${shownCount(pending)} due later`,

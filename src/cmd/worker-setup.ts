@@ -8,6 +8,7 @@ import { cacheLimit } from '../worker/cache.ts'
 import { checkBackends } from '../worker/doctor.ts'
 import type { DiffoscopeSettings } from '../worker/diffoscope.ts'
 import { openIdentity, type Identity } from '../worker/identity.ts'
+import { readLogRules } from '../worker/logrules.ts'
 import type { RebuildSettings } from '../worker/rebuild.ts'
 import { flag, text, texts, type Context, type Given, type OptionsTable } from './command.ts'
 
@@ -138,6 +139,7 @@ export async function setUp(given: SetupOptions, { environment, signal }: Contex
     timeoutSeconds: settings['build.timeout'],
     maxLogBytes: settings['build.max_bytes'],
     silent: settings['build.silent'],
+    logRules: await readLogRules(settings['build.log_rules']),
     isolation: given.requireIsolation ? 'require' : 'auto',
   }
   return { settings, folder, identity, rebuild }

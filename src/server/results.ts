@@ -171,7 +171,7 @@ async function store(tx: Transaction, results: Results, taken: Taken): Promise<v
     hasOtherWorkers(tx, reporter.id),
   ])
   const after = countersAfter(
-    verdict,
+    { ...verdict, temporary: report.evidence?.temporary ?? false },
     counters ?? { retries: 0, infrastructure_retries: 0 },
     results.schedule,
     moment,
@@ -214,7 +214,7 @@ type After = {
 
 /** The retry counters after a verdict, and when the next attempt is due. */
 export function countersAfter(
-  verdict: Pick<Verdict, 'status' | 'reason'>,
+  verdict: Pick<Verdict, 'status' | 'reason'> & { temporary?: boolean },
   before: { retries: number; infrastructure_retries: number },
   schedule: Schedule,
   moment: Date,
@@ -229,7 +229,8 @@ export function countersAfter(
       isGivenUp: false,
     }
   }
-  const reasonClass = classOf(verdict.reason ?? 'unexplained')
+  const isTemporary = verdict.status === 'FAIL' && verdict.temporary === true
+  const reasonClass = isTemporary ? 'infrastructure' : classOf(verdict.reason ?? 'unexplained')
   const isPackage = reasonClass === 'package'
   const retries = before.retries + (isPackage ? 1 : 0)
   const infrastructureRetries = isPackage ? 0 : before.infrastructure_retries + 1

@@ -48,6 +48,8 @@ export const getPublicKeys = endpoint('GET', '/api/v1/meta/public-keys', {
 export const Dashboard = v.object({
   rebuilds: v.object({ good: Count, bad: Count, fail: Count, unknown: Count }),
   jobs: v.object({ running: Count, available: Count, pending: Count }),
+  /** Ours only: listed build inputs that are not GOOD, by reason. */
+  reasons: v.optional(v.record(v.string(), Count), {}),
 })
 export type Dashboard = Shape<typeof Dashboard>
 

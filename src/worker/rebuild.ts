@@ -14,8 +14,8 @@ import type { Fingerprint } from './compare.ts'
 import type { DiffoscopeSettings } from './diffoscope.ts'
 import { download, downloadLimits, fileNameOf } from './download.ts'
 import { Failure, reasonOf } from './failure.ts'
-import { reasonOfLog } from './logrules.ts'
-import { judge, type Ending, type Judgement } from './verdict.ts'
+import { findingOf, type LogRule } from './logrules.ts'
+import { judge, type Ending, type Judgement, type Verdict } from './verdict.ts'
 
 /** What all jobs of a worker have in common. */
 export type RebuildSettings = {
@@ -30,6 +30,8 @@ export type RebuildSettings = {
   timeoutSeconds: number
   maxLogBytes: number | null
   silent: boolean
+  /** What the log of a failed build says. */
+  logRules: readonly LogRule[]
   isolation: 'auto' | 'require' | 'off'
   /** Folder where copies of the rebuilt files are left, by name; absent: they are removed with the job. */
   outputs?: string | undefined
@@ -79,6 +81,7 @@ function noEvidence(backend: string): Evidence {
     note: null,
     environment: [],
     missing: [],
+    temporary: false,
   }
 }
 
@@ -140,7 +143,8 @@ async function compareAll(
 ): Promise<Result> {
   const compared: Compared[] = []
   for (const original of originals) compared.push(await compareArtifact(original, run.outdir, options.signal))
-  const verdict = judge(compared, endingOf(run, backend, await isEmpty(run.outdir)))
+  const finding = findingOf(run.log, options.settings.logRules)
+  const verdict = judge(compared, endingOf(run, backend, finding, await isEmpty(run.outdir)))
   const described = []
   const context = { ...options, ...options.settings, input }
   for (const [index, one] of compared.entries())
@@ -152,8 +156,17 @@ async function compareAll(
     status: verdict.status,
     reason: verdict.reason,
     artifacts: described.map(({ report }) => report),
-    evidence: { ...evidence, note: joined([evidence.note, ...described.map(({ note }) => note)]) },
+    evidence: {
+      ...evidence,
+      note: joined([evidence.note, ...described.map(({ note }) => note)]),
+      temporary: isTemporary(verdict, finding),
+    },
   }
+}
+
+/** Whether it is the finding that the verdict rests on, and it may pass. */
+function isTemporary({ status, reason }: Verdict, finding: LogRule | null): boolean {
+  return status === 'FAIL' && finding !== null && finding.temporary && finding.reason === reason
 }
 
 const unjudged: Judgement = { status: 'UNKWN', reason: 'backend_error' }
@@ -208,7 +221,12 @@ async function isEmpty(folder: string): Promise<boolean> {
   return (await readdir(folder)).length === 0
 }
 
-function endingOf(run: BackendResult, backend: BackendSettings, empty: boolean): Ending {
+function endingOf(
+  run: BackendResult,
+  backend: BackendSettings,
+  finding: LogRule | null,
+  empty: boolean,
+): Ending {
   return {
     exitCode: run.exitCode,
     killedBy: run.killedBy,
@@ -216,7 +234,7 @@ function endingOf(run: BackendResult, backend: BackendSettings, empty: boolean):
     ours: run.told !== null || backend.path.startsWith('built-in:'),
     toldReason: run.told?.reason ?? null,
     presentToolchain: run.told?.presentToolchain ?? false,
-    logReason: reasonOfLog(run.log),
+    logReason: finding?.reason ?? null,
     empty,
   }
 }
@@ -231,6 +249,7 @@ function evidenceOf(run: BackendResult, backend: BackendSettings): Evidence {
     note: joined([run.told?.note ?? null, run.killedBy === null ? null : `ended by ${run.killedBy}`]),
     environment: run.told?.environment ?? [],
     missing: run.told?.missing ?? [],
+    temporary: false,
   }
 }
 

@@ -71,8 +71,8 @@ function reasonForFailure(comparisons: readonly Comparison[], ending: Ending): R
   )
 }
 
-/** Reasons that a backend may give; whether bytes differ is not its to say. */
-const tellable = new Set<Reason>([
+/** Reasons that a backend or a log may give; whether bytes differ is not its to say. */
+export const tellable: ReadonlySet<Reason> = new Set<Reason>([
   'build_failed',
   'build_timeout',
   'tests_failed',

@@ -540,18 +540,22 @@ test('the JSON of records', async (t) => {
     assert.deepEqual(await numbers(''), {
       rebuilds: { good: 1, bad: 1, fail: 1, unknown: 4 },
       jobs: { running: 1, available: 3, pending: 2 },
+      reasons: { build_failed: 1, content_differs: 1 },
     })
     assert.deepEqual(await numbers('?release=sid'), {
       rebuilds: { good: 1, bad: 1, fail: 1, unknown: 2 },
       jobs: { running: 1, available: 1, pending: 2 },
+      reasons: { build_failed: 1, content_differs: 1 },
     })
     assert.deepEqual(await numbers('?component=contrib'), {
       rebuilds: { good: 0, bad: 1, fail: 0, unknown: 1 },
       jobs: { running: 1, available: 0, pending: 1 },
+      reasons: { content_differs: 1 },
     })
     assert.deepEqual(await numbers('?architecture=arm64'), {
       rebuilds: { good: 0, bad: 0, fail: 0, unknown: 1 },
       jobs: { running: 0, available: 1, pending: 0 },
+      reasons: {},
     })
   })
 
@@ -567,7 +571,7 @@ test('the JSON of records', async (t) => {
 })
 
 test('unchanged lists', async (t) => {
-  const { get, call, address } = await aFullServer(t)
+  const { get, call, address, clock } = await aFullServer(t)
   const paths = lists.map(([path]) => path)
   const again = (path: string, tag: string): Promise<RawReply> =>
     ask(address, 'GET', path, { headers: { 'if-none-match': tag } })
@@ -582,6 +586,20 @@ test('unchanged lists', async (t) => {
       assert.equal((await again(path, '"other"')).status, 200, path)
       assert.equal((await again(path, `"other", ${tag}`)).status, 304, path)
     }
+  })
+
+  await t.test('a worker that falls silent changes the tag of workers', async () => {
+    const tag = (await get('/api/v1/workers')).headers['etag'] ?? ''
+    clock.ahead = 3_600_000
+
+    for (let tries = 0; tries < 100 && (await again('/api/v1/workers', tag)).status === 304; tries++)
+      await new Promise((resolve) => setTimeout(resolve, 100))
+
+    const { records } = documentOf<Records>(await again('/api/v1/workers', tag))
+    assert.equal(
+      records.some(({ is_online }) => is_online === true),
+      false,
+    )
   })
 
   await t.test('a report changes the tags of packages, builds, the queue and workers', async () => {

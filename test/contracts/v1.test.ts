@@ -43,6 +43,7 @@ test('replies', async (t) => {
     assert.deepEqual(documentOf(reply), {
       rebuilds: { good: 1, bad: 1, fail: 0, unknown: 0 },
       jobs: { running: 0, available: 0, pending: 1 },
+      reasons: { content_differs: 1 },
     })
   })
 

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { generateSigningKey } from '../../src/attestation.ts'
 import { openClient } from '../../src/client.ts'
 import { silentLog } from '../../src/log.ts'
+import { readLogRules } from '../../src/worker/logrules.ts'
 import type { WorkerOptions } from '../../src/worker/loop.ts'
 import type { RebuildJob, RebuildSettings } from '../../src/worker/rebuild.ts'
 import { aFolder } from './files.ts'
@@ -28,6 +29,7 @@ export async function rebuildSettings(
     timeoutSeconds: 30,
     maxLogBytes: null,
     silent: true,
+    logRules: await readLogRules(null),
     isolation: 'off',
     ...given,
   }

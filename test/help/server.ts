@@ -171,4 +171,5 @@ export const someEvidence: Evidence = {
   note: null,
   environment: ['gcc=12.2', 'make=4.3'],
   missing: [],
+  temporary: false,
 }

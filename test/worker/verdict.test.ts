@@ -1,7 +1,6 @@
 import { test } from 'node:test'
 import assert from 'node:assert/strict'
 import { judge, type Comparison, type Ending } from '../../src/worker/verdict.ts'
-import { reasonOfLog } from '../../src/worker/logrules.ts'
 
 const file = { sha256: 'a', size: 1 }
 const comparisons = {
@@ -94,21 +93,3 @@ for (const [what, found, ending, expected] of [
     for (const one of artifacts) assert.equal(one.reason === null, one.status === 'GOOD')
   })
 }
-
-for (const [line, expected] of [
-  ['cp: error writing x: No space left on device', 'no_space'],
-  ['curl: (6) Could not resolve host: source.example', 'network_needed'],
-  ['make[1]: *** [debian/rules:12: override_dh_auto_test] Error 2', 'tests_failed'],
-  ['make: *** [Makefile:10: all] Error 2', null],
-  ['==> ERROR: A failure occurred in check().', 'tests_failed'],
-] as const) {
-  test(`a log with "${line}" → ${expected ?? 'nothing more'}`, () => {
-    assert.equal(reasonOfLog(Buffer.from(`building\n${line}\nthe end\n`)), expected)
-  })
-}
-
-test('only the end of a long log is asked why the build failed', () => {
-  const log = Buffer.concat([Buffer.from('No space left on device\n'), Buffer.alloc(100_000, 'x\n')])
-
-  assert.equal(reasonOfLog(log), null)
-})

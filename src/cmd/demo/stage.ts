@@ -8,6 +8,7 @@ import { startServer, type RunningServer } from '../../server/serve.ts'
 import { builtInBackend, type BackendSettings } from '../../worker/backend.ts'
 import { cacheLimit } from '../../worker/cache.ts'
 import { openIdentity } from '../../worker/identity.ts'
+import { readLogRules } from '../../worker/logrules.ts'
 import { runWorker } from '../../worker/loop.ts'
 import type { RebuildSettings } from '../../worker/rebuild.ts'
 
@@ -84,6 +85,7 @@ async function rebuildSettings(cache: string, rebuilt: string): Promise<Omit<Reb
     timeoutSeconds: 1800,
     maxLogBytes: null,
     silent: true,
+    logRules: await readLogRules(null),
     isolation: 'auto',
   }
 }
