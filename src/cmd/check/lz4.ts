@@ -1,7 +1,7 @@
 import { Complaint } from '../../errors.ts'
 
 /** What apt keeps its lists in on small systems (github.com/lz4/lz4/blob/dev/doc/lz4_Frame_format.md). */
-export function isLz4(bytes: Uint8Array): boolean {
+function isLz4(bytes: Uint8Array): boolean {
   return bytes[0] === 0x04 && bytes[1] === 0x22 && bytes[2] === 0x4d && bytes[3] === 0x18
 }
 
@@ -13,29 +13,46 @@ const largestBlocks: Readonly<Record<number, number>> = { 4: 1 << 16, 5: 1 << 18
  * signatures are compared with, so that damage can only lose a proof and never make one.
  * @throws Complaint where it is cut short or malformed
  */
-export function* unlz4(input: Uint8Array, what: string): Generator<Uint8Array> {
-  const bytes = Buffer.from(input.buffer, input.byteOffset, input.byteLength)
-  const flags = bytes[4] ?? 0
-  const largest = largestBlocks[((bytes[5] ?? 0) >> 4) & 7]
-  if (!isLz4(bytes) || flags >> 6 !== 1 || largest === undefined) {
+export async function* unlz4(chunks: AsyncIterable<Uint8Array>, what: string): AsyncGenerator<Uint8Array> {
+  const take = taker(chunks, what)
+  const head = await take(7)
+  const flags = head[4] ?? 0
+  const largest = largestBlocks[((head[5] ?? 0) >> 4) & 7]
+  if (!isLz4(head) || flags >> 6 !== 1 || largest === undefined) {
     throw new Complaint(`${what} is no lz4 frame that we know`)
   }
-  let at = 7 + ((flags & 0x08) === 0 ? 0 : 8) + ((flags & 0x01) === 0 ? 0 : 4)
+  await take(((flags & 0x08) === 0 ? 0 : 8) + ((flags & 0x01) === 0 ? 0 : 4))
   const trailer = (flags & 0x10) === 0 ? 0 : 4
   const window = Buffer.alloc(history + largest)
   let kept = 0 // bytes of the window that earlier blocks left
   for (;;) {
-    if (at + 4 > bytes.length) throw cutShort(what)
-    const head = bytes.readUInt32LE(at)
-    if (head === 0) return
-    const block = bytes.subarray(at + 4, at + 4 + (head & 0x7fffffff))
-    if (block.length < (head & 0x7fffffff) || block.length > largest) throw cutShort(what)
-    const end = head >= 0x80000000 ? kept + block.copy(window, kept) : expanded(block, window, kept, what)
+    const word = (await take(4)).readUInt32LE(0)
+    if (word === 0) return
+    const size = word & 0x7fffffff
+    if (size > largest) throw cutShort(what)
+    const block = await take(size)
+    const end = word >= 0x80000000 ? kept + block.copy(window, kept) : expanded(block, window, kept, what)
     yield Buffer.from(window.subarray(kept, end))
     const rest = Math.min(history, end)
     window.copyWithin(0, end - rest, end)
     kept = rest
-    at += 4 + block.length + trailer
+    await take(trailer)
+  }
+}
+
+/** Hands out as many bytes as are asked for, however they arrive. */
+function taker(chunks: AsyncIterable<Uint8Array>, what: string): (length: number) => Promise<Buffer> {
+  const source = chunks[Symbol.asyncIterator]()
+  let held: Buffer = Buffer.alloc(0)
+  return async (length) => {
+    while (held.length < length) {
+      const { done, value } = await source.next()
+      if (done === true) throw cutShort(what)
+      held = Buffer.concat([held, value])
+    }
+    const taken = held.subarray(0, length)
+    held = held.subarray(length)
+    return taken
   }
 }
 

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import { readFile, readdir, stat } from 'node:fs/promises'
+import { readdir, stat } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { decompressed } from '../../compression.ts'
 import { Complaint, sentenceOf } from '../../errors.ts'
@@ -9,7 +9,7 @@ import { pacmanPackages } from '../../sync/pacman-db.ts'
 import { rpmPackages } from '../../sync/rpm-md.ts'
 import { readCached, writeCached } from './cache.ts'
 import { keyOf, type Installed } from './installed.ts'
-import { isLz4, unlz4 } from './lz4.ts'
+import { unlz4 } from './lz4.ts'
 
 /**
  * SHA-256 of package files by `keyOf`, as the distribution publishes them: never as a rebuilder tells them. null where
@@ -154,14 +154,8 @@ async function readIndex(path: string, take: Take, signal: AbortSignal): Promise
 
 async function* plain(path: string, signal: AbortSignal): AsyncGenerator<Uint8Array> {
   const chunks = createReadStream(path, { signal, highWaterMark: 1 << 18 }) as AsyncIterable<Uint8Array>
-  if (path.endsWith('.lz4')) yield* lz4Chunks(path)
+  if (path.endsWith('.lz4')) yield* unlz4(chunks, path)
   else yield* decompressed(chunks, { limit: longestIndex, what: path })
-}
-
-async function* lz4Chunks(path: string): AsyncGenerator<Uint8Array> {
-  const bytes = await readFile(path)
-  if (!isLz4(bytes)) throw new Complaint('it is no lz4 file')
-  yield* unlz4(bytes, path)
 }
 
 /** What the findings depend on. */
