@@ -109,7 +109,7 @@ export async function popJob(
     const isHeld = worker.draining === 1 || (pauses ?? []).length > 0
     const next = isHeld ? undefined : found.flat().sort(byTurn)[0]
     if (next === undefined) {
-      await tx.batch([...restWorkers(workerId, now)])
+      await tx.batch([...restWorkers(workerId, now), touched(now, 'workers')])
       return 'Nothing'
     }
     const token = randomUUID()
@@ -172,7 +172,11 @@ export function pingJob(
   moment: Date,
 ): Promise<boolean> {
   const until = wireTime(new Date(moment.getTime() + schedule.leaseSeconds * 1000))
-  return db.transaction((tx) => extendLease(tx, jobId, workerId, { now: wireTime(moment), until }))
+  return db.transaction(async (tx) => {
+    const isHeld = await extendLease(tx, jobId, workerId, { now: wireTime(moment), until })
+    await tx.all(touched(wireTime(moment), 'workers'))
+    return isHeld
+  })
 }
 
 /** Takes jobs from workers that stopped answering and makes due what has waited long enough; how many of each. */

@@ -19,6 +19,7 @@ import { openCookie, openSigningKey } from './secrets.ts'
 import { openBlobs } from './store/blobs.ts'
 import { forgottenEvents } from './store/events.ts'
 import { lockFolder } from './store/lock.ts'
+import { touched } from './store/imports.ts'
 import { rulesForgotten } from './store/queue.ts'
 import { migrate } from './store/schema.ts'
 import { openSqlite } from './store/sqlite.ts'
@@ -172,7 +173,10 @@ function keepTime({ db, schedule, log, now, pulse, liveLogs }: Service): () => P
     if (freed + due > 0) pulse.beat()
     if (freed > 0) log.warning(`${freed} jobs taken back from workers that stopped answering`)
     const deadline = wireTime(new Date(moment.getTime() - schedule.leaseSeconds * 1000))
-    await db.transaction((tx) => tx.batch([markOffline(deadline), forgottenEvents()]))
+    await db.transaction(async (tx) => {
+      const [silent = []] = await tx.batch([markOffline(deadline), forgottenEvents()])
+      if (silent.length > 0) await tx.all(touched(wireTime(moment), 'workers'))
+    })
     await tendPages()
     await liveLogs.forget(Date.now() - keptLive)
   }

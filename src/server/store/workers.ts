@@ -79,9 +79,9 @@ export function restWorkers(id: number, now: string): Sql[] {
   ]
 }
 
-/** Workers that did not call since `deadline` are offline. */
+/** Workers that did not call since `deadline` are offline; their ids. */
 export function markOffline(deadline: string): Sql {
-  return sql`UPDATE workers SET online = 0, status = NULL WHERE online = 1 AND last_ping < ${deadline}`
+  return sql`UPDATE workers SET online = 0, status = NULL WHERE online = 1 AND last_ping < ${deadline} RETURNING id`
 }
 
 /** Lets a worker drain (finish its job and get no other), or work again; false where there is none of that id. */
