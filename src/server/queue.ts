@@ -14,11 +14,14 @@ import {
   allUnruled,
   promoted,
   ruledJob,
+  rulesForgotten,
   switchOf,
+  switched,
   turns,
   unruledJobs,
   type ArtifactRow,
   type JobRow,
+  type Switch,
   type Wanted,
 } from './store/queue.ts'
 import { restWorkers } from './store/workers.ts'
@@ -129,6 +132,19 @@ export async function popJob(
 
 /** The switch that pauses the queue. */
 export const pauseSwitch = 'queue.paused'
+
+/** The switch that keeps the rules jobs were last asked by. */
+const rulesSwitch = 'schedule.rules'
+
+/** Has jobs asked anew where the rules are others than when the server last ran. */
+export async function applyRules(db: Database, rules: readonly unknown[], now: string): Promise<void> {
+  const text = JSON.stringify(rules)
+  await db.transaction(async (tx) => {
+    const [known] = await tx.all<Switch>(switchOf(rulesSwitch))
+    if ((known?.value ?? '[]') === text) return
+    await tx.batch([rulesForgotten, switched(rulesSwitch, text, now)])
+  })
+}
 
 /** Jobs that are new, or all after the rules have changed, get their priority and the tags they need. */
 async function askRules(tx: Transaction, rules: readonly Rule[]): Promise<void> {

@@ -10,7 +10,7 @@ import { wireTime } from '../wire/schema.ts'
 import { openApp } from './app.ts'
 import { openPulse } from './events.ts'
 import { copiesFolder, openHousekeeping } from './housekeeping.ts'
-import { tendQueue, type Schedule } from './queue.ts'
+import { applyRules, tendQueue, type Schedule } from './queue.ts'
 import { pageTender } from './snapshots.ts'
 import type { Service, WebOptions } from './service.ts'
 import { openLiveLogs } from './livelog.ts'
@@ -20,10 +20,10 @@ import { openBlobs } from './store/blobs.ts'
 import { forgottenEvents } from './store/events.ts'
 import { lockFolder } from './store/lock.ts'
 import { touched } from './store/imports.ts'
-import { rulesForgotten } from './store/queue.ts'
 import { migrate } from './store/schema.ts'
 import { openSqlite } from './store/sqlite.ts'
 import { markOffline } from './store/workers.ts'
+import { refuseHalfTaken } from './takeover.ts'
 
 export type ServeOptions = {
   settings: ServerSettings
@@ -80,7 +80,8 @@ export async function startServer(options: ServeOptions): Promise<RunningServer>
     const db = await openSqlite(file)
     cleanUp.push(() => db.close())
     await during(`bringing the database ${file} up to date`, () => migrate(db, file))
-    await db.transaction((tx) => tx.all(rulesForgotten))
+    await refuseHalfTaken(db)
+    await applyRules(db, settings['schedule.rule'], wireTime(now()))
     const service: Service = {
       db,
       blobs: openBlobs(join(data, 'blobs')),
