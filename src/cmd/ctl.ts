@@ -2,6 +2,7 @@ import type { Command } from './command.ts'
 import { check } from './ctl-check.ts'
 import { completions } from './ctl-completions.ts'
 import { queuePause, queueResume, queueRetry, syncStatus, why } from './ctl-control.ts'
+import { dbCommands } from './ctl-db.ts'
 import { pkgsLs } from './ctl-packages.ts'
 import { queueDrop, queueLs, queuePush } from './ctl-queue.ts'
 import { resultCommands } from './ctl-results.ts'
@@ -31,6 +32,7 @@ export const ctlCommands: readonly Command[] = [
   workersRm,
   workersDrain,
   workersResume,
+  ...dbCommands,
   check,
   completions,
 ]
