@@ -159,10 +159,10 @@ export const syncStatus = command(
     if (json) return context.write(`${JSON.stringify(syncs, null, 2)}\n`)
     if (syncs.length === 0) context.out('this server has no [[sync]] in its configuration')
     const paint = paintFor(context.colours)
-    for (const { name, state, ended_at, next_at, reports, error } of syncs) {
+    for (const { name, state, ended_at, next_at, reports, unchanged, error } of syncs) {
       const last =
         error === null
-          ? `${reports} reports at ${shownTime(ended_at)}`
+          ? `${reports} reports imported, ${unchanged} unchanged at ${shownTime(ended_at)}`
           : paint.red(`failed: ${printable(error)}`)
       const next = state === 'running' ? 'runs now' : `next at ${shownTime(next_at)}`
       context.out(`${paint.bold(printable(name))}: ${ended_at === null ? 'not finished yet' : last}; ${next}`)

@@ -11,8 +11,9 @@ import type { Profile } from '../sync/profile.ts'
 /** What to do with package reports. */
 const deliveryOptions = {
   ...serverOptions,
-  dryRun: flag('Change nothing: tell what is new and what is gone, compared with the lists of the server'),
-  force: flag('Import a list too that is empty or much shorter than the last one'),
+  dryRun: flag('Change nothing: tell what is new, gone and unchanged at the server, and what it would queue'),
+  force: flag('Import a list too that is empty, much shorter than the last one, or the same again'),
+  json: flag('Print what came of each report as one JSON array'),
 } as const satisfies OptionsTable
 
 const printing = {
@@ -47,37 +48,59 @@ export const pkgsSync = command(
   async ([distro, source], options, context) => {
     const { checkedProfile } = await import('../sync/profile.ts')
     const profile = checkedProfile('the command line', profileOf(distro, source, options))
-    await syncProfile(profile, options, context)
+    return syncAll([[null, profile]], options, context)
   },
   { details: 'The source is the address of a mirror, or a folder that has the same files.' },
 )
 
 export const pkgsSyncProfile = command(
-  'ctl pkgs sync-profile <profile>',
-  'Import what a profile of the configuration names',
+  'ctl pkgs sync-profile [...profiles]',
+  'Import what profiles of the configuration name',
   {
+    all: flag('Every profile there is'),
     syncConfig: text('Where the profiles are (default: /etc/rebuilderd-sync.conf)', { placeholder: 'FILE' }),
     ...printing,
     ...deliveryOptions,
   },
-  async ([name], options, context) => {
+  async (names, options, context) => {
     const file = options.syncConfig ?? '/etc/rebuilderd-sync.conf'
     const { readProfiles } = await import('../sync/profile.ts')
     const profiles = await readProfiles(file)
-    const profile = profiles.get(name)
-    if (profile === undefined) {
-      const hint = didYouMean(name, profiles.keys()) ?? `it has: ${[...profiles.keys()].join(', ')}`
-      throw new Complaint(`${file} has no profile ${name}`, { hint, exitCode: 2 })
-    }
-    await syncProfile(profile, options, context)
+    if (options.all === names.length > 0)
+      throw new Complaint('name the profiles, or give --all', { hint: shownNames(profiles), exitCode: 2 })
+    const chosen = options.all ? [...profiles] : chosenOf(profiles, new Set(names), file)
+    return syncAll(chosen, options, context)
+  },
+  {
+    details:
+      'Several profiles are read at once where their mirrors differ. One that fails hinders no other; the exit code is 1 then.',
   },
 )
+
+type Named = [name: string | null, profile: Profile]
+
+function shownNames(profiles: ReadonlyMap<string, Profile>): string {
+  return `there are: ${[...profiles.keys()].join(', ')}`
+}
+
+/** @throws Complaint about a name that the file does not have */
+function chosenOf(profiles: ReadonlyMap<string, Profile>, names: ReadonlySet<string>, file: string): Named[] {
+  return [...names].map((name) => {
+    const profile = profiles.get(name)
+    if (profile !== undefined) return [name, profile]
+    const hint = didYouMean(name, profiles.keys()) ?? shownNames(profiles)
+    throw new Complaint(`${file} has no profile ${name}`, { hint, exitCode: 2 })
+  })
+}
 
 export const pkgsSyncStdin = command(
   'ctl pkgs sync-stdin',
   'Import package reports from standard input',
   deliveryOptions,
-  (_, options, context) => deliver(readReports(context.input), options, context),
+  (_, options, context) => {
+    const run = { profile: null, place: 'standard input', reports: readReports(context.input) }
+    return deliver([run], options, context)
+  },
   {
     details:
       'One report as a JSON object, an array of them, or one on each line; gzip, zstd or xz are unpacked.\nThis is how other distributions are fed.',
@@ -110,18 +133,28 @@ function profileOf(
   return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
 }
 
-async function syncProfile(
-  profile: Profile,
+async function syncAll(
+  named: readonly Named[],
   options: Given<typeof deliveryOptions> & { printJson: boolean },
   context: Context,
-): Promise<void> {
+): Promise<number> {
   const progress = openProgressLine(context)
   const cache = join(folderOf(context.environment, 'XDG_CACHE_HOME', '.cache'), 'rebuilderd/sync')
   try {
-    await deliver(reports(profile, progress, cache, context), options, { ...context, log: progress.log })
+    const runs = named.map(([name, profile]) => ({
+      profile: name,
+      place: placeOf(profile.source),
+      reports: reports(profile, progress, cache, context),
+    }))
+    return await deliver(runs, options, { ...context, log: progress.log })
   } finally {
     progress.clear()
   }
+}
+
+/** The host of a mirror; folders are all on this machine's disk. */
+function placeOf(source: string): string {
+  return URL.canParse(source) ? new URL(source).host : ''
 }
 
 async function* reports(

@@ -1,118 +1,191 @@
 import type { Client } from '../client.ts'
-import { Complaint, during } from '../errors.ts'
-import { printable } from '../log.ts'
-import { listBinaryPackages, submitPackages, type PackageReport } from '../wire/packages.ts'
+import { Complaint, complaintOf, sentenceOf } from '../errors.ts'
+import type { PackageReport } from '../wire/packages.ts'
 import type { Context } from './command.ts'
 import { openAdminClient, openPublicClient, type ServerOptions } from './credentials.ts'
-import { recordsOf } from './lists.ts'
-import { counted, jsonLine, paintFor, shownCount } from './output.ts'
+import { changesOf, type Changes } from './foretell.ts'
+import { counted, jsonLine, paintFor, shownCount, shownJson } from './output.ts'
+import { post, scopeName } from './post.ts'
 
 export type Delivery = ServerOptions & {
   readonly printJson?: boolean
+  readonly json: boolean
   readonly dryRun: boolean
   readonly force: boolean
 }
 
+/** Reports from one place, in the order they come. */
+export type Run = {
+  /** Name in the configuration; null where it has none. */
+  profile: string | null
+  /** Runs of one place go one after the other, others at once. */
+  place: string
+  reports: AsyncIterable<PackageReport>
+}
+
+/** What came of one report, or of a run that could not go on. Packages are binary ones. */
+type Summary = {
+  profile: string | null
+  distribution: string | null
+  release: string | null
+  architecture: string | null
+  index: 'signed' | 'unsigned' | null
+  outcome: 'posted' | 'unchanged' | 'foretold' | 'failed'
+  /** Build inputs and packages of the report. */
+  inputs: number | null
+  packages: number | null
+  /** Null where the server does not tell, as upstream's. */
+  new: number | null
+  gone: number | null
+  queued: number | null
+  seconds: number
+  error: string | null
+}
+
 /** Milliseconds that an import may take: older servers need minutes for a distribution. */
 const importTimeout = 3_600_000
+/** Places that are read at once: a report of a whole distribution takes memory. */
+const placesAtOnce = 4
 
 /**
- * Sends package reports to the server, or prints them, or tells what they would change.
+ * Sends package reports to the server, or prints them, or tells what they would change. A run that fails hinders
+ * no other one.
  * The server is asked for first: nobody downloads for minutes to hear that the cookie is missing.
+ * @returns the exit code; where there is one run only, its failure is thrown
  */
-export async function deliver(
-  reports: AsyncIterable<PackageReport>,
-  options: Delivery,
-  context: Context,
-): Promise<void> {
-  if (options.printJson === true) return printReports(reports, context)
-  if (options.dryRun) return foretell(reports, await openPublicClient(options, context), context)
-  const client = await openAdminClient(options, context, importTimeout)
-  for await (const report of reports) await send(report, options.force, client, context)
+export async function deliver(runs: readonly Run[], options: Delivery, context: Context): Promise<number> {
+  if (options.printJson === true) return printReports(runs, options, context)
+  const summaries: Summary[] = []
+  const take = options.dryRun
+    ? foretelling(await openPublicClient(options, context), options, context)
+    : sending(await openAdminClient(options, context, importTimeout), options, context)
+  const places = [...Map.groupBy(runs, ({ place }) => place).values()]
+  const failures: Failed[] = []
+  const work = async (): Promise<void> => {
+    for (let place = places.shift(); place !== undefined; place = places.shift())
+      for (const run of place) failures.push(...(await runOne(run, take, summaries)))
+  }
+  await Promise.all(Array.from({ length: Math.min(placesAtOnce, places.length) }, work))
+  if (options.json) context.write(`${shownJson(summaries)}\n`)
+  return endOf(runs, failures, context)
+}
+
+type Take = (report: PackageReport) => Promise<Partial<Summary>>
+type Failed = { run: Run; error: unknown }
+
+/** Takes the reports of a run until one fails: what comes after it may rest on it. */
+async function runOne({ profile, ...run }: Run, take: Take, summaries: Summary[]): Promise<Failed[]> {
+  let begin = performance.now()
+  let current: PackageReport | null = null
+  const note = (more: Partial<Summary>): void => {
+    const seconds = Math.round(performance.now() - begin) / 1000
+    summaries.push({ ...summaryOf(current), profile, seconds, ...more })
+  }
+  try {
+    for await (const report of run.reports) {
+      current = report
+      note(await take(report))
+      current = null
+      begin = performance.now()
+    }
+    return []
+  } catch (error) {
+    note({ outcome: 'failed', error: sentenceOf(error) })
+    return [{ run: { profile, ...run }, error }]
+  }
+}
+
+function summaryOf(report: PackageReport | null): Omit<Summary, 'profile' | 'seconds'> {
+  return {
+    distribution: report?.distribution ?? null,
+    release: report?.release ?? null,
+    architecture: report?.architecture ?? null,
+    index: report?.index ?? null,
+    outcome: 'failed',
+    inputs: report?.packages.length ?? null,
+    packages: report === null ? null : packagesOf(report),
+    new: null,
+    gone: null,
+    queued: null,
+    error: null,
+  }
+}
+
+function packagesOf(report: PackageReport): number {
+  return report.packages.reduce((sum, { artifacts }) => sum + artifacts.length, 0)
+}
+
+/** @throws the failure, where there was one run only: what ended it is all there is to tell */
+function endOf(runs: readonly Run[], failures: readonly Failed[], context: Context): number {
+  context.signal.throwIfAborted()
+  for (const failed of failures) {
+    if (runs.length === 1) throw failed.error
+    const hint = complaintOf(failed.error)?.hint
+    const told = `${failed.run.profile ?? failed.run.place}: ${sentenceOf(failed.error)}`
+    context.log.error(hint === undefined ? told : `${told} (${hint})`)
+  }
+  return failures.length === 0 ? 0 : 1
 }
 
 /** One array with one report on each line; what was begun is closed even where a later report cannot be read. */
-async function printReports(reports: AsyncIterable<PackageReport>, context: Context): Promise<void> {
+async function printReports(runs: readonly Run[], options: Delivery, context: Context): Promise<number> {
+  if (options.json)
+    throw new Complaint('give either --print-json or --json: both write to standard output', { exitCode: 2 })
   let printed = 0
-  try {
-    for await (const report of reports) context.write(`${printed++ === 0 ? '[' : ','}\n${jsonLine(report)}`)
-    if (printed === 0) context.write('[]\n')
-  } finally {
-    if (printed > 0) context.write('\n]\n')
+  const failures: Failed[] = []
+  for (const run of runs) {
+    try {
+      for await (const report of run.reports)
+        context.write(`${printed++ === 0 ? '[' : ','}\n${jsonLine(report)}`)
+    } catch (error) {
+      failures.push({ run, error })
+    }
+  }
+  if (printed > 0) context.write('\n]\n')
+  else if (failures.length === 0) context.write('[]\n')
+  return endOf(runs, failures, context)
+}
+
+function sending(client: Client, { force }: Delivery, { log }: Context): Take {
+  return async (report) => {
+    const name = scopeName(report)
+    const what = `${counted(report.packages.length, 'build input')} with ${counted(packagesOf(report), 'package')}`
+    const begin = performance.now()
+    const onSend = (): void => log.info(`sending ${name} to ${client.base}: ${what}`)
+    const { outcome, scope } = await post(client, report, { force, onSend })
+    if (outcome === 'unchanged') {
+      log.info(`unchanged: ${name} has ${what}, as ${client.base} knows`)
+      return { outcome, new: 0, gone: 0, queued: 0 }
+    }
+    const changes =
+      scope === null
+        ? ''
+        : `: ${shownCount(scope.added)} new, ${shownCount(scope.gone)} gone, ${shownCount(scope.queued)} queued`
+    log.info(`imported ${name} in ${((performance.now() - begin) / 1000).toFixed(1)} s${changes}`)
+    return { outcome, new: scope?.added ?? null, gone: scope?.gone ?? null, queued: scope?.queued ?? null }
   }
 }
 
-async function send(report: PackageReport, force: boolean, client: Client, context: Context): Promise<void> {
-  const scope = scopeOf(report)
-  if (report.packages.length === 0 && !force) {
-    throw new Complaint(`the list of ${scope} is empty: importing it would end all work on it`, {
-      hint: 'are components and filters right? --force imports it all the same',
-    })
+function foretelling(client: Client, { json }: Delivery, context: Context): Take {
+  return async (report) => {
+    const changes = await changesOf(report, client)
+    if (!json) tellChanges(report, changes, context)
+    const { added, gone, queued } = changes
+    return { outcome: 'foretold', new: added.length, gone: gone.length, queued }
   }
-  const artifacts = report.packages.reduce((sum, { artifacts }) => sum + artifacts.length, 0)
-  const what = `${counted(report.packages.length, 'build input')} with ${counted(artifacts, 'package')}`
-  context.log.info(`sending ${scope} to ${client.base}: ${what}`)
-  const begin = performance.now()
-  await during(`importing ${scope}`, () =>
-    client.call(submitPackages, { body: report, ...(force ? { query: { force: 'true' } } : {}) }),
-  )
-  context.log.info(`imported ${scope} in ${((performance.now() - begin) / 1000).toFixed(1)} s`)
-}
-
-/** `debian/trixie (amd64)` */
-function scopeOf({ distribution, release, architecture }: PackageReport): string {
-  return printable(`${distribution}${release === null ? '' : `/${release}`} (${architecture})`)
 }
 
 /** Most lines of changes that a terminal gets. */
 const mostShown = 40
 
-async function foretell(
-  reports: AsyncIterable<PackageReport>,
-  client: Client,
-  context: Context,
-): Promise<void> {
+function tellChanges(report: PackageReport, changes: Changes, context: Context): void {
+  const { added, gone, unchanged, queued } = changes
   const paint = paintFor(context.colours)
   const most = context.isTerminal ? mostShown : Infinity
-  for await (const report of reports) {
-    const { listed, added, gone } = await changesOf(report, client)
-    const scope = scopeOf(report)
-    context.out(
-      `${paint.bold(scope)}: ${counted(listed, 'package')}, ${shownCount(added.length)} new, ${shownCount(gone.length)} gone`,
-    )
-    const lines = [
-      ...added.map((one) => paint.green(`+ ${one}`)),
-      ...gone.map((one) => paint.red(`- ${one}`)),
-    ]
-    for (const line of lines.slice(0, most)) context.out(line)
-    if (lines.length > most) context.out(`… and ${shownCount(lines.length - most)} more`)
-  }
-}
-
-/** What an import would add to the packages that the server lists, and what it would take away. */
-async function changesOf(
-  report: PackageReport,
-  client: Client,
-): Promise<{ listed: number; added: string[]; gone: string[] }> {
-  const { distribution, release } = report
-  const artifacts = report.packages.flatMap((one) => one.artifacts)
-  const named = new Set(artifacts.map(titleOf))
-  const architectures = new Set([report.architecture, ...artifacts.map((one) => one.architecture)])
-  const query = { distribution, seen_only: true, ...(release === null ? {} : { release }) }
-  const known = new Set<string>()
-  for await (const record of recordsOf(client, listBinaryPackages, query)) {
-    const isOfScope = record.release === release && record.seen_in_last_sync
-    if (isOfScope && architectures.has(record.architecture)) known.add(titleOf(record))
-  }
-  return { listed: named.size, added: [...named.difference(known)], gone: [...known.difference(named)] }
-}
-
-function titleOf(one: {
-  name: string
-  version: string
-  architecture: string
-  component: string | null
-}): string {
-  const component = one.component === null ? '' : `, ${one.component}`
-  return printable(`${one.name} ${one.version} (${one.architecture}${component})`)
+  const numbers = `${shownCount(added.length)} new, ${shownCount(gone.length)} gone, ${shownCount(unchanged)} unchanged, ${shownCount(queued)} to be queued`
+  const name = paint.bold(scopeName(report))
+  context.out(`${name}: ${counted(added.length + unchanged, 'package')}, ${numbers}`)
+  const lines = [...added.map((one) => paint.green(`+ ${one}`)), ...gone.map((one) => paint.red(`- ${one}`))]
+  for (const line of lines.slice(0, most)) context.out(line)
+  if (lines.length > most) context.out(`… and ${shownCount(lines.length - most)} more`)
 }

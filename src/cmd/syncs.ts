@@ -4,9 +4,9 @@ import type { Client } from '../client.ts'
 import { Complaint, during, sentenceOf } from '../errors.ts'
 import type { Log } from '../log.ts'
 import { checkedProfile, reportsOf, type Profile } from '../sync/index.ts'
-import { submitPackages } from '../wire/packages.ts'
 import { wireTime } from '../wire/schema.ts'
 import { writeSync, type SyncState } from '../wire/sync.ts'
+import { post } from './post.ts'
 
 export type Sync = { name: string; everySeconds: number; profile: Profile }
 
@@ -96,26 +96,27 @@ async function runOne(sync: Sync, nextAt: Date, { client, log, signal, cache }: 
   }
   await note({ state: 'running', next_at: null })
   let reports = 0
+  let unchanged = 0
   const importAll = async (): Promise<void> => {
     for await (const body of reportsOf(sync.profile, { log, signal, cache })) {
-      const scope = [body.distribution, body.release, body.architecture]
-        .filter((word) => word !== null)
-        .join(' ')
-      if (body.packages.length === 0) throw new Complaint(`the list of ${scope} is empty`)
-      await client.call(submitPackages, {
-        body,
-        signal: AbortSignal.any([signal, AbortSignal.timeout(importTimeout)]),
-      })
-      reports++
+      const limit = AbortSignal.any([signal, AbortSignal.timeout(importTimeout)])
+      const { outcome } = await post(client, body, { force: false, signal: limit })
+      if (outcome === 'posted') reports++
+      else unchanged++
     }
   }
   try {
     await during(`reading the archive ${sync.profile.source}`, importAll)
-    log.info(`sync ${sync.name}: ${reports === 0 ? 'nothing has changed' : `${reports} reports imported`}`)
-    await note({ ended_at: wireTime(new Date()), reports })
+    log.info(`sync ${sync.name}: ${reports} reports imported, ${unchanged} unchanged`)
+    await note({ ended_at: wireTime(new Date()), reports, unchanged })
   } catch (error) {
     if (signal.aborted) return
     log.error(`sync ${sync.name}: ${sentenceOf(error)}`)
-    await note({ ended_at: wireTime(new Date()), reports, error: sentenceOf(error).slice(0, 4000) })
+    await note({
+      ended_at: wireTime(new Date()),
+      reports,
+      unchanged,
+      error: sentenceOf(error).slice(0, 4000),
+    })
   }
 }

@@ -102,9 +102,11 @@ async function sync(
   { input = '', known = [] }: { input?: string; known?: Record<string, unknown>[] } = {},
 ): Promise<Ended & { posts: Asked[]; asked: Asked[] }> {
   const home = await tempFolder(t)
-  const { url, asked } = await startStandIn(t, ({ method, query }) =>
-    method === 'POST' ? { status: 200 } : listReply(known, query),
-  )
+  const { url, asked } = await startStandIn(t, ({ method, path, query }) => {
+    if (path === '/api/v1/scopes') return { status: 404 }
+    if (path === '/api/v1/queue') return listReply([], query)
+    return method === 'POST' ? { status: 200 } : listReply(known, query)
+  })
   await writeFile(join(home, 'cookie'), 'secret')
   const all = ['ctl', 'pkgs', ...args, '-H', url, '--cookie-file', 'cookie']
   const ended = await runProgram(all, { home, input })
@@ -155,29 +157,30 @@ test('--dry-run tells what is new and what is gone, and changes nothing', async 
 
   assert.equal(
     stdout,
-    'debian/trixie (amd64): 2 packages, 1 new, 1 gone\n+ tzdata 1.10 (amd64, main)\n- gone 1 (amd64, main)\n',
+    'debian/trixie (amd64): 2 packages, 1 new, 1 gone, 1 unchanged, 1 to be queued\n+ tzdata 1.10 (amd64, main)\n- gone 1 (amd64, main)\n',
   )
   assert.equal(code, 0)
   assert.deepEqual(
-    asked.map(({ method, cookie }) => [method, cookie]),
-    [['GET', undefined]],
+    asked.map(({ method, path, cookie }) => [method, path, cookie]),
+    [
+      ['GET', '/api/v1/packages/binary', undefined],
+      ['GET', '/api/v1/queue', undefined],
+    ],
   )
 })
 
 test('a server that refuses a report is quoted, and nothing more is sent', async (t) => {
   const home = await tempFolder(t)
-  const { url, asked } = await startStandIn(t, () => ({
-    status: 409,
-    type: 'text/plain',
-    body: 'the list shrank',
-  }))
+  const { url, asked } = await startStandIn(t, ({ method }) =>
+    method === 'GET' ? { status: 404 } : { status: 409, type: 'text/plain', body: 'the list shrank' },
+  )
   await writeFile(join(home, 'cookie'), 'secret')
 
   const args = ['ctl', 'pkgs', 'sync-stdin', '-H', url, '--cookie-file', 'cookie']
   const { code, stderr } = await runProgram(args, { home, input: JSON.stringify([one, other]) })
 
   assert.match(stderr, /importing debian\/trixie \(amd64\): .*409 the list shrank/)
-  assert.deepEqual([code, asked.length], [1, 1])
+  assert.deepEqual([code, asked.filter(({ method }) => method === 'POST').length], [1, 1])
 })
 
 test('an unknown profile is named together with the nearest one', async (t) => {

@@ -195,6 +195,7 @@ describe('a database', () => {
         file: 'a-1-1-any.pkg.tar.zst',
         sha256: null,
         size: null,
+        signature: null,
       })
     }
   })

@@ -1,0 +1,64 @@
+/** Sending package reports to a server that may have them already. */
+import { ServerSaid, type Client } from '../client.ts'
+import { Complaint, during } from '../errors.ts'
+import { printable } from '../log.ts'
+import { digestOf } from '../report-digest.ts'
+import { submitPackages, type PackageReport } from '../wire/packages.ts'
+import { listScopes, type Scope } from '../wire/sync.ts'
+
+/** `debian/trixie (amd64)` */
+export function scopeName({ distribution, release, architecture }: PackageReport): string {
+  return printable(`${distribution}${release === null ? '' : `/${release}`} (${architecture})`)
+}
+
+/** What came of a report. `scope` is what the server tells of its import; null where it is one of upstream's. */
+export type Posted = { outcome: 'posted' | 'unchanged'; scope: Scope | null }
+
+export type PostOptions = {
+  /** Send it though it is empty, short, or the same again. */
+  force: boolean
+  signal?: AbortSignal
+  /** Called before the report is sent. */
+  onSend?: () => void
+}
+
+/**
+ * Sends a report, unless it is what the server imported last: then nothing is to be done.
+ * @throws Complaint where it is empty, or refused
+ */
+export async function post(
+  client: Client,
+  report: PackageReport,
+  { force, signal, onSend }: PostOptions,
+): Promise<Posted> {
+  const name = scopeName(report)
+  if (report.packages.length === 0 && !force) {
+    throw new Complaint(`the list of ${name} is empty: importing it would end all work on it`, {
+      hint: 'are components and filters right? --force imports it all the same',
+    })
+  }
+  const limited = signal === undefined ? {} : { signal }
+  const known = force ? null : await scopeAt(client, report, limited)
+  if (known !== null && known.digest === digestOf(report)) return { outcome: 'unchanged', scope: known }
+  onSend?.()
+  const query = force ? { query: { force: 'true' as const } } : {}
+  await during(`importing ${name}`, () => client.call(submitPackages, { body: report, ...query, ...limited }))
+  return { outcome: 'posted', scope: await scopeAt(client, report, limited) }
+}
+
+/** What the server imported last for the scope of a report; null: nothing, or it cannot tell. */
+async function scopeAt(
+  client: Client,
+  { distribution, release, architecture }: PackageReport,
+  limited: { signal?: AbortSignal },
+): Promise<Scope | null> {
+  const scopes = await client
+    .call(listScopes, { query: { distribution }, ...limited })
+    .catch((error: unknown) => {
+      if (error instanceof ServerSaid && error.status === 404) return []
+      throw error
+    })
+  const isMeant = (scope: Scope): boolean =>
+    scope.distribution === distribution && scope.release === release && scope.architecture === architecture
+  return scopes.find(isMeant) ?? null
+}

@@ -1,0 +1,192 @@
+import assert from 'node:assert/strict'
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { test, type TestContext } from 'node:test'
+import { submitBuild } from '../../src/wire/builds.ts'
+import { listQueue } from '../../src/wire/queue.ts'
+import { listScopes } from '../../src/wire/sync.ts'
+import { aBinary, aSource, writeDebianArchive } from '../help/archives.ts'
+import { aPackage, aReport, aResult, pop, startServer, type TestServer } from '../help/server.ts'
+import { runProgram, tempFolder, type Ended } from './program.ts'
+
+type Ctl = (args: string[], input?: string) => Promise<Ended>
+
+async function startWithCtl(t: TestContext): Promise<{ server: TestServer; home: string; ctl: Ctl }> {
+  const home = await tempFolder(t)
+  const server = await startServer(t)
+  const where = ['-H', server.address, '--cookie-file', server.cookieFile]
+  const ctl: Ctl = (words, input = '') => runProgram(['ctl', 'pkgs', ...words, ...where], { home, input })
+  return { server, home, ctl }
+}
+
+const reportOf = (...names: string[]): string =>
+  JSON.stringify(aReport(names.map((name) => aPackage({ name }))))
+
+type Summary = Record<string, unknown>
+const summariesOf = ({ stdout }: Ended): Summary[] => JSON.parse(stdout) as Summary[]
+const pick = (summary: Summary | undefined, names: string): Summary =>
+  Object.fromEntries(names.split(' ').map((name) => [name, summary?.[name]]))
+
+test('a report that the server has already is not sent again, unless that is meant', async (t) => {
+  const { server, ctl } = await startWithCtl(t)
+  const imports = async (): Promise<string[]> =>
+    (await server.call(listScopes)).map((scope) => scope.imported_at)
+
+  const first = await ctl(['sync-stdin'], reportOf('one', 'two'))
+  const [before] = await imports()
+  const second = await ctl(['sync-stdin'], reportOf('one', 'two'))
+  const [unchanged] = await imports()
+  const forced = await ctl(['sync-stdin', '--force'], reportOf('one', 'two'))
+  const [after] = await imports()
+  const changed = await ctl(['sync-stdin'], reportOf('one', 'three'))
+
+  assert.deepEqual([first.code, second.code, forced.code, changed.code], [0, 0, 0, 0])
+  assert.match(first.stderr, /imported debian\/sid \(amd64\) in [\d.]+ s: 2 new, 0 gone, 2 queued/)
+  assert.match(second.stderr, /unchanged: debian\/sid \(amd64\) has 2 build inputs with 2 packages/)
+  assert.equal(unchanged, before)
+  assert.match(forced.stderr, /imported .*: 0 new, 0 gone, 0 queued/)
+  assert.notEqual(after, before)
+  assert.match(changed.stderr, /imported .*: 1 new, 1 gone, 1 queued/)
+})
+
+test('a server that lost its data gets the same report again', async (t) => {
+  const { ctl } = await startWithCtl(t)
+  const { server, home } = await startWithCtl(t)
+  await ctl(['sync-stdin'], reportOf('one'))
+
+  const args = ['ctl', 'pkgs', 'sync-stdin', '-H', server.address, '--cookie-file', server.cookieFile]
+  const { stderr } = await runProgram(args, { home, input: reportOf('one') })
+
+  assert.match(stderr, /imported .*: 1 new/)
+})
+
+test('--dry-run counts what is unchanged, and queues in thought only what waits for a verdict', async (t) => {
+  const { server, ctl } = await startWithCtl(t)
+  await ctl(['sync-stdin'], reportOf('good', 'waiting', 'gone'))
+  const job = await pop(server.call)
+  assert.ok(job)
+  await server.call(submitBuild, { body: aResult(job) })
+  const names = ['good', 'waiting', 'gone'].filter((name) => name !== job.job.name)
+  const next = reportOf(job.job.name, names[0] ?? '', 'new')
+  const queue = (await server.call(listQueue)).total
+
+  const told = await ctl(['sync-stdin', '--dry-run'], next)
+  const [summary] = summariesOf(await ctl(['sync-stdin', '--dry-run', '--json'], next))
+
+  assert.match(
+    told.stdout,
+    /^debian\/sid \(amd64\): 3 packages, 1 new, 1 gone, 2 unchanged, 1 to be queued\n\+ new 1\.0-1/,
+  )
+  assert.deepEqual(pick(summary, 'outcome new gone queued packages'), {
+    outcome: 'foretold',
+    new: 1,
+    gone: 1,
+    queued: 1,
+    packages: 3,
+  })
+  assert.equal((await server.call(listQueue)).total, queue)
+  const after = await ctl(['sync-stdin', '--json'], next)
+  assert.deepEqual(pick(summariesOf(after)[0], 'new gone queued'), { new: 1, gone: 1, queued: 1 })
+})
+
+test('--json tells what came of each report, and of the one that was refused', async (t) => {
+  const { ctl } = await startWithCtl(t)
+  await ctl(['sync-stdin'], reportOf('one', 'two'))
+  const other = aReport([aPackage()], { release: 'trixie', index: 'signed' })
+  const input = [reportOf('one', 'two'), JSON.stringify(other), JSON.stringify(aReport([]))].join('\n')
+
+  const ended = await ctl(['sync-stdin', '--json'], input)
+
+  const [unchanged, posted, failed, ...others] = summariesOf(ended)
+  assert.equal(ended.code, 1)
+  const { seconds, ...rest } = posted ?? {}
+  assert.deepEqual(rest, {
+    profile: null,
+    distribution: 'debian',
+    release: 'trixie',
+    architecture: 'amd64',
+    index: 'signed',
+    outcome: 'posted',
+    inputs: 1,
+    packages: 1,
+    new: 1,
+    gone: 0,
+    queued: 1,
+    error: null,
+  })
+  assert.ok(typeof seconds === 'number' && seconds >= 0 && seconds < 60)
+  assert.deepEqual(pick(unchanged, 'outcome release new'), { outcome: 'unchanged', release: 'sid', new: 0 })
+  assert.deepEqual(pick(failed, 'outcome packages'), { outcome: 'failed', packages: 0 })
+  assert.match(String(failed?.['error']), /the list of debian\/sid \(amd64\) is empty/)
+  assert.deepEqual(others, [])
+})
+
+/** `sync.conf` with two archives that are there, and one between them that is not. */
+async function writeProfiles(home: string): Promise<void> {
+  const archives = { first: 'one', missing: null, last: 'two' }
+  let config = ''
+  for (const [profile, name] of Object.entries(archives)) {
+    const source = join(home, profile)
+    const lists = `releases = ["test"]\ncomponents = ["main"]\narchitectures = ["amd64"]`
+    const distro = profile === 'last' ? 'sync_method = "debian"\ndistro = "other"' : 'distro = "debian"'
+    config += `[profile."${profile}"]\n${distro}\nsource = "${source}"\n${lists}\nallow_unsigned = true\n`
+    if (name === null) continue
+    const binaries = { 'main/amd64': [aBinary({ Package: name })] }
+    await writeDebianArchive(source, { binaries, sources: { main: [aSource({ Package: name })] } })
+  }
+  await writeFile(join(home, 'sync.conf'), config)
+}
+
+test('several profiles are synced, and one that fails hinders no other', async (t) => {
+  const { server, home, ctl } = await startWithCtl(t)
+  await writeProfiles(home)
+
+  const all = await ctl(['sync-profile', '--all', '--sync-config', 'sync.conf', '--json'])
+  const one = await ctl(['sync-profile', 'last', 'last', '--sync-config', 'sync.conf', '--json'])
+
+  assert.deepEqual(
+    summariesOf(all).map(({ profile, outcome }) => [profile, outcome]),
+    [
+      ['first', 'posted'],
+      ['missing', 'failed'],
+      ['last', 'posted'],
+    ],
+  )
+  assert.equal(all.code, 1)
+  assert.match(all.stderr, /missing: reading the archive .*\/missing: /)
+  assert.equal((await server.call(listScopes)).length, 1)
+  assert.deepEqual([one.code, summariesOf(one).length], [0, 1])
+})
+
+test('--print-json prints the reports of several profiles as one array', async (t) => {
+  const { home, ctl } = await startWithCtl(t)
+  await writeProfiles(home)
+
+  const { code, stdout } = await ctl([
+    'sync-profile',
+    'last',
+    'first',
+    '--sync-config',
+    'sync.conf',
+    '--print-json',
+  ])
+
+  const reports = JSON.parse(stdout) as { packages: { name: string }[] }[]
+  assert.deepEqual(
+    reports.map(({ packages }) => packages.map(({ name }) => name)),
+    [['two'], ['one']],
+  )
+  assert.equal(code, 0)
+})
+
+test('neither no profile nor --all beside names is an order', async (t) => {
+  const { home, ctl } = await startWithCtl(t)
+  await writeProfiles(home)
+
+  for (const words of [[], ['first', '--all']]) {
+    const { code, stderr } = await ctl(['sync-profile', ...words, '--sync-config', 'sync.conf'])
+
+    assert.match(stderr, /name the profiles, or give --all\n.*there are: first, missing, last/)
+    assert.equal(code, 2)
+  }
+})
