@@ -1,21 +1,14 @@
 import * as v from 'valibot'
-import { parseEnvelope, verifyEnvelope, type Envelope } from '../../attestation.ts'
+import type { Envelope } from '../../attestation.ts'
 import { Complaint, sentenceOf } from '../../errors.ts'
 import { RebuildArtifact } from '../../wire/builds.ts'
 import { getAttestations, mostAttestations } from '../../wire/gates.ts'
 import { checked } from '../../wire/schema.ts'
 import type { Asked } from './ask.ts'
-import { readCached, writeCached } from './cache.ts'
 import { fetched, jsonOf, Refused, textOf } from './http.ts'
 import { mapped } from './parallel.ts'
 import type { Installed } from './installed.ts'
-
-/**
- * What an attestation is worth: it proves the published file; it is signed for another file; its signature is not one
- * of the known key; it could not be had or read.
- */
-export type Proof =
-  { outcome: 'proven'; key: Uint8Array } | { outcome: 'other file' | 'forged' | 'unreadable'; key: null }
+import { envelopeOf, keepProofs, keptProof, openSigners, proofBy, unreadable, type Proof } from './proofs.ts'
 
 export type ProofOptions = {
   /** Keys that speak for this rebuilder. */
@@ -37,20 +30,17 @@ export async function proofsOf(
 ): Promise<{ proofs: Map<number, Proof>; problem: string | null }> {
   const proofs = new Map<number, Proof>()
   const missing: Wanted[] = []
+  const signers = await openSigners(options.keys, options.cache)
   for (const one of wantedOf(asked, options)) {
-    const kept = await keptProof(one.sha256, options)
+    const kept = keptProof(one.sha256, signers)
     if (kept === null) missing.push(one)
     else proofs.set(one.position, kept)
   }
   options.progress(proofs.size)
   const signal = AbortSignal.any([options.signal, AbortSignal.timeout(options.timeoutSeconds * 1000)])
-  const take = async ({ position, sha256 }: Wanted, envelope: Envelope | null): Promise<void> => {
-    const proof = envelope === null ? unreadable : proofBy(envelope, sha256, options.keys)
-    proofs.set(position, proof)
+  const take = ({ position, sha256 }: Wanted, envelope: Envelope | null): void => {
+    proofs.set(position, envelope === null ? unreadable : proofBy(envelope, sha256, signers))
     options.progress(proofs.size)
-    if (proof.outcome === 'proven' && options.cache !== null) {
-      await writeCached(options.cache, 'proofs', cacheKey(proof.key, sha256), JSON.stringify(envelope))
-    }
   }
   try {
     const { url } = asked.rebuilder
@@ -60,10 +50,10 @@ export async function proofsOf(
   } catch (error) {
     options.signal.throwIfAborted()
     return { proofs, problem: `not all attestations could be had: ${sentenceOf(error)}` }
+  } finally {
+    await keepProofs(signers, options.cache)
   }
 }
-
-const unreadable: Proof = { outcome: 'unreadable', key: null }
 
 function wantedOf({ answers }: Asked, { hashOf, keys }: ProofOptions): Wanted[] {
   if (keys.length === 0) return []
@@ -75,32 +65,7 @@ function wantedOf({ answers }: Asked, { hashOf, keys }: ProofOptions): Wanted[] 
   })
 }
 
-/** What an envelope says of a file, by the first of the keys that signed it. */
-export function proofBy(envelope: Envelope, sha256: string, keys: readonly Uint8Array[]): Proof {
-  const key = keys.find((one) => verifyEnvelope(envelope, one))
-  if (key === undefined) return { outcome: 'forged', key: null }
-  const isOfFile = Object.values(envelope.signed.products).some((product) => product['sha256'] === sha256)
-  return isOfFile ? { outcome: 'proven', key } : { outcome: 'other file', key: null }
-}
-
-function cacheKey(key: Uint8Array, sha256: string): string {
-  return `${Buffer.from(key).toString('hex')} ${sha256}`
-}
-
-/** Kept attestations are verified again: whoever can write to the cache cannot vouch for a file. */
-async function keptProof(sha256: string, { keys, cache }: ProofOptions): Promise<Proof | null> {
-  if (cache === null) return null
-  for (const key of keys) {
-    const text = await readCached(cache, 'proofs', cacheKey(key, sha256))
-    const envelope = text === null ? null : envelopeOf(Buffer.from(text))
-    if (envelope === null) continue
-    const proof = proofBy(envelope, sha256, [key])
-    if (proof.outcome === 'proven') return proof
-  }
-  return null
-}
-
-type Take = (one: Wanted, envelope: Envelope | null) => Promise<void>
+type Take = (one: Wanted, envelope: Envelope | null) => void
 
 const longestBulk = 80 * 1024 * 1024
 const longestSingle = 1024 * 1024
@@ -126,7 +91,7 @@ async function fetchTogether(
     const given = await jsonOf(base + getAttestations.path, options)
     const { records } = checked(getAttestations.reply, given, 'the reply')
     for (const [index, one] of slice.entries()) {
-      await take(one, envelopeOf(Buffer.from(JSON.stringify(records[index] ?? null))))
+      take(one, envelopeOf(Buffer.from(JSON.stringify(records[index] ?? null))))
     }
   })
 }
@@ -147,7 +112,7 @@ async function fetchSingly(
     for (const one of some) {
       const id = one.artifactId ?? ids.get(packages[one.position]?.name ?? '')
       const address = id === undefined ? null : `${build}/artifacts/${id}/attestation`
-      await take(one, address === null ? null : await singleEnvelope(address, signal))
+      take(one, address === null ? null : await singleEnvelope(address, signal))
     }
   })
 }
@@ -169,12 +134,4 @@ async function singleEnvelope(address: string, signal: AbortSignal): Promise<Env
   if (reply.status === 200) return envelopeOf(Buffer.from(text))
   if (reply.status === 404) return null
   throw new Complaint(`the server answers ${reply.status} for an attestation`)
-}
-
-function envelopeOf(bytes: Uint8Array): Envelope | null {
-  try {
-    return parseEnvelope(bytes)
-  } catch {
-    return null // counted as unreadable
-  }
 }

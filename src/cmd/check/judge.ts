@@ -1,6 +1,6 @@
 import type { Answer, Asked } from './ask.ts'
-import type { Proof } from './attestations.ts'
 import { keyOf, type Installed } from './installed.ts'
+import type { Proof } from './proofs.ts'
 
 /** How sure we are of a package, the worst first. */
 export const standings = ['BAD', 'FAIL', 'unknown', 'partly', 'claimed', 'verified'] as const

@@ -153,7 +153,7 @@ async function readIndex(path: string, take: Take, signal: AbortSignal): Promise
 }
 
 async function* plain(path: string, signal: AbortSignal): AsyncGenerator<Uint8Array> {
-  const chunks = createReadStream(path, { signal, highWaterMark: 1 << 18 }) as AsyncIterable<Uint8Array>
+  const chunks = createReadStream(path, { signal, highWaterMark: 1 << 16 }) as AsyncIterable<Uint8Array>
   if (path.endsWith('.lz4')) yield* unlz4(chunks, path)
   else yield* decompressed(chunks, { limit: longestIndex, what: path })
 }
