@@ -34,8 +34,9 @@ import {
   requestRebuild,
 } from '../wire/queue.ts'
 import { wireTime } from '../wire/schema.ts'
-import { getWorker, listWorkers, registerWorker, removeWorker } from '../wire/workers.ts'
+import { getChallenge, getWorker, listWorkers, registerWorker, removeWorker } from '../wire/workers.ts'
 import { openDoor } from './callers.ts'
+import { openChallenges } from './challenge.ts'
 import { importReport } from './imports.ts'
 import {
   artifactsOfBuild,
@@ -52,6 +53,7 @@ import {
   sourcePackages,
   workers,
 } from './overview.ts'
+import { mountBackup } from './backup.ts'
 import { mountControl } from './control.ts'
 import { mountGates } from './gates.ts'
 import { mountLegacy } from './legacy.ts'
@@ -69,7 +71,7 @@ import { happened } from './store/events.ts'
 import { touched } from './store/imports.ts'
 import { architectureNames, distributionNames, releaseNames } from './store/packages.ts'
 import { deleteJobs, queueMatching } from './store/queue.ts'
-import { deleteWorker, writeWorker } from './store/workers.ts'
+import { deleteWorker, isKeyProven, keyProven, writeWorker } from './store/workers.ts'
 
 const minute = 60_000
 
@@ -84,7 +86,7 @@ export function openApp(service: Service): Hono {
     await next()
     if (c.req.method !== 'GET' && c.res.ok) service.pulse.beat()
   })
-  const mount = mounter({ app, door, log, largestBody, addressOf })
+  const mount = mounter({ app, door, log, largestBody, addressOf, observe: service.observe })
   mountPackages(mount, service)
   mountBuilds(mount, service)
   mountControl(mount, service)
@@ -94,6 +96,7 @@ export function openApp(service: Service): Hono {
   mountLegacy(app, mount, service)
   mountGates(mount, service)
   mountWatching(mount, service)
+  mountBackup(mount, service)
   mountPages(app, service)
   app.notFound(() => errorReply(notFound(), log, ''))
   app.onError((error, c) => errorReply(error, log, `${c.req.method} ${c.req.path}`))
@@ -213,18 +216,21 @@ function mountQueue(mount: Mount, service: Service): void {
 }
 
 function mountWorkers(mount: Mount, service: Service): void {
-  const { db, log, now } = service
+  const { db, log, now, secrets } = service
   const changed = revisionOf(db, 'workers')
+  const challenges = openChallenges(now)
+  mount(getChallenge, async ({ workerKey }) => ({ nonce: challenges.ask(workerKey ?? '') }))
   mount(listWorkers, ({ query }) => workers(db, query), changed)
   mount(getWorker, async ({ params }) => found(await findWorker(db, params.id)), changed)
   mount(registerWorker, async ({ body, workerKey, address }) => {
     const moment = wireTime(now())
+    const key = workerKey ?? ''
+    if (body.proof !== undefined) challenges.check(body, key)
+    else if (secrets.requireProof || (await isKeyProven(db, key)))
+      throw new Refusal(403, 'the worker has to prove that it holds its key')
     await db.transaction(async (tx) => {
-      await writeWorker(
-        tx,
-        { key: workerKey ?? '', name: body.name, address, tags: tagText(body.tags) },
-        moment,
-      )
+      if (body.proof !== undefined) await tx.all(keyProven(key, moment))
+      await writeWorker(tx, { key, name: body.name, address, tags: tagText(body.tags) }, moment)
       await tx.all(touched(moment, 'workers'))
     })
     log.info(`worker ${body.name} registered from ${address}`)

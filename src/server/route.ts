@@ -57,6 +57,8 @@ export type Site = {
   /** Largest body of endpoints that take large ones. */
   largestBody: number
   addressOf: (c: Context) => string
+  /** Sees every JSON reply; tests hold them against the description of the API. */
+  observe: ((row: Endpoint, json: string) => void) | undefined
 }
 
 /** Mounts endpoints: may this caller? read the body; check; answer. */
@@ -72,7 +74,7 @@ export function mounter(site: Site): Mount {
       if (revision !== undefined && isUnchanged(c, revision)) return notModified(c, revision)
       const asked = { ...identity, params, query, body, address, request: c.req.raw, context: c }
       const answer: unknown = await handle(asked as never) // checked against the row's own schemas just above
-      const reply = await replyOf(c, row, answer)
+      const reply = await replyOf(c, row, answer, site.observe)
       if (revision !== undefined) describe(reply, revision)
       return reply
     })
@@ -138,11 +140,20 @@ function isTangled(bytes: Uint8Array): boolean {
   return false
 }
 
-async function replyOf(c: Context, row: Endpoint, answer: unknown): Promise<Response> {
+async function replyOf(
+  c: Context,
+  row: Endpoint,
+  answer: unknown,
+  observe: Site['observe'],
+): Promise<Response> {
   if (answer instanceof Response) return answer
   const { reply } = row
   // Replies hold no bytes; encodeJson, which looks at every value for some, takes four times as long.
-  if (!isSpecial(reply)) return jsonReply(c, isReady(answer) ? answer.json : JSON.stringify(answer))
+  if (!isSpecial(reply)) {
+    const json = isReady(answer) ? answer.json : JSON.stringify(answer)
+    observe?.(row, typeof json === 'string' ? json : new TextDecoder().decode(json))
+    return jsonReply(c, json)
+  }
   if (reply.special === 'none') return new Response(null, { status: 204 })
   return frameReply(c, reply.type, answer as Frame) // the only other answer of such endpoints
 }

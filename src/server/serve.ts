@@ -35,6 +35,8 @@ export type ServeOptions = {
   cookieFile?: string | undefined
   log: Log
   now?: () => Date
+  /** Sees every JSON reply. */
+  observe?: Service['observe']
 }
 
 export type RunningServer = {
@@ -82,15 +84,19 @@ export async function startServer(options: ServeOptions): Promise<RunningServer>
     await during(`bringing the database ${file} up to date`, () => migrate(db, file))
     await refuseHalfTaken(db)
     await applyRules(db, settings['schedule.rule'], wireTime(now()))
+    const folders = { blobs: join(data, 'blobs'), copies: join(data, copiesFolder) }
+    const housekeeping = openHousekeeping({ db, log, now }, folders, settings['retention.logs_per_package'])
+    cleanUp.push(housekeeping.stop)
     const service: Service = {
       db,
-      blobs: openBlobs(join(data, 'blobs')),
+      blobs: openBlobs(folders.blobs),
       liveLogs: openLiveLogs(join(data, 'live')),
       schedule: scheduleOf(settings),
       secrets: {
         cookie,
         signupSecret: settings['worker.signup_secret'],
         authorizedWorkers: settings['worker.authorized_workers'],
+        requireProof: settings['worker.require_proof'],
       },
       signingKey,
       countersigns: settings['http.transparently_sign_attestations'],
@@ -102,12 +108,12 @@ export async function startServer(options: ServeOptions): Promise<RunningServer>
       basePath: basePathOf(settings['http.base_path']),
       web: webOf(settings),
       pulse: openPulse(),
+      data,
+      holdingStill: housekeeping.holdingStill,
       stopping: stopping.signal,
+      observe: options.observe,
     }
     cleanUp.push(keepTime(service))
-    const folders = { blobs: join(data, 'blobs'), copies: join(data, copiesFolder) }
-    const housekeeping = openHousekeeping(service, folders, settings['retention.logs_per_package'])
-    cleanUp.push(housekeeping.stop)
     const http = await listen(service, settings['http.bind_addr'], settings['http.base_path'])
     cleanUp.push(() => drain(http, stopping))
     return {

@@ -6,7 +6,7 @@ import type { Pulse } from './events.ts'
 import type { LiveLogs } from './livelog.ts'
 import type { Schedule } from './queue.ts'
 import { Refusal, found } from './refusal.ts'
-import type { Frame, Revision } from './route.ts'
+import type { Frame, Revision, Site } from './route.ts'
 import { longestBlob, type Blobs } from './store/blobs.ts'
 import type { Database } from './store/database.ts'
 import { generationsOf } from './store/packages.ts'
@@ -35,8 +35,13 @@ export type Service = {
   web: WebOptions | null
   /** Wakes those who watch events. */
   pulse: Pulse
+  /** Folder of everything that is kept. */
+  data: string
+  /** Runs work during which no kept file is removed. */
+  holdingStill: <T>(work: () => Promise<T>) => Promise<T>
   /** Aborted when the server stops: endless replies end. */
   stopping: AbortSignal
+  observe: Site['observe']
 }
 
 /** What ETag and Last-Modified of a reply are made from. */

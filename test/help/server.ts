@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -10,6 +11,7 @@ import type { Evidence, RebuildReport, ReportArtifact } from '../../src/wire/bui
 import { submitPackages, type PackageReport, type ReportedArtifact } from '../../src/wire/packages.ts'
 import { popQueue, type Assignment } from '../../src/wire/queue.ts'
 import { registerWorker } from '../../src/wire/workers.ts'
+import { watchReplies } from './described.ts'
 
 export const signupSecret = 'let me in'
 
@@ -29,6 +31,7 @@ type Options = { settings?: Partial<ServerSettings>; data?: string; log?: Log }
 export async function startServer(t: TestContext, options: Options = {}): Promise<TestServer> {
   const data = options.data ?? (await temporaryFolder(t))
   const clock = { ahead: 0 }
+  const replies = watchReplies()
   const settings = {
     ...(await loadSettings(serverSettings, [])),
     'http.bind_addr': '127.0.0.1:0',
@@ -36,11 +39,12 @@ export async function startServer(t: TestContext, options: Options = {}): Promis
     ...options.settings,
   }
   const now = (): Date => new Date(Date.now() + clock.ahead)
-  const server = await start({ settings, data, log: options.log ?? silentLog, now })
+  const server = await start({ settings, data, log: options.log ?? silentLog, now, observe: replies.observe })
   let isStopped = false
   const stop = async (): Promise<void> => {
     if (!isStopped) await server.stop()
     isStopped = true
+    assert.deepEqual(replies.problems, [], 'replies that the description of the API does not allow')
   }
   stopsOf(t).push(stop)
   t.after(stop)
