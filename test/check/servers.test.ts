@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { readFile, readdir, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { getPublicKeys } from '../../src/wire/meta.ts'
@@ -229,4 +229,30 @@ test('people get a summary, what is not verified with the worst first, and a pag
   assert.doesNotMatch(html, /<script|<link|src=/)
   assert.match(csv.stdout, /^standing,distribution,name,/)
   assert.match(csv.stdout, /\r\nBAD,debian,bad,1\.0-1,amd64,102400,[0-9a-f]{64},0,0,1,content_differs,http/)
+})
+
+test('where keys cannot be kept the check goes on, and says so', async (t) => {
+  const home = await temporaryFolder(t)
+  const root = await aDebian(t, ['hello'])
+  const { address } = await aRebuilder(t, { hello: 'GOOD' })
+  await writeFile(join(home, '.local'), 'a file where a folder should be')
+
+  const { document, stderr, code } = await runCheck(home, ['--root', root, '--rebuilder', address])
+
+  assert.deepEqual([standingsOf(document), code], [{ hello: 'verified' }, 0])
+  assert.match(stderr, /keeping the keys of rebuilders in .*rebuilders\.keys/)
+})
+
+test('a file of keys with a line that is none stops the check', async (t) => {
+  const home = await temporaryFolder(t)
+  const root = await aDebian(t, ['hello'])
+  const { address } = await aRebuilder(t, { hello: 'GOOD' })
+  const folder = join(home, '.local/state/rebuilderd')
+  await mkdir(folder, { recursive: true })
+  await writeFile(join(folder, 'rebuilders.keys'), `# keys\n${address} ed25519 short\n`)
+
+  const { stderr, code } = await runCheck(home, ['--root', root, '--rebuilder', address])
+
+  assert.equal(code, 1)
+  assert.match(stderr, /rebuilders\.keys: line 2 is not `URL ed25519 KEY DATE`/)
 })

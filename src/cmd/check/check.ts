@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { Complaint } from '../../errors.ts'
+import { Complaint, sentenceOf } from '../../errors.ts'
 import { ask, type Asked } from './ask.ts'
 import { proofsOf } from './attestations.ts'
 import type { Installed } from './installed.ts'
@@ -65,17 +65,22 @@ export async function checkPackages(packages: readonly Installed[], options: Che
   ])
   if (!asked.some(({ hasAnswered }) => hasAnswered)) throw nobodyAnswered(asked)
   const trusts = asked.map((one) => trustOf(one.rebuilder, one.key, pins, pinsFile))
-  await addPins(pinsFile, metNow(asked, trusts), now())
+  const notKept = await addPins(pinsFile, metNow(asked, trusts), now()).then(() => [], complaintText)
   const witnesses = await proveAll(packages, asked, trusts, published.hashes, options)
   signal.throwIfAborted()
   return {
     packages: judged(packages, witnesses, { threshold, published: published.hashes }),
     rebuilders: witnesses.map((one, index) => toldOf(one, trusts[index])),
     alarms: [...trusts.flatMap(({ alarm }) => alarm ?? []), ...witnesses.flatMap(forgeries)],
-    warnings: published.problems,
+    warnings: [...published.problems, ...notKept],
     threshold,
     at: now(),
   }
+}
+
+/** A check without a place for keys is still one, but the next one will not know whom it met. */
+function complaintText(error: unknown): string[] {
+  return [sentenceOf(error)]
 }
 
 function nobodyAnswered(asked: readonly Asked[]): Complaint {

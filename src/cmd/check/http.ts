@@ -5,6 +5,8 @@ export type Fetched = {
   etag: string | null
   lastModified: string | null
   chunks: AsyncGenerator<Uint8Array>
+  /** Lets go of a reply whose body nobody wants. */
+  drop: () => Promise<void>
 }
 
 export type FetchOptions = {
@@ -36,6 +38,7 @@ export async function fetched(url: string, options: FetchOptions): Promise<Fetch
     etag: response.headers.get('etag'),
     lastModified: response.headers.get('last-modified'),
     chunks: bounded(response, limit, signal),
+    drop: async () => response.body?.cancel(),
   }
 }
 
@@ -52,16 +55,11 @@ async function* bounded(response: Response, limit: number, signal: AbortSignal):
   }
 }
 
-/** All of a reply as text, where its status is one of those expected. */
+/** All of a reply as text. */
 export async function textOf(reply: Fetched): Promise<string> {
   const parts: Uint8Array[] = []
   for await (const chunk of reply.chunks) parts.push(chunk)
   return Buffer.concat(parts).toString('utf8')
-}
-
-/** Lets go of a reply whose body nobody wants. */
-export async function dropped(reply: Fetched): Promise<void> {
-  await reply.chunks.return(undefined).catch(() => undefined)
 }
 
 /**
@@ -71,7 +69,7 @@ export async function dropped(reply: Fetched): Promise<void> {
 export async function jsonOf(url: string, options: FetchOptions): Promise<unknown> {
   const reply = await fetched(url, options)
   if (reply.status !== 200) {
-    await dropped(reply)
+    await reply.drop()
     throw new Refused(reply.status)
   }
   return parsedJson(await textOf(reply))

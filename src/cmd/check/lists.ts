@@ -1,6 +1,6 @@
 import { zstdCompressSync, zstdDecompressSync } from 'node:zlib'
 import { Complaint } from '../../errors.ts'
-import { dropped, fetched, Refused, type Fetched } from './http.ts'
+import { fetched, Refused, type Fetched } from './http.ts'
 import { readCached, writeCached } from './cache.ts'
 import { keyOf, isWord } from './installed.ts'
 import { jsonElements } from './json-stream.ts'
@@ -64,11 +64,11 @@ async function rowsOf(
   const headers = kept === null ? {} : conditions(kept)
   const reply = await fetched(url, { headers, limit: longestList, signal })
   if (reply.status === 304 && kept !== null) {
-    await dropped(reply)
+    await reply.drop()
     return kept
   }
   if (reply.status !== 200) {
-    await dropped(reply)
+    await reply.drop()
     throw new Refused(reply.status)
   }
   const list = await readList(reply, depth, distribution, now())

@@ -14,7 +14,7 @@ export type Pins = ReadonlyMap<string, Uint8Array>
  */
 export async function readPins(file: string): Promise<Pins> {
   const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return ''
+    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return ''
     throw new Complaint(`cannot read the keys of rebuilders in ${file}`, { cause: error })
   })
   const pins = new Map<string, Uint8Array>()
