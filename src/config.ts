@@ -66,6 +66,10 @@ export const serverSettings = {
     'Keys of the workers that may register. Empty: any key, with the sign-up secret.',
   ),
   'worker.signup_secret': words(null, 'Secret that a worker needs to register.', 'REBUILDERD_SIGNUP_SECRET'),
+  'worker.require_proof': flag(
+    false,
+    'Only workers that prove to hold their key; those of other programs cannot.',
+  ),
   'schedule.retry_delay_base': count(
     24,
     'Hours until a failed rebuild is tried again, once more per try: 24, 48, 72, …',

@@ -9,6 +9,8 @@ export type Secrets = {
   cookie: string
   signupSecret: string | null
   authorizedWorkers: readonly string[]
+  /** Only workers that proved to hold their key. */
+  requireProof: boolean
 }
 
 /** Failed attempts of one address in a minute before it has to wait. */
@@ -42,7 +44,8 @@ export function openDoor(db: Database, secrets: Secrets, now: () => Date) {
     secrets.authorizedWorkers.length === 0 || secrets.authorizedWorkers.includes(key)
   const workerOf = async (request: Request): Promise<WorkerRow | null> => {
     const key = headerOf(request, 'x-worker-key')
-    return key !== null && isListed(key) ? workerByKey(db, key) : null
+    const worker = key !== null && isListed(key) ? await workerByKey(db, key) : null
+    return secrets.requireProof && worker?.proven !== 1 ? null : worker
   }
   const maySignUp = (request: Request): boolean => {
     const key = headerOf(request, 'x-worker-key')

@@ -179,8 +179,8 @@ export async function findJob(db: Database, id: number): Promise<QueuedJob | nul
   return row && queuedJob(row)
 }
 
-function worker({ id, name, address, status, last_ping, online, tags, draining }: WorkerRow): Worker {
-  const is = { is_online: online === 1, draining: draining === 1 }
+function worker({ id, name, address, status, last_ping, online, tags, draining, proven }: WorkerRow): Worker {
+  const is = { is_online: online === 1, draining: draining === 1, proven: proven === 1 }
   return { id, name, address, status, last_ping, ...is, tags: tags === '' ? [] : tags.split(',') }
 }
 

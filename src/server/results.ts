@@ -8,12 +8,14 @@ import {
 import { plainBytes } from '../compression.ts'
 import { Complaint, sentenceOf } from '../errors.ts'
 import type { Log } from '../log.ts'
+import { isSignedBy } from '../proof.ts'
 import type { RebuildReport } from '../wire/builds.ts'
 import type { VerdictEvent } from '../wire/gates.ts'
 import { classOf } from '../wire/reasons.ts'
 import { wireTime } from '../wire/schema.ts'
 import { verdictOf, wholeOf, type Expected, type Judged, type Verdict } from './judge.ts'
 import { nextRetry, type Schedule } from './queue.ts'
+import { Refusal } from './refusal.ts'
 import type { Blob, Blobs } from './store/blobs.ts'
 import {
   countersOf,
@@ -48,7 +50,7 @@ export type Results = {
   signingKey: SigningKey | null
   log: Log
 }
-export type Reporter = { id: number; key: string; name: string }
+export type Reporter = { id: number; key: string; name: string; proven: number }
 
 /**
  * Takes the result of a job: blobs first, then everything else in one transaction. The same report again is
@@ -62,6 +64,7 @@ export async function takeReport(
   moment: Date,
 ): Promise<Verdict | 'repeated' | null> {
   const { db } = results
+  refuseForged(reporter, report)
   const lease = await leaseOf(db, report.queue_id, reporter.id, report.lease)
   if (lease === null) return null
   if (isOver(lease)) return 'repeated'
@@ -75,6 +78,13 @@ export async function takeReport(
     await store(tx, results, { reporter, report, lease: current, verdict, kept, moment })
     return verdict
   })
+}
+
+/** Whoever proved to hold its key signs its reports; a signature that is there has to be true. */
+function refuseForged(reporter: Reporter, report: RebuildReport): void {
+  if (report.signature === undefined && reporter.proven === 0) return
+  if (!isSignedBy(report, reporter.key))
+    throw new Refusal(400, 'the report is not signed with the key of this worker')
 }
 
 /** Friends list the same files; those still listed come first. */

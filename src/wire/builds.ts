@@ -14,7 +14,7 @@ import { endpoint, jsonBytes, megabytes, textBytes } from './endpoint.ts'
 import { IndexTrust, Sha256 } from './packages.ts'
 import { logQuery } from './queue.ts'
 import { Reason } from './reasons.ts'
-import { Bytes, Count, DateTime, Id, Int32, orNull, text, type Shape } from './schema.ts'
+import { Bytes, Count, DateTime, Id, Int32, Signature, orNull, text, type Shape } from './schema.ts'
 
 /** What a verdict rests on: how and with what the rebuild was made. */
 export const Evidence = v.object({
@@ -100,6 +100,8 @@ export const RebuildReport = v.object({
   lease: orNull(text(128)),
   reason: orNull(Reason),
   evidence: orNull(Evidence),
+  /** Ours only: the worker's signature of what the verdict rests on. */
+  signature: v.optional(Signature),
 })
 export type RebuildReport = Shape<typeof RebuildReport>
 

@@ -7,6 +7,11 @@ export type Shape<T extends v.GenericSchema> = v.InferOutput<T>
 /** Ids on the wire: signed 32 bit, from 1 on. */
 export const Id = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(2 ** 31 - 1))
 export const Int32 = v.pipe(v.number(), v.integer(), v.minValue(-(2 ** 31)), v.maxValue(2 ** 31 - 1))
+/** An Ed25519 signature in lower-case hex. */
+export const Signature = v.pipe(
+  v.string(),
+  v.regex(/^[0-9a-f]{128}$/, 'is not a signature in lower-case hex'),
+)
 export const Count = v.pipe(v.number(), v.integer(), v.minValue(0))
 
 /** `null` for "none"; an absent member means the same. */

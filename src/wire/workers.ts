@@ -1,7 +1,7 @@
 import * as v from 'valibot'
 import { IdPath, TextOrNull, pageOf, pageQuery } from './common.ts'
 import { endpoint } from './endpoint.ts'
-import { DateTime, Id, text, type Shape } from './schema.ts'
+import { DateTime, Id, Signature, text, type Shape } from './schema.ts'
 
 export const Worker = v.object({
   id: Id,
@@ -13,6 +13,8 @@ export const Worker = v.object({
   tags: v.optional(v.array(v.string()), []),
   /** It finishes its job and gets no other. */
   draining: v.optional(v.boolean(), false),
+  /** It proved to hold its key, and its reports are signed. */
+  proven: v.optional(v.boolean(), false),
 })
 export type Worker = Shape<typeof Worker>
 
@@ -20,6 +22,16 @@ export const RegisterRequest = v.object({
   name: text(256),
   /** What this machine can do: jobs that need tags go only to workers that have them all. */
   tags: v.optional(v.pipe(v.array(text(64)), v.maxLength(64)), []),
+  /** Ours only: the answer to a challenge, signed with the worker's key. */
+  proof: v.optional(v.object({ nonce: text(256), signature: Signature })),
+})
+export type RegisterRequest = Shape<typeof RegisterRequest>
+
+export const getChallenge = endpoint('GET', '/api/v1/workers/challenge', {
+  doc: 'A nonce for the key of the X-Worker-Key header, to be signed and sent with the registration.',
+  caller: 'signup',
+  reply: v.object({ nonce: text(256) }),
+  upstream: false,
 })
 
 export const listWorkers = endpoint('GET', '/api/v1/workers', {

@@ -4,9 +4,10 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { ServerSaid, type Client } from '../client.ts'
 import { sentenceOf } from '../errors.ts'
 import type { Log } from '../log.ts'
+import { proofOf, signedReport } from '../proof.ts'
 import { submitBuild } from '../wire/builds.ts'
 import { pingJob, popQueue, type Assignment, type PopRequest } from '../wire/queue.ts'
-import { registerWorker } from '../wire/workers.ts'
+import { getChallenge, registerWorker } from '../wire/workers.ts'
 import { LostJob, holding } from './holding.ts'
 import { lockFolder } from './lock.ts'
 import { openLiveLog } from './livelog.ts'
@@ -93,11 +94,11 @@ async function pause(seconds: number, signal: AbortSignal): Promise<boolean> {
 const mostRefusals = 3
 
 async function register(running: WorkerOptions): Promise<boolean> {
-  const { client, log, signal } = running
+  const { log, signal } = running
   let refusals = 0
   for (let failures = 0; !signal.aborted; failures++) {
     try {
-      await client.call(registerWorker, { body: introduction(running), signal })
+      await signUp(running)
       return true
     } catch (error) {
       if (signal.aborted) return false
@@ -110,8 +111,15 @@ async function register(running: WorkerOptions): Promise<boolean> {
   return false
 }
 
-function introduction({ name, tags = [] }: WorkerOptions): { name: string; tags: string[] } {
-  return { name, tags: [...tags] }
+/** Registers, with a proof that we hold our key where the server asks for one: upstream's does not. */
+async function signUp({ client, signal, name, tags = [], settings }: WorkerOptions): Promise<void> {
+  const body = { name, tags: [...tags] }
+  const challenge = await client.call(getChallenge, { signal }).catch((error: unknown) => {
+    if (error instanceof ServerSaid && error.status < 500) return null
+    throw error
+  })
+  const proof = challenge === null ? {} : { proof: proofOf(body, challenge.nonce, settings.key) }
+  await client.call(registerWorker, { body: { ...body, ...proof }, signal })
 }
 
 /** Sends what is left over from earlier, and what could not be sent at once. */
@@ -187,8 +195,8 @@ async function nextJob(running: Running): Promise<Assignment | null> {
 
 /** A server that lost its memory of us, or was only too busy to look, as upstream's then says. */
 async function registerAgain(running: Running): Promise<void> {
-  const { client, log, signal } = running
-  await client.call(registerWorker, { body: introduction(running), signal }).catch((error: unknown) => {
+  const { log, signal } = running
+  await signUp(running).catch((error: unknown) => {
     if (!signal.aborted) log.warning(`worker: cannot register again: ${sentenceOf(error)}`)
   })
 }
@@ -256,7 +264,7 @@ async function report(
   onKept: () => Promise<void>,
 ): Promise<void> {
   const { spool, client, log, drop } = running
-  const body = { queue_id: job.id, lease, ...result }
+  const body = signedReport({ queue_id: job.id, lease, ...result }, running.settings.key)
   try {
     await spool.keep(body)
     await onKept()
@@ -295,11 +303,11 @@ function wordsFor(result: Result, seconds: number): string {
 }
 
 /** Tells our server that a dropped job is free again; upstream's would count it as a failure of the package. */
-async function giveBack(held: Held, { client, spool, log }: Running): Promise<void> {
+async function giveBack(held: Held, { client, spool, log, settings }: Running): Promise<void> {
   log.warning(`worker: job ${held.queue_id} is dropped`)
   if (held.lease === null || held.server !== client.base) return
   try {
-    await spool.keep(lostReport(held))
+    await spool.keep(signedReport(lostReport(held), settings.key))
     await spool.send(AbortSignal.timeout(5000))
   } catch (error) {
     log.warning(`worker: ${sentenceOf(error)}`)

@@ -40,7 +40,8 @@ export async function anUpstream(t: TestContext, whim: Whim = () => undefined): 
     seen.push(now)
     const status = whim(now)
     if (status !== undefined) response.writeHead(status).end()
-    else if (now.path.startsWith('/api/v1/events')) response.writeHead(404).end()
+    else if (now.path.startsWith('/api/v1/events') || now.path.endsWith('/challenge'))
+      response.writeHead(404).end()
     else if (now.path === '/api/v1/queue/pop') {
       response.setHeader('content-type', 'application/json')
       response.end(JSON.stringify(jobs.shift() ?? 'Nothing'))

@@ -27,7 +27,7 @@ test('a worker registers, takes a job and reports it as upstream expects', async
   stop.abort()
 
   assert.equal(await working, 'stopped')
-  const [registration] = upstream.seen
+  const registration = upstream.seen.find(({ path }) => path === '/api/v1/workers')
   const pop = upstream.seen.find(({ path }) => path.endsWith('/pop'))
   assert.equal(registration?.path, '/api/v1/workers')
   assert.deepEqual(registration.body, { name: 'w1', tags: ['big'] })
@@ -200,7 +200,7 @@ test('a server that is not there yet is waited for', async (t) => {
   const upstream = await anUpstream(t, () => (isReady ? undefined : 503))
   void runWorker(await workerOptions(t, upstream.base, await rebuildSettings(t, good)))
 
-  await upstream.until('/workers')
+  await upstream.until('/workers/challenge')
   isReady = true
 
   await upstream.until('/pop')

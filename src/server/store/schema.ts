@@ -404,6 +404,13 @@ export const migrations: readonly string[] = [
   -- The distribution's own signature of a file, as base64.
   ALTER TABLE binary_packages ADD COLUMN signature TEXT;
   `,
+  `
+  -- Keys whose holders proved to hold them: they have to from then on, even when their worker was forgotten.
+  CREATE TABLE proven_keys (
+    key TEXT PRIMARY KEY,
+    since TEXT NOT NULL
+  );
+  `,
 ]
 
 /**

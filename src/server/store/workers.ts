@@ -11,10 +11,12 @@ export type WorkerRow = Row & {
   online: number
   tags: string
   draining: number
+  proven: number
 }
 
 const workers: Listing = {
-  columns: trusted('w.id, w.key, w.name, w.address, w.status, w.last_ping, w.online, w.tags, w.draining'),
+  columns: trusted(`w.id, w.key, w.name, w.address, w.status, w.last_ping, w.online, w.tags, w.draining,
+    EXISTS (SELECT 1 FROM proven_keys p WHERE p.key = w.key) AS proven`),
   from: trusted('workers w'),
   id: 'w.id',
   sorts: {
@@ -56,6 +58,15 @@ export async function writeWorker(
     VALUES (${worker.key}, ${worker.name}, ${worker.address}, NULL, ${now}, 1, ${worker.tags}, 0, ${now})
     ON CONFLICT (key) DO UPDATE SET name = excluded.name, address = excluded.address, tags = excluded.tags, status = NULL,
       last_ping = excluded.last_ping, online = 1`)
+}
+
+/** From now on the holder of this key has to prove it. */
+export function keyProven(key: string, now: string): Sql {
+  return sql`INSERT INTO proven_keys (key, since) VALUES (${key}, ${now}) ON CONFLICT (key) DO NOTHING`
+}
+
+export async function isKeyProven(db: Database, key: string): Promise<boolean> {
+  return (await db.all(sql`SELECT 1 AS one FROM proven_keys WHERE key = ${key}`)).length > 0
 }
 
 /** Forgets a worker; a job that it held is free at once. */
