@@ -102,5 +102,5 @@ function troubleOf(error: unknown, signal: AbortSignal): unknown {
   }
   if (signal.aborted) return reason
   const last = chainOf(error).at(-1)
-  return new Complaint(`it cannot be reached (${last?.message ?? String(error)})`, { cause: error })
+  return new Complaint(`it cannot be reached (${last?.message ?? String(error)})`)
 }
