@@ -20,6 +20,7 @@ import {
   type Add,
   type Row,
 } from './measure.ts'
+import { measureSyncs } from './sync.ts'
 import { sizeOf, startProcess, type ServerProcess } from './process.ts'
 
 const flagOf = { type: 'boolean', default: false } as const
@@ -46,6 +47,7 @@ const cache = fileURLToPath(new URL('../../.cache/bench/', import.meta.url))
 
 async function ours(): Promise<void> {
   await mkdir(cache, { recursive: true })
+  if (!given['large-only']) await measureSyncs(add)
   if (!given['large-only']) await inFolder(small)
   if (given.large || given['large-only']) {
     const made = await largeData(cache, half, (text) => console.error(text))
