@@ -41,6 +41,8 @@ export type Given<E> = {
 export type Client = {
   readonly base: string
   call: <E extends Endpoint>(row: E, given?: Given<E>) => Promise<ReplyOf<E>>
+  /** The bytes of a reply as they come, for replies larger than memory; nothing is asked for in a body. */
+  chunks: (row: Endpoint) => Promise<AsyncIterable<Uint8Array>>
 }
 
 /** The server answered with a status that is no success; what it said is in `detail`. */
@@ -82,8 +84,29 @@ export function openClient(options: ClientOptions): Client {
         })
       return readReply(row, new Uint8Array(reply._data ?? new ArrayBuffer(0)), what)
     },
+    async chunks(row) {
+      const headers = { ...headersOf(options, row, false), 'accept-encoding': 'identity' }
+      const signal = options.signal === undefined ? {} : { signal: options.signal }
+      const reply = await ofetch
+        .raw(addressOf(base, row), {
+          method: row.method,
+          headers,
+          responseType: 'stream',
+          retry: false,
+          ...signal,
+        })
+        .catch(async (error: unknown) => {
+          const { response } = error as FetchError<unknown> // ofetch throws nothing else
+          if (response?._data instanceof ReadableStream)
+            response._data = await new Response(response._data).arrayBuffer()
+          throw troubleOf(error, base, row)
+        })
+      return reply._data ?? emptyStream()
+    },
   }
 }
+
+async function* emptyStream(): AsyncGenerator<Uint8Array> {}
 
 /** The address of a server without the slash at its end. */
 function baseOf(given: string): string {

@@ -1,7 +1,12 @@
+import { existsSync } from 'node:fs'
+import { open, rename, rm, type FileHandle } from 'node:fs/promises'
 import { resolve } from 'node:path'
+import { Complaint } from '../errors.ts'
 import { checkData } from '../server/maintenance.ts'
 import { takeOver } from '../server/takeover.ts'
-import { command, flag, text } from './command.ts'
+import { getBackup } from '../wire/backup.ts'
+import { command, flag, text, type Context } from './command.ts'
+import { openAdminClient, serverOptions, type ServerOptions } from './credentials.ts'
 import { openProgressLine, shownBytes } from './progress.ts'
 import { usualFolder } from './serve.ts'
 
@@ -60,5 +65,83 @@ export const dbImport = command(
   },
 )
 
+export const dbBackup = command(
+  'ctl db backup <file>',
+  'Write everything that a running server keeps into a tar archive',
+  { ...serverOptions, force: flag('Replace a file that is there') },
+  async ([file], { force, ...options }, context) => {
+    const path = resolve(file)
+    const line = openProgressLine(context)
+    try {
+      const size = await writtenBackup(path, { force, ...options }, context, (bytes) =>
+        line.show(shownBytes(bytes)),
+      )
+      line.clear()
+      context.out(`${path}: ${shownBytes(size)}`)
+      context.err(
+        `Keys are not in it: keep copies of rebuilderd.sign.key and auth-cookie. To restore: tar -xf ${path} -C an empty data folder, before its server starts.`,
+      )
+    } finally {
+      line.clear()
+    }
+  },
+  {
+    details:
+      'The server goes on meanwhile. The archive is that of one moment; it is there whole, or not at all. `ctl db check` looks at what was restored from it.',
+  },
+)
+
+type Requested = ServerOptions & { force: boolean }
+
+/** Writes beside the file, and gives it its name when all is on disk. */
+async function writtenBackup(
+  path: string,
+  { force, ...options }: Requested,
+  context: Context,
+  progress: (bytes: number) => void,
+): Promise<number> {
+  if (!force && existsSync(path)) {
+    throw new Complaint(`${path} is there already`, {
+      hint: 'name another file, or give --force',
+      exitCode: 2,
+    })
+  }
+  const client = await openAdminClient(options, context)
+  const chunks = await client.chunks(getBackup)
+  const aside = `${path}.${process.pid}.part`
+  const target = await open(aside, 'wx', 0o600)
+  try {
+    const size = await written(target, chunks, progress)
+    await target.sync()
+    await rename(aside, path)
+    return size
+  } catch (error) {
+    await rm(aside, { force: true })
+    throw new Complaint(`cannot write the backup ${path}`, { cause: error })
+  } finally {
+    await target.close()
+  }
+}
+
+/** Writes an archive that must have its end: two empty blocks. */
+async function written(
+  target: FileHandle,
+  chunks: AsyncIterable<Uint8Array>,
+  progress: (bytes: number) => void,
+): Promise<number> {
+  let size = 0
+  let last: Uint8Array = new Uint8Array(0)
+  for await (const chunk of chunks) {
+    await target.writeFile(chunk)
+    size += chunk.length
+    last = Buffer.concat([last, chunk]).subarray(-1024)
+    progress(size)
+  }
+  if (last.length < 1024 || last.some((byte) => byte !== 0)) {
+    throw new Complaint('the server broke off before the end of the backup', { hint: 'its log tells why' })
+  }
+  return size
+}
+
 /** What is done to a server's data as a whole. */
-export const dbCommands = [dbCheck, dbImport] as const
+export const dbCommands = [dbCheck, dbBackup, dbImport] as const

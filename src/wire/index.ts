@@ -1,4 +1,5 @@
 /** Every endpoint there is: what the server mounts, clients call and OpenAPI prints. */
+import * as backup from './backup.ts'
 import * as builds from './builds.ts'
 import type { Endpoint } from './endpoint.ts'
 import * as gates from './gates.ts'
@@ -13,7 +14,17 @@ function isEndpoint(item: unknown): item is Endpoint {
   return typeof item === 'object' && item !== null && 'method' in item && 'path' in item && 'caller' in item
 }
 
-export const endpoints: readonly Endpoint[] = [packages, builds, queue, workers, meta, gates, sync, v0]
+export const endpoints: readonly Endpoint[] = [
+  packages,
+  builds,
+  queue,
+  workers,
+  meta,
+  gates,
+  sync,
+  v0,
+  backup,
+]
   .flatMap((module) => Object.values(module) as unknown[])
   .flatMap((item) => (Array.isArray(item) ? item : [item]) as unknown[])
   .filter(isEndpoint)

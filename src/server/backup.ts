@@ -1,0 +1,123 @@
+import { constants, createReadStream } from 'node:fs'
+import { copyFile, mkdir, rm, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { ReadableStream as Stream } from 'node:stream/web'
+import { Complaint } from '../errors.ts'
+import { getBackup } from '../wire/backup.ts'
+import { wireTime } from '../wire/schema.ts'
+import { copiesFolder } from './housekeeping.ts'
+import type { Mount } from './route.ts'
+import type { Service } from './service.ts'
+import { trusted, type Database } from './store/database.ts'
+import { blobsAfter } from './store/maintenance.ts'
+import { switched } from './store/queue.ts'
+import { tarEnd, tarHeader, tarPadding } from './tar.ts'
+
+export type BackupSite = Pick<Service, 'db' | 'data' | 'holdingStill' | 'now' | 'log' | 'stopping'>
+
+/** Milliseconds that a backup may take: a caller that stops reading must not keep files for ever. */
+const longest = 12 * 3_600_000
+const blobsAtOnce = 500
+/** SQLite's own: pages in the log after which it moves them into the database. */
+const usualCheckpoint = 1000
+
+export function mountBackup(mount: Mount, service: Service): void {
+  mount(getBackup, async () => {
+    const body = Stream.from(backup(service)) as ReadableStream<Uint8Array> // what the generator yields
+    return new Response(body, { headers: { 'content-type': getBackup.reply.type } })
+  })
+}
+
+/**
+ * Everything of one moment as a tar archive: the database with its write-ahead log, and every file that its rows
+ * name. Nothing waits for it: the database is copied file by file beside the work of its thread, and files stay
+ * as they are once they are written.
+ */
+export async function* backup(site: BackupSite): AsyncGenerator<Uint8Array> {
+  const { log, now, stopping } = site
+  const [held, done] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+  const over = site.holdingStill(() => (held.resolve(), done.promise))
+  await held.promise
+  const copies = join(site.data, copiesFolder)
+  const signal = AbortSignal.any([stopping, AbortSignal.timeout(longest)])
+  try {
+    const moment = now()
+    const last = await copyDatabase(site, copies)
+    for (const name of ['rebuilderd.db', 'rebuilderd.db-wal']) yield* file(join(copies, name), name, moment)
+    await rm(copies, { recursive: true, force: true }) // it may be large
+    const files = yield* blobFiles(site, last, moment, signal)
+    yield tarEnd
+    log.info(`a backup with ${files} files was made`)
+  } finally {
+    done.resolve()
+    await rm(copies, { recursive: true, force: true })
+    await over
+  }
+}
+
+/**
+ * Copies the database as it is at one moment. SQLite changes the database's file only when it moves pages from its
+ * write-ahead log (sqlite.org/wal.html); while it is told not to, the file stays as it is and the log only grows, so
+ * that the file and whatever of the log is there later belong together. Recovery leaves out what was not committed.
+ * @returns the newest of the kept files that it can name
+ */
+async function copyDatabase({ db, data, now }: BackupSite, copies: string): Promise<number> {
+  await rm(copies, { recursive: true, force: true })
+  await mkdir(copies, { mode: 0o700 })
+  await checkpointAfter(db, 0)
+  try {
+    // A write first: a log that has been moved whole is begun anew by the next write, and from then on only grows.
+    await db.transaction((tx) => tx.all(switched('backup', '', wireTime(now()))))
+    for (const name of ['rebuilderd.db', 'rebuilderd.db-wal']) {
+      await copyFile(join(data, name), join(copies, name), constants.COPYFILE_FICLONE)
+    }
+  } catch (error) {
+    throw new Complaint('cannot copy the database', {
+      cause: error,
+      hint: 'the disk of the data folder needs space for one more of it while a backup is made',
+    })
+  } finally {
+    await checkpointAfter(db, usualCheckpoint)
+  }
+  const [row] = await db.all<{ last: number | null }>(trusted('SELECT max(id) AS last FROM blobs'))
+  return row?.last ?? 0
+}
+
+async function checkpointAfter(db: Database, pages: number): Promise<void> {
+  await db.all(trusted(`PRAGMA wal_autocheckpoint = ${pages}`))
+}
+
+async function* file(path: string, name: string, moment: Date): AsyncGenerator<Uint8Array> {
+  const { size } = await stat(path)
+  yield tarHeader(name, size, moment)
+  if (size > 0)
+    yield* createReadStream(path, { end: size - 1, highWaterMark: 1024 * 1024 }) as AsyncIterable<Uint8Array>
+  yield tarPadding(size)
+}
+
+/** Files up to a row; nobody removes any meanwhile. One that is missing already is told, and left out. */
+async function* blobFiles(
+  { db, data, log }: BackupSite,
+  last: number,
+  moment: Date,
+  signal: AbortSignal,
+): AsyncGenerator<Uint8Array, number> {
+  let [after, files] = [0, 0]
+  while (after < last) {
+    const rows = await blobsAfter(db, after, blobsAtOnce)
+    if (rows.length === 0) break
+    for (const { id, sha256 } of rows) {
+      signal.throwIfAborted()
+      after = id
+      if (id > last) break
+      const name = `blobs/${sha256.slice(0, 2)}/${sha256}`
+      const found = await stat(join(data, name)).catch(() => null)
+      if (found === null) log.error(`backup: the file ${sha256} of the data folder is missing`)
+      else {
+        files += 1
+        yield* file(join(data, name), name, moment)
+      }
+    }
+  }
+  return files
+}
