@@ -183,7 +183,7 @@ type GrowingLog = {
 
 /** A bounded log with upstream's markers, made valid UTF-8 as it grows. */
 function openLog(limit: number, onLog: ((chunk: Uint8Array) => void) | undefined): GrowingLog {
-  const chunks: Uint8Array[] = []
+  const log = growingBytes(limit)
   const decoder = new TextDecoder('utf-8', { ignoreBOM: true })
   let kept = 0
   let pending = false
@@ -192,7 +192,7 @@ function openLog(limit: number, onLog: ((chunk: Uint8Array) => void) | undefined
 
   const put = (bytes: Uint8Array): void => {
     if (bytes.length === 0) return
-    chunks.push(bytes)
+    log.add(bytes)
     onLog?.(bytes)
   }
   const keep = (bytes: Uint8Array): void => {
@@ -223,7 +223,28 @@ function openLog(limit: number, onLog: ((chunk: Uint8Array) => void) | undefined
     timedOut: () => timedOut,
     close: () => {
       if (pending) put(Buffer.from(decoder.decode()))
-      return { log: Buffer.concat(chunks), logTruncated: full || timedOut }
+      return { log: log.bytes(), logTruncated: full || timedOut }
     },
+  }
+}
+
+/** More is not taken at once; memory that nothing was written to costs nothing. */
+const largestStart = 64 * 1024 * 1024
+
+/** Bytes in one piece: a list of pieces would need the memory twice when it is put together. */
+function growingBytes(expected: number): { add: (bytes: Uint8Array) => void; bytes: () => Uint8Array } {
+  let buffer = Buffer.allocUnsafeSlow(Math.min(expected, largestStart) + 1024)
+  let length = 0
+  return {
+    add(bytes) {
+      if (length + bytes.length > buffer.length) {
+        const larger = Buffer.allocUnsafeSlow(Math.max(2 * buffer.length, length + bytes.length))
+        buffer.copy(larger, 0, 0, length)
+        buffer = larger
+      }
+      buffer.set(bytes, length)
+      length += bytes.length
+    },
+    bytes: () => buffer.subarray(0, length),
   }
 }
