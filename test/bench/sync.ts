@@ -79,7 +79,7 @@ export async function measureSyncs(add: Add, mirror: string | null = null): Prom
   try {
     const cases: [string, Profile, number, number][] = [
       ['as large as trixie main, amd64 and all', await writeTrixie(join(folder, 'debian')), 4, 200],
-      ['as large as Arch core and extra', await writeArch(join(folder, 'arch')), 1.5, 200],
+      ['as large as Arch core and extra', await writeArch(join(folder, 'arch')), 1.5, 250],
     ]
     const keyrings = ['/usr/share/keyrings/debian-archive-keyring.gpg']
     const real = { distro: 'debian', source: mirror ?? '', releases: ['trixie'], ...two, keyrings }
