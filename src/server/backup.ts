@@ -1,5 +1,5 @@
 import { constants, createReadStream } from 'node:fs'
-import { copyFile, mkdir, rm, stat } from 'node:fs/promises'
+import { copyFile, mkdir, open, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { ReadableStream as Stream } from 'node:stream/web'
 import { Complaint } from '../errors.ts'
@@ -18,6 +18,8 @@ export type BackupSite = Pick<Service, 'db' | 'data' | 'holdingStill' | 'now' | 
 /** Milliseconds that a backup may take: a caller that stops reading must not keep files for ever. */
 const longest = 12 * 3_600_000
 const blobsAtOnce = 500
+/** Bytes of the database that go to the disk at once. */
+const pieceSize = 1024 * 1024
 /** SQLite's own: pages in the log after which it moves them into the database. */
 const usualCheckpoint = 1000
 
@@ -49,8 +51,7 @@ export async function* backup(site: BackupSite): AsyncGenerator<Uint8Array> {
     yield tarEnd
     log.info(`a backup with ${files} files was made`)
   } finally {
-    done.resolve()
-    await rm(copies, { recursive: true, force: true })
+    await rm(copies, { recursive: true, force: true }).finally(() => done.resolve()) // the next one uses the same folder
     await over
   }
 }
@@ -69,7 +70,7 @@ async function copyDatabase({ db, data, now }: BackupSite, copies: string): Prom
     // A write first: a log that has been moved whole is begun anew by the next write, and from then on only grows.
     await db.transaction((tx) => tx.all(switched('backup', '', wireTime(now()))))
     for (const name of ['rebuilderd.db', 'rebuilderd.db-wal']) {
-      await copyFile(join(data, name), join(copies, name), constants.COPYFILE_FICLONE)
+      await copyGently(join(data, name), join(copies, name))
     }
   } catch (error) {
     throw new Complaint('cannot copy the database', {
@@ -81,6 +82,27 @@ async function copyDatabase({ db, data, now }: BackupSite, copies: string): Prom
   }
   const [row] = await db.all<{ last: number | null }>(trusted('SELECT max(id) AS last FROM blobs'))
   return row?.last ?? 0
+}
+
+/**
+ * Copies a file so that nobody's fsync waits for it: a file system with a journal writes all new data of others with
+ * it, so what is copied goes to the disk piece by piece. Where blocks can be shared, nothing is copied at all.
+ */
+async function copyGently(from: string, to: string): Promise<void> {
+  const isShared = await copyFile(from, to, constants.COPYFILE_FICLONE_FORCE).then(
+    () => true,
+    () => false,
+  )
+  if (isShared) return
+  await using source = await open(from, 'r')
+  await using target = await open(to, 'w', 0o600)
+  const piece = Buffer.allocUnsafe(pieceSize)
+  for (;;) {
+    const { bytesRead } = await source.read(piece, 0, pieceSize)
+    if (bytesRead === 0) return
+    await target.write(piece, 0, bytesRead)
+    await target.datasync()
+  }
 }
 
 async function checkpointAfter(db: Database, pages: number): Promise<void> {
