@@ -1,5 +1,8 @@
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { writeFile } from 'node:fs/promises'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
 import { submitBuild } from '../../src/wire/builds.ts'
@@ -189,4 +192,33 @@ test('neither no profile nor --all beside names is an order', async (t) => {
     assert.match(stderr, /name the profiles, or give --all\n.*there are: first, missing, last/)
     assert.equal(code, 2)
   }
+})
+
+test('profiles whose mirrors differ are read at once', { timeout: 60_000 }, async (t) => {
+  const { home, ctl } = await startWithCtl(t)
+  const bothAsked = Promise.withResolvers<void>()
+  const waiting = new Set<number>()
+  const mirrors = await Promise.all(
+    [0, 1].map(async (number) => {
+      const mirror = createServer((_, reply) => {
+        waiting.add(number)
+        if (waiting.size === 2) bothAsked.resolve()
+        void bothAsked.promise.then(() => reply.writeHead(404).end())
+      })
+      await once(mirror.listen(0, '127.0.0.1'), 'listening')
+      t.after(() => mirror.close())
+      return (mirror.address() as AddressInfo).port // it listens
+    }),
+  )
+  const lists = 'releases = ["test"]\ncomponents = ["main"]\narchitectures = ["amd64"]\nallow_unsigned = true'
+  const tables = mirrors.map(
+    (port) =>
+      `[profile."at-${port}"]\ndistro = "debian"\nsource = "http://127.0.0.1:${port}/debian"\n${lists}\n`,
+  )
+  await writeFile(join(home, 'sync.conf'), tables.join('\n'))
+
+  const { code, stderr } = await ctl(['sync-profile', '--all', '--sync-config', 'sync.conf'])
+
+  assert.equal(code, 1)
+  for (const port of mirrors) assert.match(stderr, new RegExp(`at-${port}: reading the archive`))
 })
