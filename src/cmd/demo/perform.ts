@@ -72,7 +72,7 @@ async function performIn(folder: string, given: Given, teller: Teller, context: 
     teller.quiet()
     await tellAll(judged, stage, given, context)
   }
-  if (!given.once) await untilStopped(stage, context)
+  if (!given.once) await untilStopped(stage, judged, context)
 }
 
 /** Of what server and worker tell, only what went wrong. */
@@ -94,10 +94,16 @@ async function tellAll(
   if (json !== undefined) await writeFile(json, `${JSON.stringify(document, null, 2)}\n`)
 }
 
-async function untilStopped({ server, trouble }: Stage, { out, signal }: Context): Promise<void> {
+async function untilStopped(
+  { server, trouble }: Stage,
+  judged: readonly Judged[],
+  { out, signal }: Context,
+): Promise<void> {
+  const good = judged.find((one) => one.source.status === 'GOOD')
   out(`\nThe server is still at ${server.address}; Ctrl-C ends it. In another terminal, for example:`)
   out(`  rebuilderd ctl -H ${server.address} pkgs ls`)
-  out(`  rebuilderd ctl -H ${server.address} pkgs attestation base-files`)
+  if (good !== undefined) out(`  rebuilderd ctl -H ${server.address} pkgs attestation ${good.artifacts[0]?.name}`)
+  out('and in a browser the same address shows pages.')
   const either = AbortSignal.any([signal, trouble])
   await new Promise<void>((resolve) => {
     if (either.aborted) resolve()
