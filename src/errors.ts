@@ -41,7 +41,10 @@ export function chainOf(error: unknown): Error[] {
   const chain: Error[] = []
   let next: unknown = error
   while (next !== undefined && next !== null && chain.length < 10) {
-    const known: Error = next instanceof Error ? next : new Error(String(next))
+    const known: Error =
+      next instanceof Error
+        ? next
+        : new Error(typeof next === 'string' ? next : 'something that is no error was thrown')
     if (chain.includes(known)) break
     chain.push(known)
     next = known.cause

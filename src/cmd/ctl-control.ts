@@ -139,7 +139,7 @@ function nextOf({
     if (max_retries !== null && retries >= max_retries) {
       return `given up after ${retries} attempts; \`ctl queue push\` asks for another`
     }
-    return 'not queued; the next import queues it'
+    return 'not queued: its job was dropped; `ctl queue push` asks for another'
   }
   if (job.started_at !== null)
     return `runs since ${shownTime(job.started_at)}${job.worker === null ? '' : ` at ${job.worker}`}`

@@ -52,7 +52,9 @@ function defaultOf(fallback: unknown): string {
     fallback === null ||
     fallback === '' ||
     (typeof fallback === 'object' && Object.keys(fallback).length === 0)
-  return isNone ? '' : `\`${String(fallback)}\``
+  return isNone
+    ? ''
+    : `\`${typeof fallback === 'object' ? JSON.stringify(fallback) : `${fallback as string | number | boolean}`}\``
 }
 
 function endpointsTable(): string {

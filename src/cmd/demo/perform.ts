@@ -102,7 +102,8 @@ async function untilStopped(
   const good = judged.find((one) => one.source.status === 'GOOD')
   out(`\nThe server is still at ${server.address}; Ctrl-C ends it. In another terminal, for example:`)
   out(`  rebuilderd ctl -H ${server.address} pkgs ls`)
-  if (good !== undefined) out(`  rebuilderd ctl -H ${server.address} pkgs attestation ${good.artifacts[0]?.name}`)
+  if (good !== undefined)
+    out(`  rebuilderd ctl -H ${server.address} pkgs attestation ${good.artifacts[0]?.name}`)
   out('and in a browser the same address shows pages.')
   const either = AbortSignal.any([signal, trouble])
   await new Promise<void>((resolve) => {
