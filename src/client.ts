@@ -67,7 +67,7 @@ export function openClient(options: ClientOptions): Client {
     async call(row, given = {}) {
       const address = addressOf(base, row, given.params)
       const what = `${row.method} ${address}`
-      const sent = hasBody(row) ? await zstd(encodeJson(given.body)) : undefined
+      const sent = hasBody(row) || given.body !== undefined ? await zstd(encodeJson(given.body)) : undefined
       const signals = [AbortSignal.timeout(options.timeout ?? 120_000), options.signal, given.signal]
       const reply = await ofetch
         .raw(address, {

@@ -3,7 +3,7 @@ import { Complaint } from '../errors.ts'
 import { printable } from '../log.ts'
 import { getDashboard } from '../wire/meta.ts'
 import { momentOf } from '../wire/schema.ts'
-import { listWorkers, removeWorker, type Worker } from '../wire/workers.ts'
+import { listWorkers, removeWorker, type Free, type Worker } from '../wire/workers.ts'
 import { command, flag, type Context } from './command.ts'
 import { openAdminClient, openPublicClient, serverOptions } from './credentials.ts'
 import { recordsOf } from './lists.ts'
@@ -72,7 +72,10 @@ export const workersLs = command(
     const paint = paintFor(context.colours)
     const rows: (readonly Cell[])[] = []
     for await (const worker of workers) rows.push(workerRow(worker, new Date(), paint))
-    const head = ['ID', 'NAME', 'ADDRESS', 'LAST SEEN', 'DOES'].map((text) => ({ text, as: paint.bold }))
+    const head = ['ID', 'NAME', 'ADDRESS', 'LAST SEEN', 'FREE', 'DOES'].map((text) => ({
+      text,
+      as: paint.bold,
+    }))
     for (const line of alignedLines(context.isTerminal ? [head, ...rows] : rows, [])) context.out(line)
   },
 )
@@ -94,8 +97,15 @@ function workerRow(worker: Worker, now: Date, paint: Paint): Cell[] {
     { text: worker.name, as: paint.green },
     { text: worker.address, as: paint.yellow },
     { text: shownTime(worker.last_ping), as: paint.faint },
+    worker.free === null ? '' : freeWords(worker.free),
     doing,
   ]
+}
+
+/** `disk 210 GB, memory 12 GB, load 3.1` */
+function freeWords({ disk_free, memory_free, load }: Free): string {
+  const gigabytes = (bytes: number): string => `${Math.floor(bytes / 1e9)} GB`
+  return `disk ${gigabytes(disk_free)}, memory ${gigabytes(memory_free)}, load ${load.toFixed(1)}`
 }
 
 export const workersRm = command(

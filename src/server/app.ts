@@ -1,4 +1,5 @@
 import { Hono, type Context } from 'hono'
+import * as v from 'valibot'
 import { publicKeyToPem } from '../attestation.ts'
 import {
   getArtifact,
@@ -34,7 +35,8 @@ import {
   requestRebuild,
 } from '../wire/queue.ts'
 import { wireTime } from '../wire/schema.ts'
-import { getChallenge, getWorker, listWorkers, registerWorker, removeWorker } from '../wire/workers.ts'
+import { Free, getChallenge, getWorker, listWorkers, registerWorker, removeWorker } from '../wire/workers.ts'
+import { bodyOf } from './encoding.ts'
 import { openDoor } from './callers.ts'
 import { openChallenges } from './challenge.ts'
 import { importReport } from './imports.ts'
@@ -186,8 +188,9 @@ function mountQueue(mount: Mount, service: Service): void {
   mount(listQueue, ({ query }) => queuedJobs(db, query, query), queue)
   mount(getJob, async ({ params }) => found(await findJob(db, params.id)), queue)
   mount(popQueue, ({ body, worker }) => popJob(db, schedule, found(worker), body, now()))
-  mount(pingQueue, async ({ params, worker }) => {
-    if (!(await pingJob(db, schedule, found(worker).id, params.id, now()))) throw notFound()
+  mount(pingQueue, async ({ params, worker, request }) => {
+    const free = await freeOf(request)
+    if (!(await pingJob(db, schedule, found(worker).id, params.id, now(), free))) throw notFound()
   })
   mount(requestRebuild, async ({ body }) => {
     const moment = now()
@@ -213,6 +216,18 @@ function mountQueue(mount: Mount, service: Service): void {
   mount(dropJob, async ({ params }) => {
     if ((await drop({ id: params.id })) === 0) throw notFound()
   })
+}
+
+/** What a worker of ours says of its machine; those of other programs send nothing that counts. */
+async function freeOf(request: Request): Promise<Free | null> {
+  const bytes = await bodyOf(request, 4096)
+  if (bytes.length === 0) return null
+  try {
+    const { success, output } = v.safeParse(Free, JSON.parse(new TextDecoder().decode(bytes)))
+    return success ? output : null
+  } catch {
+    return null
+  }
 }
 
 function mountWorkers(mount: Mount, service: Service): void {

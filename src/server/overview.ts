@@ -7,7 +7,7 @@ import type { BinaryPackage, BinaryPackageDetails, SourcePackage } from '../wire
 import type { QueuedJob } from '../wire/queue.ts'
 import { isReason, type Reason } from '../wire/reasons.ts'
 import { checked, wireTime } from '../wire/schema.ts'
-import type { Worker } from '../wire/workers.ts'
+import { Free, type Worker } from '../wire/workers.ts'
 import { queuedJob } from './queue.ts'
 import { longestBlob, type Blobs } from './store/blobs.ts'
 import {
@@ -179,9 +179,11 @@ export async function findJob(db: Database, id: number): Promise<QueuedJob | nul
   return row && queuedJob(row)
 }
 
-function worker({ id, name, address, status, last_ping, online, tags, draining, proven }: WorkerRow): Worker {
+function worker(row: WorkerRow): Worker {
+  const { id, name, address, status, last_ping, online, tags, draining, proven } = row
   const is = { is_online: online === 1, draining: draining === 1, proven: proven === 1 }
-  return { id, name, address, status, last_ping, ...is, tags: tags === '' ? [] : tags.split(',') }
+  const free = row.free === null ? null : checked(Free, JSON.parse(row.free), `what worker ${id} has free`)
+  return { id, name, address, status, last_ping, ...is, tags: tags === '' ? [] : tags.split(','), free }
 }
 
 export async function workers(db: Database, page: PageRequest): Promise<PageOf<Worker>> {

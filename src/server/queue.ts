@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import type { JobArtifact, JobAssignment, PopRequest, QueuedJob } from '../wire/queue.ts'
 import { isReason, type ReasonClass } from '../wire/reasons.ts'
 import { wireTime } from '../wire/schema.ts'
+import type { Free } from '../wire/workers.ts'
 import { ruleFor, servedSets, type Rule } from './rules.ts'
 import { touched } from './store/imports.ts'
 import { sql, type Database, type Transaction } from './store/database.ts'
@@ -24,7 +25,7 @@ import {
   type Switch,
   type Wanted,
 } from './store/queue.ts'
-import { restWorkers } from './store/workers.ts'
+import { freeTold, restWorkers } from './store/workers.ts'
 
 /** The operator's choices, as numbers. */
 export type Schedule = {
@@ -186,11 +187,13 @@ export function pingJob(
   workerId: number,
   jobId: number,
   moment: Date,
+  free: Free | null = null,
 ): Promise<boolean> {
   const until = wireTime(new Date(moment.getTime() + schedule.leaseSeconds * 1000))
   return db.transaction(async (tx) => {
     const isHeld = await extendLease(tx, jobId, workerId, { now: wireTime(moment), until })
-    await tx.all(touched(wireTime(moment), 'workers'))
+    const told = free === null ? [] : [freeTold(workerId, JSON.stringify(free))]
+    await tx.batch([...told, touched(wireTime(moment), 'workers')])
     return isHeld
   })
 }

@@ -1,7 +1,15 @@
 import * as v from 'valibot'
 import { IdPath, TextOrNull, pageOf, pageQuery } from './common.ts'
 import { endpoint } from './endpoint.ts'
-import { DateTime, Id, Signature, text, type Shape } from './schema.ts'
+import { Count, DateTime, Id, Signature, orNull, text, type Shape } from './schema.ts'
+
+/** What a machine has left: bytes of disk for builds and of memory, and the load of the last minute. */
+export const Free = v.object({
+  disk_free: Count,
+  memory_free: Count,
+  load: v.pipe(v.number(), v.minValue(0)),
+})
+export type Free = Shape<typeof Free>
 
 export const Worker = v.object({
   id: Id,
@@ -15,6 +23,8 @@ export const Worker = v.object({
   draining: v.optional(v.boolean(), false),
   /** It proved to hold its key, and its reports are signed. */
   proven: v.optional(v.boolean(), false),
+  /** As its last ping told. */
+  free: orNull(Free),
 })
 export type Worker = Shape<typeof Worker>
 

@@ -8,6 +8,7 @@ import { proofOf, signedReport } from '../proof.ts'
 import { submitBuild } from '../wire/builds.ts'
 import { pingJob, popQueue, type Assignment, type PopRequest } from '../wire/queue.ts'
 import { getChallenge, registerWorker } from '../wire/workers.ts'
+import { freeHere } from './free.ts'
 import { LostJob, holding } from './holding.ts'
 import { lockFolder } from './lock.ts'
 import { openLiveLog } from './livelog.ts'
@@ -226,7 +227,9 @@ async function workOn(assignment: Assignment, running: Running): Promise<void> {
   const started = Date.now()
   log.info(`worker: ${titleOf(assignment)}: begins`)
   const ping = async (signal: AbortSignal): Promise<void> => {
-    await client.call(pingJob, { params: { id: job.id }, signal })
+    const isOurs = assignment.lease !== null // others expect no body
+    const told = isOurs ? { body: await freeHere(running.directory) } : {}
+    await client.call(pingJob, { params: { id: job.id }, ...told, signal })
   }
   const directory = await makeScratch(join(running.directory, 'jobs'), heldBy(assignment, running))
   const work = async (signal: AbortSignal): Promise<void> => {

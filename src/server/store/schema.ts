@@ -411,6 +411,10 @@ export const migrations: readonly string[] = [
     since TEXT NOT NULL
   );
   `,
+  `
+  -- What the worker's machine has left, as JSON.
+  ALTER TABLE workers ADD COLUMN free TEXT;
+  `,
 ]
 
 /**

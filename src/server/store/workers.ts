@@ -12,10 +12,12 @@ export type WorkerRow = Row & {
   tags: string
   draining: number
   proven: number
+  free: string | null
 }
 
 const workers: Listing = {
-  columns: trusted(`w.id, w.key, w.name, w.address, w.status, w.last_ping, w.online, w.tags, w.draining,
+  columns:
+    trusted(`w.id, w.key, w.name, w.address, w.status, w.last_ping, w.online, w.tags, w.draining, w.free,
     EXISTS (SELECT 1 FROM proven_keys p WHERE p.key = w.key) AS proven`),
   from: trusted('workers w'),
   id: 'w.id',
@@ -58,6 +60,10 @@ export async function writeWorker(
     VALUES (${worker.key}, ${worker.name}, ${worker.address}, NULL, ${now}, 1, ${worker.tags}, 0, ${now})
     ON CONFLICT (key) DO UPDATE SET name = excluded.name, address = excluded.address, tags = excluded.tags, status = NULL,
       last_ping = excluded.last_ping, online = 1`)
+}
+
+export function freeTold(id: number, free: string): Sql {
+  return sql`UPDATE workers SET free = ${free} WHERE id = ${id}`
 }
 
 /** From now on the holder of this key has to prove it. */

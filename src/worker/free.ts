@@ -1,0 +1,16 @@
+import { statfs, readFile } from 'node:fs/promises'
+import { freemem, loadavg } from 'node:os'
+import type { Free } from '../wire/workers.ts'
+
+/** What this machine has left for builds in a folder. */
+export async function freeHere(directory: string): Promise<Free> {
+  const { bavail, bsize } = await statfs(directory)
+  return { disk_free: bavail * bsize, memory_free: await memoryFree(), load: loadavg()[0] ?? 0 }
+}
+
+/** Caches count as free (proc_meminfo(5)). */
+async function memoryFree(): Promise<number> {
+  const text = await readFile('/proc/meminfo', 'latin1').catch(() => '')
+  const [, kilobytes] = /^MemAvailable: +(\d+) kB$/m.exec(text) ?? []
+  return kilobytes === undefined ? freemem() : Number(kilobytes) * 1024
+}
