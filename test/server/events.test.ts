@@ -1,0 +1,90 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { submitBuild } from '../../src/wire/builds.ts'
+import { VerdictEvent } from '../../src/wire/gates.ts'
+import { checked } from '../../src/wire/schema.ts'
+import { aPackage, aResult, importPackages, pop, startServer, type TestServer } from '../help/server.ts'
+
+type Told = { id: number; kind: string; data: unknown }
+
+/** The first events of a stream; it is left then. */
+async function eventsOf(
+  address: string,
+  count: number,
+  headers: Record<string, string> = {},
+): Promise<Told[]> {
+  const leave = new AbortController()
+  const reply = await fetch(address, {
+    headers,
+    signal: AbortSignal.any([leave.signal, AbortSignal.timeout(20_000)]),
+  })
+  assert.equal(reply.headers.get('content-type'), 'text/event-stream')
+  const told: Told[] = []
+  let text = ''
+  for await (const chunk of reply.body?.pipeThrough(new TextDecoderStream()) ?? []) {
+    text += chunk
+    const blocks = text.split('\n\n')
+    text = blocks.pop() ?? ''
+    for (const block of blocks) {
+      const match = /^id: (\d+)\nevent: (\w+)\ndata: (.*)$/.exec(block)
+      if (match !== null)
+        told.push({ id: Number(match[1]), kind: match[2] ?? '', data: JSON.parse(match[3] ?? '') })
+    }
+    if (told.length >= count) break
+  }
+  leave.abort()
+  return told
+}
+
+async function aVerdict({ call }: TestServer, status: 'GOOD' | 'BAD' = 'GOOD'): Promise<void> {
+  const job = await pop(call)
+  await call(submitBuild, { body: aResult(job!, { status }) })
+}
+
+test('those who watch are told of a verdict when it is stored', async (t) => {
+  const server = await startServer(t)
+  await importPackages(server.call, [aPackage({ name: 'hello' })])
+  const watching = eventsOf(`${server.address}/api/v1/events?kinds=verdict`, 1)
+
+  await aVerdict(server, 'BAD')
+
+  const [event] = await watching
+  const { name, status, before } = checked(VerdictEvent, event?.data, 'the event')
+  assert.deepEqual({ name, status, before }, { name: 'hello', status: 'BAD', before: null })
+})
+
+test('who was away is told what happened since the last event it saw, and nothing twice', async (t) => {
+  const server = await startServer(t)
+  await importPackages(server.call, [aPackage({ name: 'a' }), aPackage({ name: 'b' })])
+  await aVerdict(server)
+  await aVerdict(server)
+
+  const all = await eventsOf(`${server.address}/api/v1/events?after=0&kinds=verdict`, 2)
+  const rest = await eventsOf(`${server.address}/api/v1/events?kinds=verdict`, 1, {
+    'last-event-id': String(all[0]?.id),
+  })
+
+  assert.equal(all.length, 2)
+  assert.deepEqual(
+    rest.map((event) => event.id),
+    [all[1]?.id],
+  )
+})
+
+test('an import tells how many jobs it added', async (t) => {
+  const server = await startServer(t)
+  await importPackages(server.call, [aPackage({ name: 'a' }), aPackage({ name: 'b' })])
+
+  const [event] = await eventsOf(`${server.address}/api/v1/events?after=0&kinds=queue`, 1)
+
+  assert.deepEqual(event?.data, { change: 'added', count: 2 })
+})
+
+test('a server that stops ends the streams of those who watch', async (t) => {
+  const server = await startServer(t)
+  const reply = await fetch(`${server.address}/api/v1/events`, { signal: AbortSignal.timeout(20_000) })
+
+  await server.stop()
+
+  assert.match(await reply.text(), /^: watching\n/)
+})
