@@ -183,7 +183,9 @@ test('no reply tells a worker’s key, the cookie or the sign-up secret', async 
   await importPackages(call, [aPackage()])
   await popped(call)
 
-  for (const row of endpoints.filter(({ method, path }) => method === 'GET' && !path.endsWith('/events'))) {
+  // A backup is the database itself, for administrators; a stream of events does not end.
+  const left = ['/api/v1/events', '/api/v1/backup']
+  for (const row of endpoints.filter(({ method, path }) => method === 'GET' && !left.includes(path))) {
     const target = row.path.replace(/\{\w+\}/g, '1')
     const { text } = await ask(address, 'GET', target, { headers: { 'x-auth-cookie': cookie } })
     for (const secret of ['a key that is secret', 'key-1', cookie, signupSecret])

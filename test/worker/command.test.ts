@@ -165,7 +165,7 @@ test('worker takes a job, and SIGTERM ends it when that is done', async (t) => {
   assert.equal(upstream.reports[0]?.status, 'GOOD')
   const registration = upstream.seen.find(({ path }) => path === '/api/v1/workers')
   assert.deepEqual(registration?.body, { name: 'one', tags: [] })
-  assert.equal(upstream.seen[0].headers['x-signup-secret'], 'hush')
+  assert.equal(upstream.seen[0]?.headers['x-signup-secret'], 'hush')
   assert.equal((await stat(join(data, 'rebuilder.v2.key'))).mode & 0o777, 0o600)
 })
 
