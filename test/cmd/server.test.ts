@@ -84,7 +84,10 @@ test('a journey with ctl: import, look at the queue, rebuild, look at the result
   const dropped = await ctl(['queue', 'ls'])
   const workers = await ctl(['workers', 'ls'])
 
-  assert.match(foretold.stdout, /^debian\/trixie \(amd64\): 3 packages, 3 new, 0 gone, 0 unchanged, 3 to be queued\n/)
+  assert.match(
+    foretold.stdout,
+    /^debian\/trixie \(amd64\): 3 packages, 3 new, 0 gone, 0 unchanged, 3 to be queued\n/,
+  )
   assert.equal(imported.code, 0, imported.stderr)
   assert.deepEqual(namesIn(queued).sort(), [...names].sort())
   assert.match(unbuilt.stderr, /good 1\.10 has not been rebuilt yet/)
