@@ -349,3 +349,11 @@ test('the numbers of the day are kept for the trend', async (t) => {
 test('control characters of a log come out harmless, whatever they are', () => {
   assert.ok(hostileLog.includes('\u202e')) // else the tests above prove nothing
 })
+
+test('the page about this rebuilder tells the command that checks a system with it', async (t) => {
+  const server = await startServer(t)
+
+  const page = await textOf(server, '/about')
+
+  assert.ok(page.includes(`rebuilderd ctl check --rebuilder ${server.address}`), page.slice(0, 200))
+})

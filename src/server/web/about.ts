@@ -56,6 +56,8 @@ export function aboutPage(site: Site, { publicKey, keyid, schedule, known }: Abo
       </section>
       <section aria-labelledby="use">
         <h2 id="use">Use it</h2>
+        <h3>See how much of your own system is verified</h3>
+        ${command(`rebuilderd ctl check --rebuilder ${origin}${base}`, 'Command that checks a system')}
         <h3>See what is verified of a release</h3>
         ${command(`rebuilderd ctl -H ${origin}${base} pkgs ls --distro ${known[0]?.distribution ?? 'debian'}`, 'Command that lists verdicts')}
         <h3>Ask for the verdict of one package</h3>
