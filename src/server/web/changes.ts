@@ -1,5 +1,6 @@
 import { isReason, reasons } from '../../wire/reasons.ts'
 import { chip, html, name, releaseSegment, segments, time, type Html } from './html.ts'
+import { tableOf } from './table.ts'
 
 /** A verdict that differs from the one before. turn: 1 worse, 2 better, 3 first or otherwise different. */
 export type Change = {
@@ -54,25 +55,10 @@ export function changeTable(base: string, changes: readonly Change[], caption: s
         <td class="tight">${time(change.at)}</td>
       </tr>`,
   )
-  return html`<div class="scroll" tabindex="0" role="region" aria-label="${caption}">
-    <table>
-      <caption class="unseen">
-        ${caption}
-      </caption>
-      <thead>
-        <tr>
-          <th scope="col">Package</th>
-          <th scope="col">Verdict</th>
-          <th scope="col">Why</th>
-          <th scope="col">Where</th>
-          <th scope="col">When</th>
-        </tr>
-      </thead>
-      <tbody>
-        ${rows}
-      </tbody>
-    </table>
-  </div>`
+  return tableOf(
+    { label: caption, caption: caption, heads: ['Package', 'Verdict', 'Why', 'Where', 'When'] },
+    rows,
+  )
 }
 
 /** The code of a reason with its sentence on hand; infrastructure is told apart. */

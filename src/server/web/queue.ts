@@ -6,6 +6,7 @@ import { originWords, reasonShort, sourcePath } from './changes.ts'
 import { queueFacts } from './home.ts'
 import { chip, count, html, name, queryOf, releaseSegment, segments, shown, time, type Html } from './html.ts'
 import type { Page, Site } from './layout.ts'
+import { tableOf } from './table.ts'
 
 /** What runs, what is next, what waits. */
 export function queuePage(site: Site, { summary, turns }: QueueView): Page {
@@ -117,26 +118,14 @@ export function workersPage({ base }: Site, { workers, total }: WorkersView): Pa
                 No worker has registered. On a build machine: <code>rebuilderd worker</code> with the address
                 and the sign-up secret of this server.
               </p>`
-            : html`<div class="scroll" tabindex="0" role="region" aria-label="Workers">
-                <table>
-                  <caption class="unseen">
-                    Workers
-                  </caption>
-                  <thead>
-                    <tr>
-                      <th scope="col">Name</th>
-                      <th scope="col">State</th>
-                      <th scope="col">Works on</th>
-                      <th scope="col">Done in 24 hours</th>
-                      <th scope="col">Tags</th>
-                      <th scope="col">Last heard</th>
-                    </tr>
-                  </thead>
-                  <tbody>
-                    ${rows}
-                  </tbody>
-                </table>
-              </div>`
+            : tableOf(
+                {
+                  label: 'Workers',
+                  caption: 'Workers',
+                  heads: ['Name', 'State', 'Works on', 'Done in 24 hours', 'Tags', 'Last heard'],
+                },
+                rows,
+              )
         }
       </div>`,
   }
@@ -222,24 +211,10 @@ function reasonTable(base: string, title: string, summaries: readonly ReasonSumm
       </td>
     </tr>`
   })
-  return html`<div class="scroll" tabindex="0" role="region" aria-label="${title}: table">
-    <table>
-      <caption class="unseen">
-        ${title}
-      </caption>
-      <thead>
-        <tr>
-          <th scope="col">Reason</th>
-          <th scope="col">Now</th>
-          <th scope="col">90 days</th>
-          <th scope="col">Where</th>
-        </tr>
-      </thead>
-      <tbody>
-        ${rows}
-      </tbody>
-    </table>
-  </div>`
+  return tableOf(
+    { label: `${title}: table`, caption: title, heads: ['Reason', 'Now', '90 days', 'Where'] },
+    rows,
+  )
 }
 
 /** Packages of any release whose name is or begins with what is asked. */
@@ -267,25 +242,14 @@ export function searchPage({ base }: Site, { query, found }: SearchView): Page {
           ? html`<p>
               ${query === '' ? 'Give the name of a source or binary package, or its beginning, in the box above.' : 'No listed package has a name that begins so. Lists of a release also find parts of names.'}
             </p>`
-          : html`<div class="scroll" tabindex="0" role="region" aria-label="Packages found">
-              <table>
-                <caption class="unseen">
-                  Packages found
-                </caption>
-                <thead>
-                  <tr>
-                    <th scope="col">Package</th>
-                    <th scope="col">Kind</th>
-                    <th scope="col">Where</th>
-                    <th scope="col">Verdict</th>
-                    <th scope="col">Why</th>
-                  </tr>
-                </thead>
-                <tbody>
-                  ${rows}
-                </tbody>
-              </table>
-            </div>`
+          : tableOf(
+              {
+                label: 'Packages found',
+                caption: 'Packages found',
+                heads: ['Package', 'Kind', 'Where', 'Verdict', 'Why'],
+              },
+              rows,
+            )
       }`,
   }
 }

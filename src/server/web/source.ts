@@ -17,6 +17,7 @@ import {
   type Html,
 } from './html.ts'
 import type { Page, Site } from './layout.ts'
+import { tableOf } from './table.ts'
 
 /** A source package of a release: what its files are, why, and what happens next. */
 export function sourcePage(site: Site, view: SourceView): Page {
@@ -203,26 +204,14 @@ function historyPart({ base }: Site, { attempts, changes }: SourceView): Html {
     ${
       attempts.length === 0
         ? html`<p class="quiet">No attempt has ended yet.</p>`
-        : html`<div class="scroll" tabindex="0" role="region" aria-label="Attempts">
-            <table>
-              <caption class="unseen">
-                Attempts, newest first
-              </caption>
-              <thead>
-                <tr>
-                  <th scope="col">Decided</th>
-                  <th scope="col">Build</th>
-                  <th scope="col">Architecture</th>
-                  <th scope="col">Verdict</th>
-                  <th scope="col">Why</th>
-                  <th scope="col">Worker</th>
-                </tr>
-              </thead>
-              <tbody>
-                ${rows}
-              </tbody>
-            </table>
-          </div>`
+        : tableOf(
+            {
+              label: 'Attempts',
+              caption: 'Attempts, newest first',
+              heads: ['Decided', 'Build', 'Architecture', 'Verdict', 'Why', 'Worker'],
+            },
+            rows,
+          )
     }
     ${
       changes.length === 0
