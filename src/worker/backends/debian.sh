@@ -190,8 +190,9 @@ machine_lines() {
   local own archive suite component keyring=/usr/share/keyrings/debian-archive-keyring.gpg
   # shellcheck disable=SC1091
   own=$(. /etc/os-release && echo "${VERSION_CODENAME:-stable}")
+  # Without its caches: where they are out of date apt would write them anew, which takes more room than there is here.
   # shellcheck disable=SC2016
-  apt-get indextargets --format '$(REPO_URI)|$(RELEASE)|$(COMPONENT)' 'Created-By: Packages' 2>/dev/null | sort -u |
+  apt-get -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= indextargets --format '$(REPO_URI)|$(RELEASE)|$(COMPONENT)' 'Created-By: Packages' 2>/dev/null | sort -u |
     while IFS='|' read -r archive suite component; do
       case $suite in
         "$release" | "$release"-* | "$release"/*) ;;
