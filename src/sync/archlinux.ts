@@ -3,12 +3,11 @@ import { Complaint } from '../errors.ts'
 import type { PackageReport, ReportedPackage } from '../wire/packages.ts'
 import { addressOf } from './address.ts'
 import {
-  complainAbout,
+  architecturesOf,
+  eachReport,
   requireLists,
   requireTrust,
-  troubleOf,
   type Distribution,
-  type Failure,
   type SyncContext,
 } from './distribution.ts'
 import { bytesOf, type Mirror, type MirrorFile } from './mirror.ts'
@@ -26,15 +25,11 @@ export const archlinux: Distribution = {
   doc: 'Arch Linux and derivatives: pacman databases; source is a template with $repo and $arch',
   async *reports(profile, context) {
     requireLists(profile, 'components', 'architectures')
-    const failures: Failure[] = []
-    for (const architecture of [...new Set(profile.architectures)].sort()) {
-      try {
-        yield await reportOf(profile, architecture, context)
-      } catch (error) {
-        failures.push({ scope: `archlinux ${architecture}`, trouble: troubleOf(error, context.signal) })
-      }
-    }
-    complainAbout(failures)
+    const reports = architecturesOf(profile).map((architecture) => ({
+      scope: `archlinux ${architecture}`,
+      read: () => reportOf(profile, architecture, context),
+    }))
+    yield* eachReport(reports, context.signal)
   },
 }
 

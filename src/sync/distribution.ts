@@ -69,6 +69,33 @@ export function complainAbout(failures: readonly Failure[]): void {
   throw new Complaint(`not synced, and left as it was: ${lines.join('; ')}`, { hint })
 }
 
+/** One report to read, and what it is called where that fails. */
+export type ReportToRead = { scope: string; read: () => Promise<PackageReport> }
+
+/**
+ * Reads reports one after the other; one that cannot be read does not keep the others back.
+ * @throws Complaint at the end that lists those that failed
+ */
+export async function* eachReport(
+  reports: Iterable<ReportToRead>,
+  signal: AbortSignal,
+): AsyncGenerator<PackageReport> {
+  const failures: Failure[] = []
+  for (const { scope, read } of reports) {
+    try {
+      yield await read()
+    } catch (error) {
+      failures.push({ scope, trouble: troubleOf(error, signal) })
+    }
+  }
+  complainAbout(failures)
+}
+
+/** The architectures of a profile, each once, in the order of their names. */
+export function architecturesOf(profile: Profile): string[] {
+  return [...new Set(profile.architectures)].sort()
+}
+
 /**
  * Whether an index is proven by the profile's keyrings.
  * @param prove throws a Complaint where it is not

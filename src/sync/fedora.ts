@@ -3,13 +3,12 @@ import { Complaint } from '../errors.ts'
 import type { PackageReport, ReportedPackage } from '../wire/packages.ts'
 import { addressOf } from './address.ts'
 import {
-  complainAbout,
+  architecturesOf,
+  eachReport,
   releasesOf,
   requireLists,
   requireTrust,
-  troubleOf,
   type Distribution,
-  type Failure,
   type SyncContext,
 } from './distribution.ts'
 import { bytesOf, type Mirror, type MirrorFile } from './mirror.ts'
@@ -28,18 +27,13 @@ export const fedora: Distribution = {
   doc: 'Fedora: repodata below SOURCE/RELEASE/COMPONENT/ARCHITECTURE/os',
   async *reports(profile, context) {
     requireLists(profile, 'releases', 'components', 'architectures')
-    const failures: Failure[] = []
-    for (const release of releasesOf(profile)) {
-      for (const architecture of [...new Set(profile.architectures)].sort()) {
-        try {
-          yield await reportOf(profile, release, architecture, context)
-        } catch (error) {
-          const scope = `fedora ${release.name} ${architecture}`
-          failures.push({ scope, trouble: troubleOf(error, context.signal) })
-        }
-      }
-    }
-    complainAbout(failures)
+    const reports = releasesOf(profile).flatMap((release) =>
+      architecturesOf(profile).map((architecture) => ({
+        scope: `fedora ${release.name} ${architecture}`,
+        read: () => reportOf(profile, release, architecture, context),
+      })),
+    )
+    yield* eachReport(reports, context.signal)
   },
 }
 

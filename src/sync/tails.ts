@@ -2,13 +2,12 @@ import { Complaint } from '../errors.ts'
 import type { PackageReport } from '../wire/packages.ts'
 import { addressOf } from './address.ts'
 import {
-  complainAbout,
+  architecturesOf,
+  eachReport,
   releasesOf,
   requireLists,
   requireTrust,
-  troubleOf,
   type Distribution,
-  type Failure,
   type SyncContext,
 } from './distribution.ts'
 import { bytesOf } from './mirror.ts'
@@ -21,18 +20,13 @@ export const tails: Distribution = {
   doc: 'Tails: the newest .img and .iso of a mirror',
   async *reports(profile, context) {
     requireLists(profile, 'releases', 'architectures')
-    const failures: Failure[] = []
-    for (const release of releasesOf(profile)) {
-      for (const architecture of [...new Set(profile.architectures)].sort()) {
-        try {
-          yield await reportOf(profile, release, architecture, context)
-        } catch (error) {
-          const scope = `tails ${release.name} ${architecture}`
-          failures.push({ scope, trouble: troubleOf(error, context.signal) })
-        }
-      }
-    }
-    complainAbout(failures)
+    const reports = releasesOf(profile).flatMap((release) =>
+      architecturesOf(profile).map((architecture) => ({
+        scope: `tails ${release.name} ${architecture}`,
+        read: () => reportOf(profile, release, architecture, context),
+      })),
+    )
+    yield* eachReport(reports, context.signal)
   },
 }
 
