@@ -12,6 +12,7 @@ import {
   importPackages,
   pop,
   startServer,
+  anyBuild,
 } from '../help/server.ts'
 import {
   between,
@@ -27,18 +28,6 @@ import {
   second,
   sourcesOf,
 } from './asking.ts'
-
-const everything = {
-  distribution: null,
-  release: null,
-  component: null,
-  name: null,
-  version: null,
-  architecture: null,
-  status: null,
-  priority: null,
-  reason: null,
-}
 
 describe('what a job looks like', { concurrency: 4 }, () => {
   test('a package that is imported gets one job: priority 1, due at once, not running', async (t) => {
@@ -339,7 +328,7 @@ describe('giving up', { concurrency: 4 }, () => {
     await importPackages(call, [aPackage()])
     await rebuilt(call, { status: 'BAD' })
 
-    await call(requestRebuild, { body: { ...everything, name: 'hello' } })
+    await call(requestRebuild, { body: { ...anyBuild, name: 'hello' } })
 
     assert.equal((await popped(call)).job.priority, 0)
   })
@@ -348,7 +337,7 @@ describe('giving up', { concurrency: 4 }, () => {
     const { call } = await startServer(t, { settings })
     await importPackages(call, [aPackage()])
     await rebuilt(call, { status: 'BAD' })
-    await call(requestRebuild, { body: { ...everything, name: 'hello' } })
+    await call(requestRebuild, { body: { ...anyBuild, name: 'hello' } })
 
     await rebuilt(call, { status: 'BAD' })
 
@@ -441,7 +430,7 @@ describe('taking jobs', { concurrency: 4 }, () => {
         { release: name },
       )
     }
-    await call(requestRebuild, { body: { ...everything, name: 'urgent' } })
+    await call(requestRebuild, { body: { ...anyBuild, name: 'urgent' } })
     clock.ahead = 30 * hour
 
     const order: string[] = []
@@ -691,7 +680,7 @@ describe('reports', { concurrency: 4 }, () => {
     const { call } = await startServer(t)
     await importPackages(call, [aPackage()])
     await rebuilt(call, { status: 'BAD', built_at: '2099-01-01T00:00:00' })
-    await call(requestRebuild, { body: everything })
+    await call(requestRebuild, { body: anyBuild })
 
     await rebuilt(call, { built_at: '2001-01-01T00:00:00' })
 
@@ -762,7 +751,7 @@ describe('manual requests', { concurrency: 4 }, () => {
     await importPackages(call, [aPackage()])
     await rebuilt(call, { status: 'BAD' })
 
-    const { affected } = await call(requestRebuild, { body: { ...everything, name: 'hello' } })
+    const { affected } = await call(requestRebuild, { body: { ...anyBuild, name: 'hello' } })
 
     const job = await onlyJob(call)
     assert.equal(affected, 1)
@@ -775,7 +764,7 @@ describe('manual requests', { concurrency: 4 }, () => {
     const { call } = await startServer(t)
     await importPackages(call, [aPackage({ name: 'one' }), aPackage({ name: 'two' })])
 
-    await call(requestRebuild, { body: { ...everything, name: 'one', priority: 5 } })
+    await call(requestRebuild, { body: { ...anyBuild, name: 'one', priority: 5 } })
 
     assert.equal((await popped(call)).job.name, 'two')
     assert.equal((await popped(call)).job.priority, 5)
@@ -786,7 +775,7 @@ describe('manual requests', { concurrency: 4 }, () => {
     await importPackages(call, [aPackage()])
     await rebuilt(call)
 
-    await call(requestRebuild, { body: { ...everything, status: 'GOOD' } })
+    await call(requestRebuild, { body: { ...anyBuild, status: 'GOOD' } })
 
     assert.ok(await pop(call))
   })
@@ -795,10 +784,10 @@ describe('manual requests', { concurrency: 4 }, () => {
     const { call } = await startServer(t)
     await importPackages(call, [aPackage()])
     await rebuilt(call, { status: 'BAD' })
-    await call(requestRebuild, { body: everything })
+    await call(requestRebuild, { body: anyBuild })
     await rebuilt(call)
 
-    const { affected } = await call(requestRebuild, { body: { ...everything, status: 'BAD' } })
+    const { affected } = await call(requestRebuild, { body: { ...anyBuild, status: 'BAD' } })
 
     assert.equal(affected, 0)
     assert.deepEqual(await jobsOf(call), [])
@@ -809,7 +798,7 @@ describe('manual requests', { concurrency: 4 }, () => {
     await importPackages(call, [aPackage({ name: 'one' }), aPackage({ name: 'two' })])
     const { job } = await rebuilt(call)
 
-    const { affected } = await call(requestRebuild, { body: { ...everything, status: 'UNKWN' } })
+    const { affected } = await call(requestRebuild, { body: { ...anyBuild, status: 'UNKWN' } })
 
     assert.equal(affected, 1)
     assert.notEqual((await onlyJob(call)).name, job.name)
@@ -820,7 +809,7 @@ describe('manual requests', { concurrency: 4 }, () => {
     await importPackages(call, [aPackage({ name: 'one' }), aPackage({ name: 'two', artifacts: [] })])
     await call(dropJobs)
 
-    const { affected } = await call(requestRebuild, { body: everything })
+    const { affected } = await call(requestRebuild, { body: anyBuild })
 
     assert.equal(affected, 2)
     assert.deepEqual(
@@ -834,7 +823,7 @@ describe('manual requests', { concurrency: 4 }, () => {
     await importPackages(call, [aPackage()])
     await importPackages(call, [aPackage()], { release: 'trixie' })
 
-    await call(requestRebuild, { body: { ...everything, release: 'trixie' } })
+    await call(requestRebuild, { body: { ...anyBuild, release: 'trixie' } })
 
     const job = await onlyJob(call)
     assert.deepEqual([job.priority, job.release], [0, 'sid'])
@@ -845,7 +834,7 @@ describe('manual requests', { concurrency: 4 }, () => {
     await importPackages(call, [aPackage()])
     const { job } = await popped(call)
 
-    await call(requestRebuild, { body: everything })
+    await call(requestRebuild, { body: anyBuild })
 
     assert.equal(await pop(call), null)
     await call(pingJob, { params: { id: job.id } })

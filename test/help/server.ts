@@ -9,7 +9,7 @@ import { silentLog, type Log } from '../../src/log.ts'
 import { startServer as start, type RunningServer } from '../../src/server/serve.ts'
 import type { Evidence, RebuildReport, ReportArtifact } from '../../src/wire/builds.ts'
 import { submitPackages, type PackageReport, type ReportedArtifact } from '../../src/wire/packages.ts'
-import { popQueue, type Assignment } from '../../src/wire/queue.ts'
+import { popQueue, type Assignment, type RebuildRequest } from '../../src/wire/queue.ts'
 import { registerWorker } from '../../src/wire/workers.ts'
 import { watchReplies } from './described.ts'
 
@@ -113,6 +113,19 @@ export async function importPackages(
   given: Partial<PackageReport> = {},
 ): Promise<void> {
   await call(submitPackages, { body: aReport(packages, given) })
+}
+
+/** A request that selects every build; tests narrow it. */
+export const anyBuild: RebuildRequest = {
+  distribution: null,
+  release: null,
+  component: null,
+  name: null,
+  version: null,
+  architecture: null,
+  status: null,
+  priority: null,
+  reason: null,
 }
 
 /** The next job for a worker that builds anything of debian for amd64 and all; null where there is none. */

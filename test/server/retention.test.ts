@@ -8,7 +8,7 @@ import { forgetLogs } from '../../src/server/retention.ts'
 import { sql, type Database } from '../../src/server/store/database.ts'
 import { openSqlite } from '../../src/server/store/sqlite.ts'
 import { submitBuild, type RebuildReport } from '../../src/wire/builds.ts'
-import { requestRebuild, type RebuildRequest } from '../../src/wire/queue.ts'
+import { requestRebuild } from '../../src/wire/queue.ts'
 import {
   aPackage,
   aResult,
@@ -17,19 +17,8 @@ import {
   pop,
   startServer,
   temporaryFolder,
+  anyBuild,
 } from '../help/server.ts'
-
-const anything: RebuildRequest = {
-  distribution: 'debian',
-  release: null,
-  component: null,
-  name: null,
-  version: null,
-  architecture: null,
-  status: null,
-  priority: null,
-  reason: null,
-}
 
 /** A stopped server's data with one package, rebuilt as told, each time with another log and diff. */
 async function aHistory(
@@ -40,7 +29,7 @@ async function aHistory(
   const { call, stop } = await startServer(t, { data })
   await importPackages(call, [aPackage()])
   for (const [index, status] of attempts.entries()) {
-    await call(requestRebuild, { body: anything })
+    await call(requestRebuild, { body: { ...anyBuild, distribution: 'debian' } })
     const job = await pop(call)
     assert.ok(job)
     const artifact = anArtifactResult({ status: 'BAD', diffoscope: Buffer.from(`diff ${index}`) })
