@@ -9,7 +9,7 @@ declare const CARRIED_ASSETS: Readonly<Record<string, string>>
 type Carried = Readonly<Record<string, string>>
 
 /** Threads by name: the module each one runs, below src. */
-export const threads = { database: 'server/store/thread.ts' } as const
+export const threads = { database: 'server/thread.ts' } as const
 export type ThreadName = keyof typeof threads
 
 /** Where assets lie in the source tree: a folder, and the names found in it that are assets. */

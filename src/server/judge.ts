@@ -33,7 +33,7 @@ export function verdictOf(report: RebuildReport, expected: readonly Expected[]):
 
 /** The verdict of the whole from those of its files. */
 export function wholeOf(
-  report: RebuildReport,
+  report: Pick<RebuildReport, 'status' | 'reason'>,
   artifacts: readonly Judged[],
 ): Pick<Verdict, 'status' | 'reason'> {
   if (report.status === 'FAIL' || report.status === 'UNKWN') {

@@ -25,6 +25,7 @@ import {
   type Switch,
   type Wanted,
 } from './store/queue.ts'
+import { work } from './store/work.ts'
 import { freeTold, restWorkers } from './store/workers.ts'
 
 /** The operator's choices, as numbers. */
@@ -84,51 +85,69 @@ export function architecturesOf(given: readonly string[]): string[] {
   return [...new Set(names)]
 }
 
+/** What a worker says when it asks for work; the moment is the server's. */
+type Pop = {
+  worker: { id: number; tags: string; draining: number }
+  request: PopRequest
+  rules: readonly Rule[]
+  moment: Date
+  until: string
+}
+
 /** Hands a worker the job whose turn it is, with the files to compare; `Nothing` where none is due that it can build. */
-export async function popJob(
+export function popJob(
   db: Database,
   schedule: Schedule,
-  worker: { id: number; tags: string; draining: number },
+  { id, tags, draining }: Pop['worker'],
   request: PopRequest,
   moment: Date,
 ): Promise<JobAssignment> {
-  const workerId = worker.id
-  const now = wireTime(moment)
-  const until = wireTime(new Date(moment.getTime() + schedule.leaseSeconds * 1000))
-  return db.transaction(async (tx) => {
-    const named = architecturesOf(request.supported_architectures)
-    const architectures = named.includes('*') ? await knownArchitectures(tx) : named
-    const wanted = wantedOf(
-      request.supported_backends,
-      architectures,
-      servedSets(schedule.rules, worker.tags),
-    )
-    const shunUntil = wireTime(new Date(moment.getTime() - 10 * minute))
-    await askRules(tx, schedule.rules)
-    const [pauses, , ...found] = await tx.batch<{ id: number; priority: number; queued_at: string }>([
-      switchOf(pauseSwitch),
-      promoted(now),
-      ...turns(wanted, workerId, shunUntil),
-    ])
-    const isHeld = worker.draining === 1 || (pauses ?? []).length > 0
-    const next = isHeld ? undefined : found.flat().sort(byTurn)[0]
+  const worker = { id, tags, draining }
+  return popped(db, { worker, request, rules: schedule.rules, moment, until: leaseEnd(schedule, moment) })
+}
+
+function leaseEnd(schedule: Schedule, moment: Date): string {
+  return wireTime(new Date(moment.getTime() + schedule.leaseSeconds * 1000))
+}
+
+const popped = work(
+  'queue.pop',
+  async (tx, { worker, request, rules, moment, until }: Pop): Promise<JobAssignment> => {
+    const workerId = worker.id
+    const now = wireTime(moment)
+    const next = await nextJob(tx, { worker, request, rules, moment })
     if (next === undefined) {
       await tx.batch([...restWorkers(workerId, now), touched(now, 'workers')])
       return 'Nothing'
     }
     const token = randomUUID()
-    const lease = {
-      token,
-      workerId,
-      now,
-      until,
-      status: (job: JobRow) => `working hard on ${job.name} ${job.version}`,
-    }
-    const { job, artifacts } = await leaseJob(tx, next.id, lease)
+    const status = (job: JobRow): string => `working hard on ${job.name} ${job.version}`
+    const { job, artifacts } = await leaseJob(tx, next.id, { token, workerId, now, until, status })
     const event = happened({ kind: 'queue', data: { change: 'started', count: 1 } }, now)
     await tx.batch([touched(now, 'queue', 'workers'), event])
     return { Rebuild: { job: queuedJob(job), artifacts: artifacts.map(jobArtifact), lease: token } }
-  })
+  },
+)
+
+type Turn = { id: number; priority: number; queued_at: string }
+
+/** The job whose turn it is for this worker; undefined where there is none, or it may have none now. */
+async function nextJob(
+  tx: Transaction,
+  { worker, request, rules, moment }: Omit<Pop, 'until'>,
+): Promise<Turn | undefined> {
+  const named = architecturesOf(request.supported_architectures)
+  const architectures = named.includes('*') ? await knownArchitectures(tx) : named
+  const wanted = wantedOf(request.supported_backends, architectures, servedSets(rules, worker.tags))
+  const shunUntil = wireTime(new Date(moment.getTime() - 10 * minute))
+  await askRules(tx, rules)
+  const [pauses, , ...found] = await tx.batch<Turn>([
+    switchOf(pauseSwitch),
+    promoted(wireTime(moment)),
+    ...turns(wanted, worker.id, shunUntil),
+  ])
+  const isHeld = worker.draining === 1 || (pauses ?? []).length > 0
+  return isHeld ? undefined : found.flat().sort(byTurn)[0]
 }
 
 /** The switch that pauses the queue. */
@@ -174,7 +193,7 @@ function wantedOf(
 }
 
 /** Most urgent first, then the one that has waited longest. */
-function byTurn(a: { id: number; priority: number; queued_at: string }, b: typeof a): number {
+function byTurn(a: Turn, b: Turn): number {
   if (a.priority !== b.priority) return a.priority - b.priority
   if (a.queued_at !== b.queued_at) return a.queued_at < b.queued_at ? -1 : 1
   return a.id - b.id
@@ -189,14 +208,22 @@ export function pingJob(
   moment: Date,
   free: Free | null = null,
 ): Promise<boolean> {
-  const until = wireTime(new Date(moment.getTime() + schedule.leaseSeconds * 1000))
-  return db.transaction(async (tx) => {
-    const isHeld = await extendLease(tx, jobId, workerId, { now: wireTime(moment), until })
-    const told = free === null ? [] : [freeTold(workerId, JSON.stringify(free))]
-    await tx.batch([...told, touched(wireTime(moment), 'workers')])
-    return isHeld
-  })
+  const told = free === null ? null : JSON.stringify(free)
+  return pinged(db, { workerId, jobId, now: wireTime(moment), until: leaseEnd(schedule, moment), free: told })
 }
+
+const pinged = work(
+  'queue.ping',
+  async (
+    tx,
+    given: { workerId: number; jobId: number; now: string; until: string; free: string | null },
+  ): Promise<boolean> => {
+    const { workerId, jobId, now, until, free } = given
+    const isHeld = await extendLease(tx, jobId, workerId, { now, until })
+    await tx.batch([...(free === null ? [] : [freeTold(workerId, free)]), touched(now, 'workers')])
+    return isHeld
+  },
+)
 
 /** Takes jobs from workers that stopped answering and makes due what has waited long enough; how many of each. */
 export async function tendQueue(
@@ -204,9 +231,12 @@ export async function tendQueue(
   schedule: Schedule,
   moment: Date,
 ): Promise<{ freed: number; due: number }> {
-  const now = wireTime(moment)
-  const longest = wireTime(new Date(moment.getTime() + schedule.leaseSeconds * 1000))
-  return db.transaction(async (tx) => {
+  return tended(db, { now: wireTime(moment), longest: leaseEnd(schedule, moment) })
+}
+
+const tended = work(
+  'queue.tend',
+  async (tx, { now, longest }: { now: string; longest: string }): Promise<{ freed: number; due: number }> => {
     const freed = await freeJobs(tx, now, longest)
     const due = await tx.all(sql`${promoted(now)} RETURNING id`)
     const changes = { freed: freed.length, due: due.length }
@@ -217,8 +247,8 @@ export async function tendQueue(
       happened({ kind: 'queue', data: { change: changes.freed > 0 ? 'freed' : 'added', count } }, now),
     ])
     return changes
-  })
-}
+  },
+)
 
 /** A job as it is on the wire. */
 export function queuedJob(row: JobRow): QueuedJob {

@@ -60,6 +60,10 @@ export type Database = {
   batch: <T extends Row>(queries: readonly Sql[]) => Promise<T[][]>
   /** Runs `work` alone, commits what it did, or nothing of it if it throws. Keep it short: nothing else runs meanwhile. */
   transaction: <T>(work: (tx: Transaction) => Promise<T>) => Promise<T>
+  /** Runs declared work (work.ts) in a transaction, beside the database: much quicker than `transaction`. */
+  run: (name: string, input: unknown) => Promise<unknown>
+  /** The same for declared questions. */
+  ask: (name: string, input: unknown) => Promise<unknown>
   /** Texts of the statements run so far, for the test of their query plans. */
   statements: () => Promise<string[]>
   close: () => Promise<void>
@@ -69,4 +73,11 @@ export type Database = {
 export async function first<T extends Row>(rows: Promise<T[]>): Promise<T | null> {
   const [row] = await rows
   return row ?? null
+}
+
+/** A row as an object. Written out, as lists are made of nothing else: Object.fromEntries takes three times as long. */
+export function rowOf<T extends Row>(columns: readonly string[], values: readonly Value[]): T {
+  const row: Record<string, Value> = {}
+  for (let index = 0; index < columns.length; index++) row[columns[index] ?? ''] = values[index] ?? null
+  return row as T // as the caller named the columns
 }

@@ -9,6 +9,7 @@ import { fileURLToPath } from 'node:url'
 import { Complaint } from '../../../src/errors.ts'
 import { sql, trusted, type Database } from '../../../src/server/store/database.ts'
 import { openSqlite } from '../../../src/server/store/sqlite.ts'
+import { written } from '../../../src/server/store/work.ts'
 import { temporaryFolder } from '../../help/server.ts'
 
 /** A database with one table of numbers. */
@@ -21,20 +22,20 @@ async function numbers(t: TestContext): Promise<{ db: Database; file: string }> 
 }
 
 const add = (db: Database, n: number): Promise<unknown> =>
-  db.transaction((tx) => tx.all(sql`INSERT INTO numbers VALUES (${n})`))
+  written(db, [sql`INSERT INTO numbers VALUES (${n})`])
 const all = async (db: Database): Promise<number[]> =>
   (await db.all<{ n: number }>(sql`SELECT n FROM numbers ORDER BY n`)).map(({ n }) => n)
 
 test('transactions that wait at the same moment share a commit', async (t) => {
   const { db, file } = await numbers(t)
-  const written = async (): Promise<number> => (await stat(`${file}-wal`)).size
+  const logged = async (): Promise<number> => (await stat(`${file}-wal`)).size
   await add(db, 0)
-  const before = await written()
+  const before = await logged()
 
   for (let n = 1; n <= 20; n++) await add(db, n)
-  const alone = (await written()) - before
+  const alone = (await logged()) - before
   await Promise.all(Array.from({ length: 20 }, (_, n) => add(db, n + 100)))
-  const together = (await written()) - before - alone
+  const together = (await logged()) - before - alone
 
   assert.equal((await all(db)).length, 41)
   assert.ok(together * 4 < alone, `${together} bytes together, ${alone} one by one`)

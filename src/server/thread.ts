@@ -1,0 +1,6 @@
+/** What runs in the database's thread: SQLite, and all work that is done beside it. */
+import './queue.ts'
+import './record.ts'
+import { serveDatabase } from './store/thread.ts'
+
+serveDatabase()
