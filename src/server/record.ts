@@ -25,7 +25,7 @@ import {
   type NewBuild,
 } from './store/builds.ts'
 import type { Sql, Transaction } from './store/database.ts'
-import { happened } from './store/events.ts'
+import { happened, verdictChanged } from './store/events.ts'
 import { adopted, refreshed, touched } from './store/imports.ts'
 import { question, work } from './store/work.ts'
 
@@ -99,8 +99,9 @@ async function record(tx: Transaction, taken: Recording): Promise<void> {
     if (input.seen === 0 && own.length === 0 && input.id !== lease.build_input_id) continue
     const whole = wholeOf(report, own)
     const buildId = await writeFor(tx, input, { ...build, ...whole }, artifacts, isLate, now)
-    if (buildId !== null)
-      events.push(happened({ kind: 'verdict', data: await verdictEvent(tx, input, buildId, whole) }, now))
+    if (buildId === null) continue
+    events.push(happened({ kind: 'verdict', data: await verdictEvent(tx, input, buildId, whole) }, now))
+    if (whole.status !== input.status) events.push(verdictChanged(buildId, input.status, now))
   }
   await tx.batch([
     ...events,

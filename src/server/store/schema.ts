@@ -415,6 +415,10 @@ export const migrations: readonly string[] = [
   -- What the worker's machine has left, as JSON.
   ALTER TABLE workers ADD COLUMN free TEXT;
   `,
+  `
+  -- Changes of verdicts are written with the verdict (events.ts): inside a trigger the planner walked whole tables.
+  DROP TRIGGER verdict_told;
+  `,
 ]
 
 /**

@@ -33,9 +33,12 @@ export const pragmas = [
 /** Requests that share one commit at the most, and milliseconds after which it is due: the first of them waits. */
 const groupLimit = 128
 const groupTime = 15
+/** Milliseconds that a commit waits for others to share it, while several come at once: an fsync takes as long. */
+const gatherTime = 2
 
 const noRows: Rows = { columns: [], rows: '[]' }
 
+const stats = new Map<string, number[]>()
 type Engine = ReturnType<typeof engine>
 
 /** Runs the statements of one database; each is prepared once. */
@@ -53,11 +56,13 @@ function engine(file: SqlFile) {
   const run = ({ text, values }: Sql): { columns: string[]; rows: Value[][] } => {
     const { statement, columns } = prepare(text)
     const rows: Value[][] = []
+    const t0 = performance.now()
     try {
       if (values.length > 0) statement.bind(values as Value[])
       while (statement.step() && columns.length > 0) rows.push(statement.get() as Value[])
     } finally {
       statement.reset()
+      const st = (stats.get(text) ?? stats.set(text, [0, 0]).get(text))!; st[0]! += performance.now() - t0; st[1]! += 1
     }
     return { columns, rows }
   }
@@ -94,6 +99,9 @@ function answering(sqlite: Engine, port: MessagePort) {
   const texts = new Map<number, string>()
   let isInSession = false
   let isDraining = false
+  /** The group before had more than one that writes: more are about to come. */
+  let isBusy = false
+  const pausing = new Int32Array(new SharedArrayBuffer(4))
 
   const sqlOf = ({ number, text, values }: Numbered): Sql => {
     if (text !== undefined) texts.set(number, text)
@@ -108,6 +116,14 @@ function answering(sqlite: Engine, port: MessagePort) {
   const receiveAll = (): void => {
     for (let next = receiveMessageOnPort(port); next !== undefined; next = receiveMessageOnPort(port))
       receive(next.message as Request)
+  }
+
+  /** Waits a moment for more, in short steps. */
+  const gather = (): void => {
+    for (let step = 0; step < gatherTime && waiting.length === 0; step++) {
+      Atomics.wait(pausing, 0, 0, 1)
+      receiveAll()
+    }
   }
 
   const valueOf = async (request: Request): Promise<unknown> => {
@@ -131,8 +147,10 @@ function answering(sqlite: Engine, port: MessagePort) {
       replies.push({ id: next.id, value: await valueOf(next) })
       if (taken.length >= groupLimit || performance.now() > end) break
       receiveAll()
+      if (waiting.length === 0 && hasBegun && isBusy) gather()
       next = isGroupable(waiting[0]) ? waiting.shift() : undefined
     }
+    isBusy = taken.filter(({ do: what }) => what === 'run').length > 1
     if (hasBegun) sqlite.do('COMMIT')
     return replies
   }
@@ -182,6 +200,7 @@ function answering(sqlite: Engine, port: MessagePort) {
   const answerNext = async (request: Request): Promise<Reply[]> => {
     if (isGroupable(request)) return answerGroup(request)
     if (request.do !== 'close') return [await answerSession(request)]
+    for (const [k, [a, n]] of [...stats].sort((x, y) => y[1][0]! - x[1][0]!).slice(0, 40)) process.stderr.write(`${a!.toFixed(0)} ms ${n} × ${(1000*a!/n!).toFixed(0)} µs ${k.replace(/\s+/g, ' ').slice(0, 170)}\n`)
     sqlite.close()
     return [{ id: request.id, value: null }]
   }
