@@ -89,3 +89,17 @@ export function logOf(random: () => number, size: number): Uint8Array {
   }
   return new TextEncoder().encode(text)
 }
+
+/**
+ * Makes logs of about `size` bytes, no two alike, at little cost: each is a piece of one long text behind a line of its
+ * own, so that the one who asks keeps its processor for asking.
+ */
+export function logsOf(random: () => number, size: number): () => Uint8Array {
+  const text = logOf(random, 16 * size)
+  let made = 0
+  return () => {
+    const start = Math.floor(random() * 15 * size)
+    const first = new TextEncoder().encode(`build ${made++} ${Math.floor(random() * 2 ** 32)}\n`)
+    return Buffer.concat([first, text.subarray(start, start + size - first.length)])
+  }
+}
