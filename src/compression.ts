@@ -1,6 +1,6 @@
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import { constants, createGunzip, createZstdDecompress, zstdCompress } from 'node:zlib'
+import { constants, createGunzip, createZstdDecompress, zstdCompress, zstdDecompressSync } from 'node:zlib'
 import { promisify } from 'node:util'
 import { bunzipped } from './bunzip2.ts'
 import { Complaint } from './errors.ts'
@@ -62,9 +62,30 @@ export async function plainBytes(stored: Uint8Array, limit: number): Promise<Uin
     if (stored.length > limit) throw new Complaint(`the stored data is longer than ${limit} bytes`)
     return stored
   }
+  const small = plainAtOnce(stored, zstdDecompressSync, limit)
+  if (small !== null) return small
   const parts: Uint8Array[] = []
   for await (const part of decompressed(only(stored), { limit, what: 'the stored data' })) parts.push(part)
   return Buffer.concat(parts)
+}
+
+/** Bytes that are unpacked at once, packed and plain: a millisecond, where a stream takes as long for a few bytes. */
+const smallPacked = 64 * 1024
+const smallPlain = 1024 * 1024
+
+type Engine = { bytesWritten: number }
+type Unpack = (packed: Uint8Array, options: { info: true; maxOutputLength: number }) => unknown
+
+/** The plain bytes of something small; null where it is large, longer than `limit`, or not sound: a stream tells which. */
+export function plainAtOnce(packed: Uint8Array, unpack: Unpack, limit: number): Uint8Array | null {
+  if (packed.length > smallPacked) return null
+  try {
+    const options = { info: true, maxOutputLength: Math.min(limit, smallPlain) } as const
+    const { buffer, engine } = unpack(packed, options) as { buffer: Buffer; engine: Engine } // what `info` asks for
+    return engine.bytesWritten === packed.length ? buffer : null
+  } catch {
+    return null
+  }
 }
 
 async function* only(bytes: Uint8Array): AsyncGenerator<Uint8Array> {

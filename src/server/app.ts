@@ -188,8 +188,8 @@ function mountQueue(mount: Mount, service: Service): void {
   mount(listQueue, ({ query }) => queuedJobs(db, query, query), queue)
   mount(getJob, async ({ params }) => found(await findJob(db, params.id)), queue)
   mount(popQueue, ({ body, worker }) => popJob(db, schedule, found(worker), body, now()))
-  mount(pingQueue, async ({ params, worker, request }) => {
-    const free = await freeOf(request)
+  mount(pingQueue, async ({ params, worker, context }) => {
+    const free = await freeOf(context)
     if (!(await pingJob(db, schedule, found(worker).id, params.id, now(), free))) throw notFound()
   })
   mount(requestRebuild, async ({ body }) => {
@@ -219,8 +219,8 @@ function mountQueue(mount: Mount, service: Service): void {
 }
 
 /** What a worker of ours says of its machine; those of other programs send nothing that counts. */
-async function freeOf(request: Request): Promise<Free | null> {
-  const bytes = await bodyOf(request, 4096)
+async function freeOf(c: Context): Promise<Free | null> {
+  const bytes = await bodyOf(c, 4096)
   if (bytes.length === 0) return null
   try {
     const { success, output } = v.safeParse(Free, JSON.parse(new TextDecoder().decode(bytes)))

@@ -1,5 +1,8 @@
+import type { IncomingMessage } from 'node:http'
 import { promisify } from 'node:util'
 import zlib from 'node:zlib'
+import type { Context } from 'hono'
+import { plainAtOnce } from '../compression.ts'
 import { Refusal } from './refusal.ts'
 
 /** Content codings, best first among those a caller likes equally. */
@@ -16,11 +19,11 @@ const compressors = {
 } as const
 
 const decoders = {
-  br: () => zlib.createBrotliDecompress(),
-  zstd: () => zlib.createZstdDecompress(),
-  gzip: () => zlib.createGunzip(),
-  'x-gzip': () => zlib.createGunzip(),
-  deflate: () => zlib.createInflate(),
+  br: { stream: () => zlib.createBrotliDecompress(), atOnce: zlib.brotliDecompressSync },
+  zstd: { stream: () => zlib.createZstdDecompress(), atOnce: zlib.zstdDecompressSync },
+  gzip: { stream: () => zlib.createGunzip(), atOnce: zlib.gunzipSync },
+  'x-gzip': { stream: () => zlib.createGunzip(), atOnce: zlib.gunzipSync },
+  deflate: { stream: () => zlib.createInflate(), atOnce: zlib.inflateSync },
 } as const
 
 /**
@@ -62,13 +65,23 @@ export async function encoded(bytes: Uint8Array, coding: Coding): Promise<Uint8A
  * Reads a request's body, decoded, within a limit on what is sent and on what that becomes.
  * @throws Refusal 413 over the limit, 400 where the coding is broken
  */
-export async function bodyOf(request: Request, limit: number): Promise<Uint8Array> {
-  if (Number(request.headers.get('content-length') ?? 0) > limit) throw tooLarge(limit)
-  const coding = (request.headers.get('content-encoding') ?? '').trim().toLowerCase()
-  const sent = bounded(request.body ?? [], limit)
-  if (!(coding in decoders)) return collected(sent)
-  const decoder = decoders[coding as keyof typeof decoders]() // just looked up
-  const fed = feed(sent, decoder)
+export async function bodyOf(c: Context, limit: number): Promise<Uint8Array> {
+  const header = (name: string): string | undefined => c.req.header(name)
+  if (Number(header('content-length') ?? 0) > limit) throw tooLarge(limit)
+  const coding = (header('content-encoding') ?? '').trim().toLowerCase()
+  const sent = await sentBody(c, limit)
+  if (!Object.hasOwn(decoders, coding)) return sent
+  const { stream, atOnce } = decoders[coding as keyof typeof decoders] // just looked up
+  return plainAtOnce(sent, atOnce as Parameters<typeof plainAtOnce>[1], limit) ?? decoded(sent, stream(), coding, limit)
+}
+
+async function decoded(
+  sent: Uint8Array,
+  decoder: zlib.Gunzip,
+  coding: string,
+  limit: number,
+): Promise<Uint8Array> {
+  const fed = feed([sent], decoder)
   try {
     return await collected(bounded(decoder, limit))
   } catch (error) {
@@ -80,10 +93,38 @@ export async function bodyOf(request: Request, limit: number): Promise<Uint8Arra
   }
 }
 
+/** The bytes as they came: from the connection itself where there is one, as a stream of the web's kind takes longer. */
+function sentBody(c: Context, limit: number): Promise<Uint8Array> {
+  const { incoming } = (c.env ?? {}) as { incoming?: IncomingMessage } // as @hono/node-server passes it
+  return incoming === undefined
+    ? collected(bounded(c.req.raw.body ?? [], limit))
+    : fromConnection(incoming, limit)
+}
+
+function fromConnection(incoming: IncomingMessage, limit: number): Promise<Uint8Array> {
+  return new Promise((resolve, reject) => {
+    const chunks: Uint8Array[] = []
+    let size = 0
+    const end = (settle: () => void): void => {
+      incoming.off('data', take).off('end', done).off('error', broken).off('close', broken)
+      settle()
+    }
+    const take = (chunk: Uint8Array): void => {
+      size += chunk.length
+      if (size <= limit) chunks.push(chunk)
+      else end(() => (incoming.pause(), reject(tooLarge(limit))))
+    }
+    const done = (): void => end(() => resolve(chunks.length === 1 && chunks[0] !== undefined ? chunks[0] : Buffer.concat(chunks)))
+    const broken = (): void => end(() => reject(new Refusal(400, 'the body was cut off')))
+    if (incoming.destroyed) return broken()
+    return void incoming.on('data', take).on('end', done).on('error', broken).on('close', broken)
+  })
+}
+
 /** Writes what is sent into a decoder; trouble with it is what the decoder then ends with. */
-async function feed(sent: AsyncIterable<Uint8Array>, decoder: zlib.Gunzip): Promise<void> {
+async function feed(sent: Iterable<Uint8Array>, decoder: zlib.Gunzip): Promise<void> {
   try {
-    for await (const chunk of sent) {
+    for (const chunk of sent) {
       if (decoder.destroyed) return
       if (!decoder.write(chunk))
         await new Promise<void>((resolve) => decoder.once('drain', resolve).once('close', resolve))

@@ -69,7 +69,7 @@ export function mounter(site: Site): Mount {
       const params = checkedText(row.params, c.req.param(), 404)
       const identity = await site.door.enter(row.caller, c.req.raw, address)
       const query = checkedText(row.query, singleValues(c), 400)
-      const body = await readBody(row, c.req.raw, site.largestBody)
+      const body = await readBody(row, c, site.largestBody)
       const revision = await options.revision?.()
       if (revision !== undefined && isUnchanged(c, revision)) return notModified(c, revision)
       const asked = { ...identity, params, query, body, address, request: c.req.raw, context: c }
@@ -100,11 +100,11 @@ function checkedText(schema: v.GenericSchema, given: unknown, status: 400 | 404)
   )
 }
 
-async function readBody(row: Endpoint, request: Request, largest: number): Promise<unknown> {
+async function readBody(row: Endpoint, c: Context, largest: number): Promise<unknown> {
   if (!hasBody(row)) return undefined
-  const type = request.headers.get('content-type') ?? ''
+  const type = c.req.header('content-type') ?? ''
   if (!/^[^/;\s]+\/([^;\s]+\+)?json\s*(;|$)/i.test(type)) throw new Refusal(400, 'Content type error')
-  const bytes = await bodyOf(request, Math.min(row.bodyLimit, largest))
+  const bytes = await bodyOf(c, Math.min(row.bodyLimit, largest))
   if (isTangled(bytes))
     throw new Refusal(400, 'Json deserialize error: too deep, or too many lists and objects')
   let given: unknown

@@ -201,10 +201,11 @@ function keepTime({ db, schedule, log, now, pulse, liveLogs }: Service): () => P
 async function listen(service: Service, bind: string, basePath: string): Promise<HttpServer> {
   const app = openApp(service)
   const prefix = basePathOf(basePath)
-  const listener = getRequestListener((request, env) => app.fetch(normalised(request, prefix), env))
+  const listener = getRequestListener((request, env) => app.fetch(request, env))
   const server = createServer(
     { requestTimeout: 600_000, headersTimeout: 15_000, keepAliveTimeout: 30_000 },
     (incoming, outgoing) => {
+      incoming.url = normalised(incoming.url ?? '/', prefix)
       void listener(incoming, outgoing)
     },
   )
@@ -233,18 +234,15 @@ function basePathOf(given: string): string {
   return trimmed === '' ? '' : `/${trimmed}`
 }
 
-/** The same request with a plain path: no base path, no doubled slashes, none at the end. */
-function normalised(request: Request, prefix: string): Request {
-  const start = request.url.indexOf('/', request.url.indexOf('://') + 3)
-  const end = request.url.search(/[?#]/)
-  const path = request.url.slice(start, end === -1 ? undefined : end)
+/** The same address with a plain path: no base path, no doubled slashes, none at the end. */
+function normalised(url: string, prefix: string): string {
+  if (!url.startsWith('/')) return url
+  const end = url.search(/[?#]/)
+  const path = end === -1 ? url : url.slice(0, end)
   const below =
     prefix !== '' && (path === prefix || path.startsWith(`${prefix}/`)) ? path.slice(prefix.length) : path
   const plain = below.replace(/\/{2,}/g, '/').replace(/(.)\/$/, '$1')
-  if (plain === path || /^(TRACE|TRACK|CONNECT)$/.test(request.method)) return request // no Request is made of these
-  const url =
-    request.url.slice(0, start) + (plain === '' ? '/' : plain) + (end === -1 ? '' : request.url.slice(end))
-  return new Request(url, request)
+  return (plain === '' ? '/' : plain) + (end === -1 ? '' : url.slice(end))
 }
 
 function hostAndPort(bind: string): { host: string; port: number } {

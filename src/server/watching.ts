@@ -19,9 +19,9 @@ const plainText = {
 
 export function mountWatching(mount: Mount, service: Service): void {
   const { db, liveLogs, pulse, stopping } = service
-  mount(appendLog, async ({ params, query, worker, request }) => {
+  mount(appendLog, async ({ params, query, worker, context }) => {
     const lease = found(await heldLease(db, params.id, found(worker).id))
-    await liveLogs.append(lease, query.offset, await bodyOf(request, appendLog.bodyLimit))
+    await liveLogs.append(lease, query.offset, await bodyOf(context, appendLog.bodyLimit))
   })
   mount(watchLog, async ({ params, query, request, context }) => {
     const { id: lease } = found(await newestLease(db, params.id))

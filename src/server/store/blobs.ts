@@ -1,5 +1,5 @@
 import { createHash, randomUUID } from 'node:crypto'
-import { mkdir, open, readFile, rename, rm, stat, utimes } from 'node:fs/promises'
+import { mkdir, open, readFile, rename, rm, stat, utimes, type FileHandle } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { isZstd, plainBytes, zstdFrame } from '../../compression.ts'
 import { Complaint } from '../../errors.ts'
@@ -20,11 +20,19 @@ export type Blobs = {
 /** Logs, diffs and attestations as files below `folder`, outside the database. */
 export function openBlobs(folder: string): Blobs {
   const pathOf = (sha256: string): string => join(folder, sha256.slice(0, 2), sha256)
+  const write = durableWriter()
+  /** Files on their way to the disk: whoever keeps the same bytes meanwhile waits for the same file. */
+  const underWay = new Map<string, Promise<void>>()
+  const written = async (sha256: string, frame: Uint8Array): Promise<void> => {
+    if (!(await hasSize(pathOf(sha256), frame.length))) await write(pathOf(sha256), frame)
+  }
   return {
     async keep(bytes) {
       const frame = isZstd(bytes) ? await soundFrame(bytes) : await zstdFrame(bytes)
       const sha256 = createHash('sha256').update(frame).digest('hex')
-      if (!(await hasSize(pathOf(sha256), frame.length))) await writeDurably(pathOf(sha256), frame)
+      const writing = underWay.get(sha256) ?? written(sha256, frame)
+      underWay.set(sha256, writing)
+      await writing.finally(() => underWay.delete(sha256))
       return { sha256, size: frame.length }
     },
     async read(sha256) {
@@ -45,21 +53,62 @@ async function soundFrame(frame: Uint8Array): Promise<Uint8Array> {
   }
 }
 
-/** Whether the file is there; its time is set anew first, so that the sweeper leaves it alone. */
+/** Whether the file is there; its time is set anew, so that the sweeper leaves it alone. */
 async function hasSize(path: string, size: number): Promise<boolean> {
   const now = new Date()
-  await utimes(path, now, now).catch(() => undefined) // there is none yet
-  const found = await stat(path).catch(() => null)
-  return found !== null && found.size === size
+  const isThere = await utimes(path, now, now).then(
+    () => true,
+    () => false,
+  )
+  return isThere && (await stat(path)).size === size
 }
 
-/** Writes aside, syncs, renames, syncs the folder: after a crash the file is whole or not there. */
-async function writeDurably(path: string, bytes: Uint8Array): Promise<void> {
+type Write = (path: string, bytes: Uint8Array) => Promise<void>
+
+/**
+ * Writes files aside, syncs them, renames them, syncs their folders: after a crash each is whole or not there. Files
+ * that come while others are being synced go together, as a file system with a journal syncs many as fast as one.
+ */
+function durableWriter(): Write {
+  type Waiting = { path: string; bytes: Uint8Array; done: () => void; failed: (error: unknown) => void }
+  let waiting: Waiting[] = []
+  let isWriting = false
+  const writeGroups = async (): Promise<void> => {
+    isWriting = true
+    while (waiting.length > 0) {
+      const group = waiting
+      waiting = []
+      const made = await Promise.allSettled(group.map(({ path, bytes }) => writeInPlace(path, bytes)))
+      const folders = new Set(group.map(({ path }) => dirname(path)))
+      const synced = await Promise.allSettled([...folders].map(syncFolder))
+      const lost = [...synced].find((result) => result.status === 'rejected')
+      for (const [index, { done, failed }] of group.entries()) {
+        const trouble = [made[index], lost].find((result) => result?.status === 'rejected')
+        if (trouble?.status === 'rejected') failed(trouble.reason)
+        else done()
+      }
+    }
+    isWriting = false
+  }
+  return (path, bytes) =>
+    new Promise((done, failed) => {
+      waiting.push({ path, bytes, done, failed })
+      if (!isWriting) void writeGroups()
+    })
+}
+
+/** The bytes are on disk, under their name; the name itself is when the folder is synced. */
+async function writeInPlace(path: string, bytes: Uint8Array): Promise<void> {
   const folder = dirname(path)
   const aside = join(folder, `.${randomUUID()}`)
-  await mkdir(folder, { recursive: true, mode: 0o700 })
   try {
-    await syncing(aside, 'wx', (file) => file.writeFile(bytes))
+    const file = await openIn(folder, aside)
+    try {
+      await file.writeFile(bytes)
+      await file.sync()
+    } finally {
+      await file.close()
+    }
     await rename(aside, path)
   } catch (error) {
     await rm(aside, { force: true })
@@ -68,20 +117,25 @@ async function writeDurably(path: string, bytes: Uint8Array): Promise<void> {
       hint: 'is the disk of the data folder full?',
     })
   }
-  await syncing(folder, 'r', async () => undefined)
-  await syncing(dirname(folder), 'r', async () => undefined)
 }
 
-async function syncing(
-  path: string,
-  flags: string,
-  work: (file: Awaited<ReturnType<typeof open>>) => Promise<void>,
-): Promise<void> {
-  const file = await open(path, flags, 0o600)
+/** A new file; its folder is made when it is the first in it. */
+async function openIn(folder: string, path: string): Promise<FileHandle> {
   try {
-    await work(file)
-    await file.sync()
+    return await open(path, 'wx', 0o600)
+  } catch (error) {
+    if (!(error instanceof Error) || !('code' in error) || error.code !== 'ENOENT') throw error
+    await mkdir(folder, { recursive: true, mode: 0o700 })
+    await syncFolder(dirname(folder))
+    return open(path, 'wx', 0o600)
+  }
+}
+
+async function syncFolder(path: string): Promise<void> {
+  const folder = await open(path, 'r')
+  try {
+    await folder.sync()
   } finally {
-    await file.close()
+    await folder.close()
   }
 }
