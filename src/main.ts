@@ -9,4 +9,7 @@ function calledAs(): string {
   return names.find((name) => name === 'rebuildctl' || name === 'rebuilderd-worker') ?? 'rebuilderd'
 }
 
+// Files wait for the disk in libuv's pool: four threads, as is usual, keep one another waiting (docs.libuv.org, threadpool).
+process.env['UV_THREADPOOL_SIZE'] ??= '16'
+
 await run(calledAs(), process.argv.slice(2))

@@ -72,7 +72,7 @@ export async function bodyOf(c: Context, limit: number): Promise<Uint8Array> {
   const sent = await sentBody(c, limit)
   if (!Object.hasOwn(decoders, coding)) return sent
   const { stream, atOnce } = decoders[coding as keyof typeof decoders] // just looked up
-  return plainAtOnce(sent, atOnce as Parameters<typeof plainAtOnce>[1], limit) ?? decoded(sent, stream(), coding, limit)
+  return plainAtOnce(sent, atOnce, limit) ?? decoded(sent, stream(), coding, limit)
 }
 
 async function decoded(
@@ -114,7 +114,8 @@ function fromConnection(incoming: IncomingMessage, limit: number): Promise<Uint8
       if (size <= limit) chunks.push(chunk)
       else end(() => (incoming.pause(), reject(tooLarge(limit))))
     }
-    const done = (): void => end(() => resolve(chunks.length === 1 && chunks[0] !== undefined ? chunks[0] : Buffer.concat(chunks)))
+    const done = (): void =>
+      end(() => resolve(chunks.length === 1 && chunks[0] !== undefined ? chunks[0] : Buffer.concat(chunks)))
     const broken = (): void => end(() => reject(new Refusal(400, 'the body was cut off')))
     if (incoming.destroyed) return broken()
     return void incoming.on('data', take).on('end', done).on('error', broken).on('close', broken)

@@ -16,6 +16,7 @@ import {
   leaseEnded,
   leaseOf,
   namesOfInput,
+  needsWork,
   requeued,
   writeBuild,
   type ExpectedFile,
@@ -101,13 +102,18 @@ async function record(tx: Transaction, taken: Recording): Promise<void> {
     const buildId = await writeFor(tx, input, { ...build, ...whole }, artifacts, isLate, now)
     if (buildId === null) continue
     events.push(happened({ kind: 'verdict', data: await verdictEvent(tx, input, buildId, whole) }, now))
-    if (whole.status !== input.status) events.push(verdictChanged(buildId, input.status, now))
+    const change = { inputId: input.id, buildId, status: whole.status, before: input.status }
+    events.push(...(await verdictChanged(tx, change, now)))
   }
   await tx.batch([
     ...events,
     ...refreshed(inputs),
     ...leaseEnded(lease, reporter.id, isLate ? 'late' : 'reported', now),
-    ...(isLate ? [] : requeueing(taken, after, hasOthers, now)),
+  ])
+  const isNeeded = !isLate && (await needsWork(tx, lease.group_id))
+  await tx.batch([
+    ...(isLate ? [] : [countersAre(taken, after)]),
+    ...(isNeeded && !after.isGivenUp ? [requeueing(taken, after, hasOthers, now)] : []),
     touched(now, 'packages', 'queue', 'builds', 'workers'),
   ])
 }
@@ -248,18 +254,24 @@ async function verdictEvent(
   }
 }
 
+function countersAre({ lease, verdict }: Recording, after: After): Sql {
+  const { nextRetry: next, retries, infrastructureRetries } = after
+  return countersSet(lease.group_id, {
+    retries,
+    infrastructureRetries,
+    nextRetry: next,
+    reason: verdict.reason,
+  })
+}
+
 /** What is not GOOD is tried again; after trouble of infrastructure by another worker, if there is one. */
 function requeueing(
   { lease, verdict, reporter }: Recording,
-  after: After,
+  { againAt }: After,
   hasOthers: boolean,
   now: string,
-): Sql[] {
+): Sql {
   const isTrouble = verdict.status === 'FAIL' && classOf(verdict.reason ?? 'unexplained') === 'infrastructure'
   const avoidWorkerId = isTrouble && hasOthers ? reporter.id : null
-  const { nextRetry, retries, infrastructureRetries, isGivenUp, againAt } = after
-  return [
-    countersSet(lease.group_id, { retries, infrastructureRetries, nextRetry, reason: verdict.reason }),
-    ...(isGivenUp ? [] : [requeued(lease.group_id, { priority: 2, nextRetry: againAt, now, avoidWorkerId })]),
-  ]
+  return requeued(lease.group_id, { priority: 2, nextRetry: againAt, now, avoidWorkerId })
 }

@@ -20,11 +20,10 @@ export type Blobs = {
 /** Logs, diffs and attestations as files below `folder`, outside the database. */
 export function openBlobs(folder: string): Blobs {
   const pathOf = (sha256: string): string => join(folder, sha256.slice(0, 2), sha256)
-  const write = durableWriter()
   /** Files on their way to the disk: whoever keeps the same bytes meanwhile waits for the same file. */
   const underWay = new Map<string, Promise<void>>()
   const written = async (sha256: string, frame: Uint8Array): Promise<void> => {
-    if (!(await hasSize(pathOf(sha256), frame.length))) await write(pathOf(sha256), frame)
+    if (!(await hasSize(pathOf(sha256), frame.length))) await writeDurably(pathOf(sha256), frame)
   }
   return {
     async keep(bytes) {
@@ -63,42 +62,8 @@ async function hasSize(path: string, size: number): Promise<boolean> {
   return isThere && (await stat(path)).size === size
 }
 
-type Write = (path: string, bytes: Uint8Array) => Promise<void>
-
-/**
- * Writes files aside, syncs them, renames them, syncs their folders: after a crash each is whole or not there. Files
- * that come while others are being synced go together, as a file system with a journal syncs many as fast as one.
- */
-function durableWriter(): Write {
-  type Waiting = { path: string; bytes: Uint8Array; done: () => void; failed: (error: unknown) => void }
-  let waiting: Waiting[] = []
-  let isWriting = false
-  const writeGroups = async (): Promise<void> => {
-    isWriting = true
-    while (waiting.length > 0) {
-      const group = waiting
-      waiting = []
-      const made = await Promise.allSettled(group.map(({ path, bytes }) => writeInPlace(path, bytes)))
-      const folders = new Set(group.map(({ path }) => dirname(path)))
-      const synced = await Promise.allSettled([...folders].map(syncFolder))
-      const lost = [...synced].find((result) => result.status === 'rejected')
-      for (const [index, { done, failed }] of group.entries()) {
-        const trouble = [made[index], lost].find((result) => result?.status === 'rejected')
-        if (trouble?.status === 'rejected') failed(trouble.reason)
-        else done()
-      }
-    }
-    isWriting = false
-  }
-  return (path, bytes) =>
-    new Promise((done, failed) => {
-      waiting.push({ path, bytes, done, failed })
-      if (!isWriting) void writeGroups()
-    })
-}
-
-/** The bytes are on disk, under their name; the name itself is when the folder is synced. */
-async function writeInPlace(path: string, bytes: Uint8Array): Promise<void> {
+/** Writes aside, syncs, renames, syncs the folder: after a crash the file is whole or not there. */
+async function writeDurably(path: string, bytes: Uint8Array): Promise<void> {
   const folder = dirname(path)
   const aside = join(folder, `.${randomUUID()}`)
   try {
@@ -110,6 +75,7 @@ async function writeInPlace(path: string, bytes: Uint8Array): Promise<void> {
       await file.close()
     }
     await rename(aside, path)
+    await syncFolder(folder)
   } catch (error) {
     await rm(aside, { force: true })
     throw new Complaint('cannot keep a log, diff or attestation', {

@@ -195,12 +195,21 @@ export function leaseOf(
 /** A file that an input of a group has, with the newest hash known. */
 export type ExpectedFile = Row & { input_id: number; name: string; file: string; sha256: string | null }
 
-/** Files of the inputs of a group: what they list, or had when they left their release. */
-export function expectedFiles(tx: Transaction | Database, groupId: number): Promise<ExpectedFile[]> {
-  return tx.all<ExpectedFile>(sql`
-    SELECT i.id AS input_id, b.name, b.file, b.sha256
+/** Files of the inputs of a group: what they list, or had when they left their release. Those still listed first. */
+export async function expectedFiles(tx: Transaction | Database, groupId: number): Promise<ExpectedFile[]> {
+  const rows = await tx.all<ExpectedFile & { seen: number; id: number }>(sql`
+    SELECT i.id AS input_id, b.name, b.file, b.sha256, i.seen, b.id
       FROM build_inputs i JOIN binary_packages b ON b.build_input_id = i.id
-     WHERE i.group_id = ${groupId} AND (b.seen = 1 OR i.seen = 0) ORDER BY i.seen DESC, b.id`)
+     WHERE i.group_id = ${groupId} AND (b.seen = 1 OR i.seen = 0)`)
+  return rows.sort((a, b) => b.seen - a.seen || a.id - b.id)
+}
+
+/** Whether a listed input of a group still has a file without a GOOD verdict. */
+export async function needsWork(tx: Transaction, groupId: number): Promise<boolean> {
+  const rows = await tx.all(
+    sql`SELECT 1 AS one FROM build_inputs WHERE group_id = ${groupId} AND seen = 1 AND needs_work = 1 LIMIT 1`,
+  )
+  return rows.length > 0
 }
 
 export function keptBlob(blob: Blob, now: string): Sql {

@@ -9,7 +9,7 @@ type Part = Value | boolean | Sql | readonly (string | number)[] | undefined
 
 /**
  * SQL with values. A value becomes a parameter; another sql`…` is spliced in; a list becomes a
- * subquery, so that `name IN ${names}` is one statement for any number of names; undefined is NULL.
+ * subquery, so that `name IN ${names}` is one statement for any number of names (and a short one for a single one); undefined is NULL.
  */
 export function sql(texts: TemplateStringsArray, ...parts: readonly Part[]): Sql {
   const values: Value[] = []
@@ -26,6 +26,8 @@ function placeOf(part: Part, values: Value[]): string {
       values.push(...part.values)
       return part.text
     }
+    const [only] = part
+    if (part.length === 1 && only !== undefined) return (values.push(only), '(?)')
     values.push(JSON.stringify(part))
     return '(SELECT value FROM json_each(?))'
   }
@@ -76,8 +78,8 @@ export async function first<T extends Row>(rows: Promise<T[]>): Promise<T | null
 }
 
 /** A row as an object. Written out, as lists are made of nothing else: Object.fromEntries takes three times as long. */
-export function rowOf<T extends Row>(columns: readonly string[], values: readonly Value[]): T {
+export function rowOf(columns: readonly string[], values: readonly Value[]): Row {
   const row: Record<string, Value> = {}
   for (let index = 0; index < columns.length; index++) row[columns[index] ?? ''] = values[index] ?? null
-  return row as T // as the caller named the columns
+  return row
 }

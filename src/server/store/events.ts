@@ -1,5 +1,5 @@
 import type { QueueEvent, VerdictEvent } from '../../wire/gates.ts'
-import { first, sql, type Database, type Row, type Sql } from './database.ts'
+import { first, sql, type Database, type Row, type Sql, type Transaction } from './database.ts'
 
 export type Event = { kind: 'verdict'; data: VerdictEvent } | { kind: 'queue'; data: QueueEvent }
 export type EventRow = Row & { id: number; at: string; kind: string; data: string }
@@ -16,23 +16,41 @@ export function happened(event: Event, now: string): Sql {
  * Writes down that a build changed the verdict of its package: from the one its input had before (null: none), or
  * else from that of the version before. Nothing where it did not, or where a first verdict is GOOD.
  */
-export function verdictChanged(buildId: number, before: string | null, now: string): Sql {
+export async function verdictChanged(
+  tx: Transaction,
+  {
+    inputId,
+    buildId,
+    status,
+    before,
+  }: { inputId: number; buildId: number; status: string; before: string | null },
+  now: string,
+): Promise<Sql[]> {
+  const last = before === null ? await versionBefore(tx, inputId) : { status: before, version: null }
+  if (last.status === status || (last.status === null && status === 'GOOD')) return []
+  const turn = last.status === 'GOOD' ? 1 : status === 'GOOD' ? 2 : 3
+  return [
+    sql`
+      INSERT INTO changes (at, build_id, release_id, name, version, architecture, maintainer, status, reason, before, before_version, turn)
+      SELECT ${now}, h.id, s.release_id, s.name, s.version, c.architecture, s.maintainer, h.status, h.reason, ${last.status}, ${last.version}, ${turn}
+        FROM builds h JOIN build_inputs i ON i.id = h.build_input_id JOIN source_packages s ON s.id = i.source_package_id
+        JOIN scopes c ON c.id = i.scope_id WHERE h.id = ${buildId}`,
+  ]
+}
+
+type Before = { status: string | null; version: string | null }
+
+/** The version of the package before that of an input, and its verdict in the same scope. */
+async function versionBefore(tx: Transaction, inputId: number): Promise<Before> {
   // The plus signs keep the planner from walking all ids downwards, or all inputs of a scope.
-  return sql`
-    INSERT INTO changes (at, build_id, release_id, name, version, architecture, maintainer, status, reason, before, before_version, turn)
-    SELECT ${now}, w.id, w.release_id, w.name, w.version, w.architecture, w.maintainer, w.status, w.reason, w.before,
-           CASE WHEN ${before} IS NULL THEN w.before_version END,
-           CASE WHEN w.before = 'GOOD' THEN 1 WHEN w.status = 'GOOD' THEN 2 ELSE 3 END
-      FROM (
-        SELECT h.id, s.release_id, s.name, s.version, c.architecture, s.maintainer, h.status, h.reason,
-               p.version AS before_version, coalesce(${before}, pi.status) AS before
-          FROM builds h JOIN build_inputs i ON i.id = h.build_input_id JOIN source_packages s ON s.id = i.source_package_id
-          JOIN scopes c ON c.id = i.scope_id
-          LEFT JOIN source_packages p ON p.id = (
-            SELECT max(+o.id) FROM source_packages o WHERE o.release_id = s.release_id AND o.name = s.name AND +o.id < s.id)
-          LEFT JOIN build_inputs pi ON pi.source_package_id = p.id AND +pi.scope_id = i.scope_id
-         WHERE h.id = ${buildId} LIMIT 1) w
-     WHERE coalesce(w.before, '') <> w.status AND (w.before IS NOT NULL OR w.status <> 'GOOD')`
+  const rows = await tx.all<Before>(sql`
+    SELECT p.version, pi.status
+      FROM build_inputs i JOIN source_packages s ON s.id = i.source_package_id
+      JOIN source_packages p ON p.id = (
+        SELECT max(+o.id) FROM source_packages o WHERE o.release_id = s.release_id AND o.name = s.name AND +o.id < s.id)
+      LEFT JOIN build_inputs pi ON pi.source_package_id = p.id AND +pi.scope_id = i.scope_id
+     WHERE i.id = ${inputId} LIMIT 1`)
+  return rows[0] ?? { status: null, version: null }
 }
 
 /** Events after an id, oldest first; of some kinds, or of all. */

@@ -128,13 +128,26 @@ export async function knownArchitectures(tx: Transaction): Promise<string[]> {
   return rows.map((row) => row.architecture)
 }
 
-/** The files of a job: those that any listed friend has, each once. */
-export function artifactsOf(jobId: number): Sql {
+/** The files of a job as its inputs list them. */
+function listedFiles(jobId: number): Sql {
   return sql`
-    SELECT min(b.name) AS name, min(b.version) AS version, min(b.architecture) AS architecture, min(b.url) AS url, b.file, max(b.sha256) AS sha256, max(b.size) AS size
+    SELECT b.id, b.name, b.version, b.architecture, b.url, b.file, b.sha256, b.size
       FROM jobs j JOIN build_inputs i ON i.group_id = j.group_id JOIN binary_packages b ON b.build_input_id = i.id
-     WHERE j.id = ${jobId} AND i.seen = 1 AND b.seen = 1
-     GROUP BY b.file ORDER BY min(b.id)`
+     WHERE j.id = ${jobId} AND i.seen = 1 AND b.seen = 1`
+}
+
+/** Each file once, whichever friends list it; the oldest row tells, but for hashes that only a later one has. */
+export function eachFileOnce(rows: readonly (ArtifactRow & { id: number })[]): ArtifactRow[] {
+  const files = new Map<string, ArtifactRow>()
+  for (const row of rows.toSorted((a, b) => a.id - b.id)) {
+    const known = files.get(row.file)
+    files.set(row.file, {
+      ...(known ?? row),
+      sha256: known?.sha256 ?? row.sha256,
+      size: known?.size ?? row.size,
+    })
+  }
+  return [...files.values()]
 }
 
 /** Hands a job to a worker; the rows of the job as it was before, and of its files. */
@@ -143,7 +156,7 @@ export async function leaseJob(
   jobId: number,
   lease: { token: string; workerId: number; status: (job: JobRow) => string; now: string; until: string },
 ): Promise<{ job: JobRow; artifacts: ArtifactRow[] }> {
-  const [jobRows, artifacts] = await tx.batch<Row>([jobById(jobId), artifactsOf(jobId)])
+  const [jobRows, files] = await tx.batch<Row>([jobById(jobId), listedFiles(jobId)])
   const job = jobRows?.[0] as JobRow // the caller has just found it, in the same transaction
   await tx.batch([
     sql`INSERT INTO leases (token, job_id, group_id, build_input_id, worker_id, started_at)
@@ -152,7 +165,7 @@ export async function leaseJob(
           lease_id = (SELECT id FROM leases WHERE token = ${lease.token}) WHERE id = ${jobId}`,
     sql`UPDATE workers SET online = 1, last_ping = ${lease.now}, status = ${lease.status(job)} WHERE id = ${lease.workerId}`,
   ])
-  return { job, artifacts: (artifacts ?? []) as ArtifactRow[] }
+  return { job, artifacts: eachFileOnce((files ?? []) as (ArtifactRow & { id: number })[]) }
 }
 
 /** Extends the lease of a running job; false where the job is not this worker's. */

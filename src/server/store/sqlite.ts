@@ -119,7 +119,7 @@ function toRows<T extends Row>(results: readonly Rows[]): T[] {
 }
 
 function objectsOf<T extends Row>({ columns, rows }: Rows): T[] {
-  return (JSON.parse(rows) as Value[][]).map((values) => rowOf<T>(columns, values))
+  return (JSON.parse(rows) as Value[][]).map((values) => rowOf(columns, values) as T) // as the caller named the columns
 }
 
 function unusable(path: string, message: string): Complaint {

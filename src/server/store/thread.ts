@@ -62,13 +62,15 @@ function engine(file: SqlFile) {
       while (statement.step() && columns.length > 0) rows.push(statement.get() as Value[])
     } finally {
       statement.reset()
-      const st = (stats.get(text) ?? stats.set(text, [0, 0]).get(text))!; st[0]! += performance.now() - t0; st[1]! += 1
+      const st = (stats.get(text) ?? stats.set(text, [0, 0]).get(text))!
+      st[0]! += performance.now() - t0
+      st[1]! += 1
     }
     return { columns, rows }
   }
   const objects = <T extends Row>(query: Sql): T[] => {
     const { columns, rows } = run(query)
-    return rows.map((values) => rowOf<T>(columns, values))
+    return rows.map((values) => rowOf(columns, values) as T) // as the caller named the columns
   }
   return {
     do: (text: string) => void run({ text, values: [] }),
@@ -140,7 +142,7 @@ function answering(sqlite: Engine, port: MessagePort) {
     const replies: Reply[] = []
     const end = performance.now() + groupTime
     let hasBegun = false
-    for (let next: Request | undefined = first; next !== undefined; ) {
+    for (let next: Request | undefined = first; next !== undefined;) {
       taken.push(next)
       if (next.do === 'run' && !hasBegun) sqlite.do('BEGIN IMMEDIATE')
       hasBegun ||= next.do === 'run'
@@ -200,14 +202,19 @@ function answering(sqlite: Engine, port: MessagePort) {
   const answerNext = async (request: Request): Promise<Reply[]> => {
     if (isGroupable(request)) return answerGroup(request)
     if (request.do !== 'close') return [await answerSession(request)]
-    for (const [k, [a, n]] of [...stats].sort((x, y) => y[1][0]! - x[1][0]!).slice(0, 40)) process.stderr.write(`${a!.toFixed(0)} ms ${n} × ${(1000*a!/n!).toFixed(0)} µs ${k.replace(/\s+/g, ' ').slice(0, 170)}\n`)
+    for (const [k, [a, n]] of [...stats].sort((x, y) => y[1][0]! - x[1][0]!).slice(0, 40))
+      process.stderr.write(
+        `${a!.toFixed(0)} ms ${n} × ${((1000 * a!) / n!).toFixed(0)} µs ${k.replace(/\s+/g, ' ').slice(0, 170)}\n`,
+      )
     sqlite.close()
     return [{ id: request.id, value: null }]
   }
 
   const takeNext = (): Request | undefined => {
     if (!isInSession) return waiting.shift()
-    const at = waiting.findIndex(({ do: what }) => what === 'step' || what === 'commit' || what === 'rollback')
+    const at = waiting.findIndex(
+      ({ do: what }) => what === 'step' || what === 'commit' || what === 'rollback',
+    )
     return at === -1 ? undefined : waiting.splice(at, 1)[0]
   }
 

@@ -18,7 +18,7 @@ export function work<I, R>(
   name: string,
   run: (tx: Transaction, input: I) => Promise<R>,
 ): (db: Database | Transaction, input: I) => Promise<R> {
-  known.set(name, run as Work)
+  known.set(name, run)
   return (db, input) => ('run' in db ? (db.run(name, input) as Promise<R>) : run(db, input)) // what `run` resolves with
 }
 
@@ -27,7 +27,7 @@ export function question<I, R>(
   name: string,
   run: (tx: Transaction, input: I) => Promise<R>,
 ): (db: Database | Transaction, input: I) => Promise<R> {
-  known.set(name, run as Work)
+  known.set(name, run)
   return (db, input) => ('ask' in db ? (db.ask(name, input) as Promise<R>) : run(db, input)) // what `run` resolves with
 }
 
