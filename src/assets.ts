@@ -1,6 +1,12 @@
 import { readFileSync, readdirSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
-import { getEnvironmentData, isMainThread, setEnvironmentData, Worker } from 'node:worker_threads'
+import {
+  getEnvironmentData,
+  isMainThread,
+  setEnvironmentData,
+  Worker,
+  type Transferable,
+} from 'node:worker_threads'
 import { Complaint } from './errors.ts'
 
 /** Put in by build.mjs: the bytes of every asset as base64 by name. In the source tree there is no such thing. */
@@ -9,7 +15,7 @@ declare const CARRIED_ASSETS: Readonly<Record<string, string>>
 type Carried = Readonly<Record<string, string>>
 
 /** Threads by name: the module each one runs, below src. */
-export const threads = { database: 'server/thread.ts' } as const
+export const threads = { database: 'server/thread.ts', import: 'server/import-thread.ts' } as const
 export type ThreadName = keyof typeof threads
 
 /** Where assets lie in the source tree: a folder, and the names found in it that are assets. */
@@ -55,12 +61,18 @@ export function assetNames(): string[] {
 /**
  * Starts one of the program's threads (nodejs.org/api/worker_threads.html); the caller ends it.
  * @param workerData what the thread finds as `workerData`
+ * @param moved what of it is handed over, not copied
  */
-export function startThread(name: ThreadName, workerData: unknown): Worker {
+export function startThread(
+  name: ThreadName,
+  workerData: unknown,
+  moved: readonly Transferable[] = [],
+): Worker {
   const inside = carried()
-  if (inside === undefined) return new Worker(new URL(threads[name], import.meta.url), { workerData })
+  const options = { workerData, transferList: [...moved] }
+  if (inside === undefined) return new Worker(new URL(threads[name], import.meta.url), options)
   setEnvironmentData(carriedKey, inside)
-  return new Worker(assetText(`threads/${name}.cjs`), { eval: true, workerData, name })
+  return new Worker(assetText(`threads/${name}.cjs`), { eval: true, name, ...options })
 }
 
 /** What the one-file program carries; undefined in the source tree. */

@@ -39,7 +39,7 @@ import { Free, getChallenge, getWorker, listWorkers, registerWorker, removeWorke
 import { bodyOf } from './encoding.ts'
 import { openDoor } from './callers.ts'
 import { openChallenges } from './challenge.ts'
-import { importReport } from './imports.ts'
+import { importBytes } from './import-elsewhere.ts'
 import {
   artifactsOfBuild,
   binaryPackages,
@@ -64,7 +64,7 @@ import { pingJob, popJob } from './queue.ts'
 import { Refusal, found, notFound } from './refusal.ts'
 import { tagText } from './rules.ts'
 import { takeReport } from './results.ts'
-import { errorReply, mounter, type Mount } from './route.ts'
+import { errorReply, mounter, type Asked, type Mount } from './route.ts'
 import { frameOf, revisionOf, type Service } from './service.ts'
 import { oneAtATime } from './turns.ts'
 import { mountWatching } from './watching.ts'
@@ -139,17 +139,13 @@ function mountPackages(mount: Mount, service: Service): void {
   mount(getBinaryPackage, async ({ params }) => found(await findBinary(db, params.id)), packages)
   mount(listSourcePackages, ({ query }) => sourcePackages(db, query, query), packages)
   mount(getSourcePackage, async ({ params }) => found(await findSource(db, params.id)), packages)
-  mount(submitPackages, async ({ body, query }) => {
+  const take = async ({ bytes, query }: Asked<typeof submitPackages>): Promise<void> => {
     const { schedule, shrinkLimitPercent, now, log } = service
     const options = { schedule, shrinkLimitPercent, now, force: query.force === 'true' }
-    const result = await inTurn(() => importReport(db, body, options))
-    const scope = [body.distribution, body.release, body.architecture]
-      .filter((part) => part !== null)
-      .join('/')
-    log.info(
-      `import ${scope}: ${result.listed} listed, ${result.written} written, ${result.retired} gone, ${result.queued} queued`,
-    )
-  })
+    const { scope, listed, written, retired, queued } = await inTurn(() => importBytes(db, bytes, options))
+    log.info(`import ${scope}: ${listed} listed, ${written} written, ${retired} gone, ${queued} queued`)
+  }
+  mount(submitPackages, take, { isRaw: true })
 }
 
 function mountBuilds(mount: Mount, service: Service): void {

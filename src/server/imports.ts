@@ -4,7 +4,7 @@ import { wireTime } from '../wire/schema.ts'
 import type { Schedule } from './queue.ts'
 import { Refusal } from './refusal.ts'
 import type { Database } from './store/database.ts'
-import { happened } from './store/events.ts'
+import { happened, type Event } from './store/events.ts'
 import {
   closeScope,
   friendsBuilds,
@@ -17,15 +17,19 @@ import {
   shareBuild,
   touched,
   writePackages,
+  type Imported,
   type KnownBinary,
   type KnownInput,
   type Scope,
   type Upsert,
   type WrittenInput,
 } from './store/imports.ts'
+import { part, work } from './store/work.ts'
 
-/** Packages written in one transaction: short enough that nobody waits for it. */
-const slice = 200
+/** Packages written in one piece of work: short enough that nobody waits for it. */
+const slice = 100
+/** Pieces on their way to the database at once: as many as share a commit there, and some that wait. */
+const slicesAtOnce = 12
 /** Reports about fewer packages than this are never thought too short. */
 const guardedFrom = 10
 
@@ -40,6 +44,8 @@ export type ImportOptions = {
 
 /** What an import changed; `added` and `gone` count binary packages, the others build inputs. */
 export type ImportResult = {
+  /** `debian/trixie/amd64` */
+  scope: string
   listed: number
   written: number
   retired: number
@@ -67,22 +73,27 @@ export async function importReport(
   const moment = options.now()
   const start = wireTime(moment)
   const digest = digestOf(report)
-  const scope = await db.transaction((tx) =>
-    openScope(tx, report.distribution, release, report.architecture, start),
-  )
+  const { distribution, architecture } = report
+  const scope = await scopeOpened(db, { distribution, release, architecture, now: start })
   const { upserts, gone, binaries } = await planOf(db, scope, listed)
-  for (const packages of slicesOf(upserts)) await writeSlice(db, scope, report, packages, moment, options)
-  for (const inputs of slicesOf(gone)) await db.transaction((tx) => retire(tx, inputs, start))
+  const delay = options.schedule.initialDelaySeconds
+  const firstDue = delay === 0 ? null : wireTime(new Date(moment.getTime() + delay * 1000))
+  const origin = { scope, distribution, architecture, now: start, firstDue }
+  await inPieces(upserts, (packages) => sliceWritten(db, { ...origin, packages }))
+  await inPieces(gone, (inputs) => inputsRetired(db, { inputs, now: start }))
   const queued = await queueScope(db, scope, start, options)
-  await db.transaction(async (tx) => {
-    const now = wireTime(options.now())
-    const told = { listed: listed.size, ...binaries, queued, trust: report.index, digest }
-    await closeScope(tx, scope, told, now)
-    const changed = upserts.length + gone.length + queued > 0 || last?.trust !== report.index
-    if (changed) await tx.all(touched(now, 'packages', 'queue', 'builds'))
-    if (queued > 0) await tx.all(happened({ kind: 'queue', data: { change: 'added', count: queued } }, now))
-  })
-  return { listed: listed.size, written: upserts.length, retired: gone.length, queued, ...binaries }
+  const told = { listed: listed.size, ...binaries, queued, trust: report.index, digest }
+  const isChanged = upserts.length + gone.length + queued > 0 || last?.trust !== report.index
+  await importEnded(db, { scope, told, isChanged, now: wireTime(options.now()) })
+  const name = [distribution, report.release, architecture].filter((word) => word !== null).join('/')
+  return {
+    scope: name,
+    listed: listed.size,
+    written: upserts.length,
+    retired: gone.length,
+    queued,
+    ...binaries,
+  }
 }
 
 function refuseShrunken(listed: number, before: number, percent: number): void {
@@ -196,41 +207,82 @@ function isSame(artifact: ReportedArtifact, binary: KnownBinary): boolean {
   )
 }
 
-function* slicesOf<T>(items: readonly T[]): Generator<T[]> {
-  for (let start = 0; start < items.length; start += slice) yield items.slice(start, start + slice)
+const scopeOpened = part(
+  'import.open',
+  (tx, given: { distribution: string; release: string; architecture: string; now: string }) =>
+    openScope(tx, given.distribution, given.release, given.architecture, given.now),
+)
+
+type Slice = {
+  scope: Scope
+  distribution: string
+  architecture: string
+  packages: readonly Upsert[]
+  now: string
+  firstDue: string | null
 }
 
-async function writeSlice(
-  db: Database,
-  scope: Scope,
-  report: PackageReport,
-  packages: readonly Upsert[],
-  moment: Date,
-  options: ImportOptions,
+const sliceWritten = part('import.write', async (tx, given: Slice): Promise<void> => {
+  const { scope, distribution, architecture, packages, now, firstDue } = given
+  const inputs = await writePackages(tx, scope, distribution, architecture, packages, { now, firstDue })
+  const fresh: WrittenInput[] = inputs.filter((input) => input.build_id === null)
+  const shared = await friendsBuilds(tx, fresh)
+  for (const { id, build_id: buildId } of shared) await shareBuild(tx, id, buildId)
+  // Where nothing has a verdict yet, nothing can have changed.
+  const decided = inputs.filter((input) => input.build_id !== null || input.status !== null)
+  const got = new Set(shared.map(({ id }) => id))
+  await tx.batch(refreshed([...decided, ...fresh.filter(({ id, status }) => status === null && got.has(id))]))
+})
+
+const inputsRetired = part(
+  'import.retire',
+  (tx, { inputs, now }: { inputs: readonly KnownInput[]; now: string }): Promise<void> =>
+    retire(tx, inputs, now),
+)
+
+const needsQueued = part(
+  'import.queue',
+  (tx, { scope, after, ...how }: { scope: Scope; after: number; now: string; maxRetries: number | null }) =>
+    queueNeeds(tx, scope, after, { ...how, limit: 500 }),
+)
+
+type Ended = { scope: Scope; told: Imported; isChanged: boolean; now: string }
+
+/** The last part: once it is on disk, so is all before it. */
+const importEnded = work('import.end', async (tx, { scope, told, isChanged, now }: Ended): Promise<void> => {
+  await closeScope(tx, scope, told, now)
+  if (isChanged) await tx.all(touched(now, 'packages', 'queue', 'builds'))
+  const event: Event = { kind: 'queue', data: { change: 'added', count: told.queued } }
+  if (told.queued > 0) await tx.all(happened(event, now))
+})
+
+/** Works through a long list, a few pieces at once; ends with the first that fails. */
+async function inPieces<T>(
+  items: readonly T[],
+  work: (piece: readonly T[]) => Promise<unknown>,
 ): Promise<void> {
-  const delay = options.schedule.initialDelaySeconds
-  const firstDue = delay === 0 ? null : wireTime(new Date(moment.getTime() + delay * 1000))
-  await db.transaction(async (tx) => {
-    const times = { now: wireTime(moment), firstDue }
-    const inputs = await writePackages(tx, scope, report.distribution, report.architecture, packages, times)
-    const fresh: WrittenInput[] = inputs.filter((input) => input.build_id === null)
-    for (const { id, build_id: buildId } of await friendsBuilds(tx, fresh)) await shareBuild(tx, id, buildId)
-    await tx.batch(refreshed(inputs))
-  })
+  let next = 0
+  const line = async (): Promise<void> => {
+    while (next < items.length) {
+      const start = next
+      next += slice
+      await work(items.slice(start, start + slice))
+    }
+  }
+  await Promise.all(Array.from({ length: slicesAtOnce }, line))
 }
 
 /** Queues all that the scope needs at the import's own moment, so that the initial delay is what it says. */
 async function queueScope(db: Database, scope: Scope, now: string, options: ImportOptions): Promise<number> {
+  const { maxRetries } = options.schedule
   let total = 0
   for (let after: number | null = 0; after !== null;) {
-    const from: number = after
-    const { last, queued } = await db.transaction((tx) =>
-      queueNeeds(tx, scope, from, {
-        now,
-        maxRetries: options.schedule.maxRetries,
-        limit: 500,
-      }),
-    )
+    const { last, queued }: Awaited<ReturnType<typeof queueNeeds>> = await needsQueued(db, {
+      scope,
+      after,
+      now,
+      maxRetries,
+    })
     total += queued
     after = last
   }

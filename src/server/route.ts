@@ -14,8 +14,8 @@ import {
 } from '../wire/endpoint.ts'
 import { problemOf } from '../wire/schema.ts'
 import type { Door, Identity } from './callers.ts'
+import { parsedBody } from './body.ts'
 import { acceptsZstd, bodyOf, codingFor, encoded } from './encoding.ts'
-import { safeParseGradually } from './gradual.ts'
 import { Refusal } from './refusal.ts'
 
 /** What a handler is given: everything is checked. */
@@ -23,6 +23,8 @@ export type Asked<E> = Identity & {
   params: ParamsOf<E>
   query: QueryOf<E>
   body: BodyOf<E>
+  /** The body as it came, decoded; all there is of it where the handler checks it itself. */
+  bytes: Uint8Array
   address: string
   request: Request
   context: Context
@@ -40,6 +42,8 @@ type Answer<E> =
 export type Revision = { tag: string; changedAt: string | null }
 
 export type MountOptions = {
+  /** The handler checks the bytes of the body itself. */
+  isRaw?: boolean
   /** What the reply depends on; callers that have this revision get 304. */
   revision?: () => Promise<Revision>
 }
@@ -69,10 +73,11 @@ export function mounter(site: Site): Mount {
       const params = checkedText(row.params, c.req.param(), 404)
       const identity = await site.door.enter(row.caller, c.req.raw, address)
       const query = checkedText(row.query, singleValues(c), 400)
-      const body = await readBody(row, c, site.largestBody)
+      const bytes = await readBody(row, c, site.largestBody)
+      const body = hasBody(row) && options.isRaw !== true ? await parsedBody(row.body, bytes) : undefined
       const revision = await options.revision?.()
       if (revision !== undefined && isUnchanged(c, revision)) return notModified(c, revision)
-      const asked = { ...identity, params, query, body, address, request: c.req.raw, context: c }
+      const asked = { ...identity, params, query, body, bytes, address, request: c.req.raw, context: c }
       const answer: unknown = await handle(asked as never) // checked against the row's own schemas just above
       const reply = await replyOf(c, row, answer, site.observe)
       if (revision !== undefined) describe(reply, revision)
@@ -100,44 +105,12 @@ function checkedText(schema: v.GenericSchema, given: unknown, status: 400 | 404)
   )
 }
 
-async function readBody(row: Endpoint, c: Context, largest: number): Promise<unknown> {
-  if (!hasBody(row)) return undefined
+/** The bytes of a body; none where the endpoint takes none. */
+async function readBody(row: Endpoint, c: Context, largest: number): Promise<Uint8Array> {
+  if (!hasBody(row)) return new Uint8Array(0)
   const type = c.req.header('content-type') ?? ''
   if (!/^[^/;\s]+\/([^;\s]+\+)?json\s*(;|$)/i.test(type)) throw new Refusal(400, 'Content type error')
-  const bytes = await bodyOf(c, Math.min(row.bodyLimit, largest))
-  if (isTangled(bytes))
-    throw new Refusal(400, 'Json deserialize error: too deep, or too many lists and objects')
-  let given: unknown
-  try {
-    given = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes))
-  } catch (error) {
-    throw new Refusal(400, `Json deserialize error: ${error instanceof Error ? error.message : ''}`)
-  }
-  // To the schemas a list is an object whose members are all missing: an empty request is for everything.
-  if (Array.isArray(given)) throw new Refusal(400, 'Json deserialize error: expected an object, got a list')
-  const result = await safeParseGradually(row.body, given)
-  if (result.success) return result.output
-  throw new Refusal(400, `Json deserialize error: ${problemOf(result.issues[0])}`)
-}
-
-/** Deepest nesting of a body, and most lists and objects in it: what JSON.parse makes of them is many times larger. */
-const deepest = 64
-const mostParts = 4_000_000
-
-/** Whether JSON is nested deeper, or has more parts, than any that makes sense. */
-function isTangled(bytes: Uint8Array): boolean {
-  let [depth, parts, isText] = [0, 0, false]
-  for (let at = 0; at < bytes.length; at++) {
-    const byte = bytes[at]
-    if (isText) {
-      if (byte === 0x5c) at++
-      else if (byte === 0x22) isText = false
-    } else if (byte === 0x22) isText = true
-    else if (byte === 0x5b || byte === 0x7b) {
-      if (++depth > deepest || ++parts > mostParts) return true
-    } else if (byte === 0x5d || byte === 0x7d) depth--
-  }
-  return false
+  return bodyOf(c, Math.min(row.bodyLimit, largest))
 }
 
 async function replyOf(

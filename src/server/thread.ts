@@ -1,4 +1,5 @@
 /** What runs in the database's thread: SQLite, and all work that is done beside it. */
+import './imports.ts'
 import './queue.ts'
 import './record.ts'
 import { serveDatabase } from './store/thread.ts'

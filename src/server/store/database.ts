@@ -1,3 +1,5 @@
+import type { MessagePort } from 'node:worker_threads'
+
 /** What a column holds. Booleans are 0 and 1, moments text as on the wire. */
 export type Value = string | number | null
 export type Row = Readonly<Record<string, Value>>
@@ -66,6 +68,8 @@ export type Database = {
   run: (name: string, input: unknown) => Promise<unknown>
   /** The same for declared questions. */
   ask: (name: string, input: unknown) => Promise<unknown>
+  /** A port by which another thread asks (see `databaseAt`); closed when that thread ends. */
+  port: () => Promise<MessagePort>
   /** Texts of the statements run so far, for the test of their query plans. */
   statements: () => Promise<string[]>
   close: () => Promise<void>

@@ -123,12 +123,13 @@ export type Upsert = {
   goneBinaries: readonly number[]
 }
 
-/** An input just written. `build_id` is null where it has no result yet. */
+/** An input just written. `build_id` is null where it has no result yet, `status` where its source package has no verdict. */
 export type WrittenInput = {
   id: number
   source_package_id: number
   group_id: number
   build_id: number | null
+  status: string | null
 }
 
 /** Writes packages of a scope; their inputs, in the same order. */
@@ -140,13 +141,13 @@ export async function writePackages(
   packages: readonly Upsert[],
   { now, firstDue }: { now: string; firstDue: string | null },
 ): Promise<WrittenInput[]> {
-  const sources = await tx.batch<Id>(
+  const sources = await tx.batch<Id & { status: string | null }>(
     packages.map(
       (item) => sql`
         INSERT INTO source_packages (release_id, name, version, maintainer, seen, first_seen, last_seen)
         VALUES (${scope.release_id}, ${item.name}, ${item.version}, ${item.maintainer}, 1, ${now}, ${now})
         ON CONFLICT (release_id, name, version) DO UPDATE SET seen = 1, maintainer = coalesce(excluded.maintainer, maintainer)
-        RETURNING id`,
+        RETURNING id, status`,
     ),
   )
   const groups = await tx.batch<Id>(
@@ -157,7 +158,7 @@ export async function writePackages(
         ON CONFLICT (url, backend, architecture) DO UPDATE SET url = excluded.url RETURNING id`,
     ),
   )
-  const inputs = await tx.batch<WrittenInput>(
+  const inputs = await tx.batch<Omit<WrittenInput, 'status'>>(
     packages.map(
       (_, index) => sql`
         INSERT INTO build_inputs (source_package_id, group_id, scope_id, seen, needs_work)
@@ -166,7 +167,9 @@ export async function writePackages(
         RETURNING id, source_package_id, group_id, build_id`,
     ),
   )
-  const written = inputs.flat()
+  const written = inputs
+    .flat()
+    .map((input, index) => ({ ...input, status: sources[index]?.[0]?.status ?? null }))
   await tx.batch(
     packages.flatMap((item, index) => binariesOf(scope, item, written[index] as WrittenInput, now)),
   )

@@ -1,8 +1,9 @@
-import type { Worker } from 'node:worker_threads'
+import { MessageChannel, type MessagePort, type Transferable, type Worker } from 'node:worker_threads'
 import { asset, startThread } from '../../assets.ts'
 import { Complaint } from '../../errors.ts'
 import { rowOf, type Database, type Row, type Sql, type Transaction, type Value } from './database.ts'
-import type { Numbered, Reply, Request, Rows } from './thread.ts'
+import type { Rows } from './engine.ts'
+import type { Numbered, Reply, Request } from './thread.ts'
 
 /**
  * Opens a database file in a thread of its own. What waits there at the same moment shares one commit (one fsync);
@@ -12,7 +13,20 @@ import type { Numbered, Reply, Request, Rows } from './thread.ts'
  */
 export async function openSqlite(path: string): Promise<Database> {
   const thread = startThread('database', { path, wasm: asset('sql-wasm.wasm') })
-  const post = await connectTo(thread, path)
+  const gone = new Promise((resolve) => thread.once('exit', resolve))
+  const post = connectTo(thread)
+  await post.started.catch((error: unknown) => {
+    throw unusable(path, error instanceof Error ? error.message : String(error))
+  })
+  return databaseBy(post, gone)
+}
+
+/** The same database, for another thread: `port` comes from `Database.port`. */
+export function databaseAt(port: MessagePort): Database {
+  return databaseBy(connectTo(port), Promise.resolve())
+}
+
+function databaseBy(post: Post, gone: Promise<unknown>): Database {
   const numbered = numberer()
   const rowsOf = async (what: 'read' | 'step', queries: readonly Sql[]): Promise<Rows[]> =>
     (await post({ do: what, queries: queries.map(numbered) })) as Rows[] // what the thread answers these with
@@ -46,10 +60,16 @@ export async function openSqlite(path: string): Promise<Database> {
     transaction,
     run: (name, input) => post({ do: 'run', name, input }).catch(tellTrouble),
     ask: (name, input) => post({ do: 'ask', name, input }),
+    async port() {
+      const { port1, port2 } = new MessageChannel()
+      await post({ do: 'connect', port: port1 }, [port1])
+      return port2
+    },
     statements: async () => (await post({ do: 'statements' })) as string[], // what the thread answers this with
     async close() {
       await lastSession
       await post.close()
+      await gone
     },
   }
 }
@@ -67,10 +87,14 @@ function numberer(): (query: Sql) => Numbered {
 
 /** A request without its number. */
 type Question = Request extends infer R ? (R extends Request ? Omit<R, 'id'> : never) : never
-type Post = ((question: Question) => Promise<unknown>) & { close: () => Promise<void> }
+type Post = ((question: Question, moved?: Transferable[]) => Promise<unknown>) & {
+  /** The thread has opened the database; for those that started it. */
+  started: Promise<unknown>
+  close: () => Promise<void>
+}
 
 /** Requests to the thread and their answers. */
-async function connectTo(thread: Worker, path: string): Promise<Post> {
+function connectTo(thread: Worker | MessagePort): Post {
   const waiting = new Map<number, { resolve: (value: unknown) => void; reject: (error: Error) => void }>()
   let last = 0
   let isClosed = false
@@ -89,27 +113,24 @@ async function connectTo(thread: Worker, path: string): Promise<Post> {
       else asked?.resolve(reply.value)
     }
   })
-  thread.on('error', (error) => failAll(error instanceof Error ? error : new Error(String(error))))
-  thread.on('exit', () => failAll(closed))
-  await expect(0).catch((error: unknown) => {
-    throw unusable(path, error instanceof Error ? error.message : String(error))
-  })
+  thread.on('error', (error: unknown) => failAll(error instanceof Error ? error : new Error(String(error))))
+  for (const end of ['exit', 'close']) thread.on(end, () => failAll(closed))
 
-  const post = (question: Question): Promise<unknown> => {
+  const post = (question: Question, moved: Transferable[] = []): Promise<unknown> => {
     if (isClosed) return Promise.reject(closed)
     const id = ++last
     const answered = expect(id)
-    thread.postMessage({ ...question, id })
+    thread.postMessage({ ...question, id }, moved)
     return answered
   }
   return Object.assign(post, {
+    started: 'threadId' in thread ? expect(0) : Promise.resolve(),
     async close() {
       if (isClosed) return
-      const gone = new Promise((resolve) => thread.once('exit', resolve))
-      const answered = post({ do: 'close' })
+      const answered = 'threadId' in thread ? post({ do: 'close' }) : Promise.resolve()
       isClosed = true
       await answered
-      await gone
+      if (!('threadId' in thread)) thread.close()
     },
   })
 }

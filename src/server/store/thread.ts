@@ -1,9 +1,9 @@
 /** The thread that SQLite runs in, so that no query ever stalls a request that needs none. */
 import { parentPort, receiveMessageOnPort, workerData, type MessagePort } from 'node:worker_threads'
-import type { Database as SqlFile, Statement } from 'sql.js'
-import { rowOf, type Row, type Sql, type Transaction, type Value } from './database.ts'
+import type { Value } from './database.ts'
+import { openEngine, type Engine } from './engine.ts'
 import { openSqlFile } from './sqljs.ts'
-import { workNamed } from './work.ts'
+import { isPreliminary, workNamed } from './work.ts'
 
 export type ThreadData = { path: string; wasm: Uint8Array }
 /** A statement by its number; its text goes along the first time only, as texts are long and few. */
@@ -15,8 +15,7 @@ export type Request =
   | { id: number; do: 'run' | 'ask'; name: string; input: unknown }
   | { id: number; do: 'begin' | 'commit' | 'rollback' | 'close' | 'statements' }
   | { id: number; do: 'step'; queries: readonly Numbered[] }
-/** Rows as JSON text: for lists it takes a third of the time that a structured clone does. */
-export type Rows = { columns: string[]; rows: string }
+  | { id: number; do: 'connect'; port: MessagePort }
 export type Reply = { id: number; value: unknown } | { id: number; error: string }
 
 /** The order counts: exclusive mode first, so that the write-ahead log needs no shared memory. */
@@ -35,89 +34,46 @@ const groupLimit = 128
 const groupTime = 15
 /** Milliseconds that a commit waits for others to share it, while several come at once: an fsync takes as long. */
 const gatherTime = 2
+/** Parts that share a commit: many change the same pages. */
+const partLimit = 10
 
-const noRows: Rows = { columns: [], rows: '[]' }
-
-const stats = new Map<string, number[]>()
-type Engine = ReturnType<typeof engine>
-
-/** Runs the statements of one database; each is prepared once. */
-function engine(file: SqlFile) {
-  const prepared = new Map<string, { statement: Statement; columns: string[] }>()
-  const prepare = (text: string) => {
-    const known = prepared.get(text)
-    if (known !== undefined) return known
-    const statement = file.prepare(text)
-    const made = { statement, columns: statement.getColumnNames() }
-    prepared.set(text, made)
-    return made
-  }
-  /** Runs a statement; its rows as lists of values. We store no blobs. */
-  const run = ({ text, values }: Sql): { columns: string[]; rows: Value[][] } => {
-    const { statement, columns } = prepare(text)
-    const rows: Value[][] = []
-    const t0 = performance.now()
-    try {
-      if (values.length > 0) statement.bind(values as Value[])
-      while (statement.step() && columns.length > 0) rows.push(statement.get() as Value[])
-    } finally {
-      statement.reset()
-      const st = (stats.get(text) ?? stats.set(text, [0, 0]).get(text))!
-      st[0]! += performance.now() - t0
-      st[1]! += 1
-    }
-    return { columns, rows }
-  }
-  const objects = <T extends Row>(query: Sql): T[] => {
-    const { columns, rows } = run(query)
-    return rows.map((values) => rowOf(columns, values) as T) // as the caller named the columns
-  }
-  return {
-    do: (text: string) => void run({ text, values: [] }),
-    text(query: Sql): Rows {
-      const { columns, rows } = run(query)
-      return rows.length === 0 ? { ...noRows, columns } : { columns, rows: JSON.stringify(rows) }
-    },
-    /** For work that is done here. */
-    tx: {
-      all: async (query) => objects(query),
-      batch: async (queries) => queries.map((query) => objects(query)) as never, // rows as the caller named them
-    } satisfies Transaction,
-    statements: () => [...prepared.keys()],
-    close() {
-      for (const { statement } of prepared.values()) statement.free()
-      file.close()
-    },
-  }
-}
+/** Who asks: the main thread, or another that it gave a port. Each numbers its statements by itself. */
+type Client = { port: MessagePort; texts: Map<number, string> }
+type Asked = { client: Client; request: Request }
+type Answered = { client: Client; reply: Reply }
 
 /**
  * Answers what is asked, in order. What waits at the same moment is a group: one transaction, one commit, and
  * nothing of it is told before that is on disk. Where one of a group fails, all of it is taken back and each is
- * done by itself.
+ * done by itself. Parts of something larger (an import) give way to all else, and take turns with it.
  */
-function answering(sqlite: Engine, port: MessagePort) {
-  const waiting: Request[] = []
-  const texts = new Map<number, string>()
+function answering(sqlite: Engine) {
+  const clients = new Set<Client>()
+  const waiting: Asked[] = []
+  const parts: Asked[] = []
+  /** The last group was one of parts. */
+  let hadParts = false
   let isInSession = false
   let isDraining = false
+  let isSyncing = true
   /** The group before had more than one that writes: more are about to come. */
   let isBusy = false
   const pausing = new Int32Array(new SharedArrayBuffer(4))
 
-  const sqlOf = ({ number, text, values }: Numbered): Sql => {
-    if (text !== undefined) texts.set(number, text)
-    return { text: texts.get(number) ?? '', values }
-  }
-  const receive = (request: Request): void => {
+  const receive = (client: Client, request: Request): void => {
     // Texts come once, with the first that uses them; a group that is done anew must find them.
-    if ('queries' in request) for (const query of request.queries) sqlOf(query)
-    waiting.push(request)
+    if ('queries' in request)
+      for (const { number, text } of request.queries) if (text !== undefined) client.texts.set(number, text)
+    const asked = { client, request }
+    if (isPart(asked)) parts.push(asked)
+    else waiting.push(asked)
   }
   /** What has come meanwhile. */
   const receiveAll = (): void => {
-    for (let next = receiveMessageOnPort(port); next !== undefined; next = receiveMessageOnPort(port))
-      receive(next.message as Request)
+    for (const client of clients) {
+      for (let next = receiveMessageOnPort(client.port); next; next = receiveMessageOnPort(client.port))
+        receive(client, next.message as Request) // sqlite.ts sends nothing else
+    }
   }
 
   /** Waits a moment for more, in short steps. */
@@ -128,113 +84,165 @@ function answering(sqlite: Engine, port: MessagePort) {
     }
   }
 
-  const valueOf = async (request: Request): Promise<unknown> => {
+  const valueOf = async ({ client, request }: Asked): Promise<unknown> => {
     if (request.do === 'read' || request.do === 'step')
-      return request.queries.map((query) => sqlite.text(sqlOf(query)))
+      return request.queries.map(({ number, values }) =>
+        sqlite.text({ text: client.texts.get(number) ?? '', values }),
+      )
     if (request.do === 'run' || request.do === 'ask')
       return workNamed(request.name)(sqlite.tx, request.input as never) // as its caller was typed
-    if (request.do === 'statements') return sqlite.statements()
-    return null
+    if (request.do === 'connect') connect(request.port)
+    return request.do === 'statements' ? sqlite.statements() : null
+  }
+
+  /** In the log a commit is whole or not there, synced or not (sqlite.org/pragma.html#pragma_synchronous). */
+  const begin = (isSynced: boolean): void => {
+    if (isSynced !== isSyncing) sqlite.do(`PRAGMA synchronous = ${isSynced ? 'full' : 'normal'}`)
+    isSyncing = isSynced
+    sqlite.do('BEGIN IMMEDIATE')
+  }
+
+  const answered = async (asked: Asked): Promise<Answered> => {
+    return { client: asked.client, reply: { id: asked.request.id, value: await valueOf(asked) } }
   }
 
   /** Requests of one group, as they come, until it has lasted long enough; throws what any of them did. */
-  const answerTogether = async (first: Request, taken: Request[]): Promise<Reply[]> => {
-    const replies: Reply[] = []
+  const answerTogether = async (first: Asked, taken: Asked[]): Promise<Answered[]> => {
+    const replies: Answered[] = []
     const end = performance.now() + groupTime
-    let hasBegun = false
-    for (let next: Request | undefined = first; next !== undefined;) {
+    let writes = 0
+    for (let next: Asked | undefined = first; next !== undefined;) {
       taken.push(next)
-      if (next.do === 'run' && !hasBegun) sqlite.do('BEGIN IMMEDIATE')
-      hasBegun ||= next.do === 'run'
-      replies.push({ id: next.id, value: await valueOf(next) })
+      if (next.request.do === 'run' && writes++ === 0) begin(true)
+      replies.push(await answered(next))
       if (taken.length >= groupLimit || performance.now() > end) break
       receiveAll()
-      if (waiting.length === 0 && hasBegun && isBusy) gather()
+      if (waiting.length === 0 && writes > 0 && isBusy) gather()
       next = isGroupable(waiting[0]) ? waiting.shift() : undefined
     }
-    isBusy = taken.filter(({ do: what }) => what === 'run').length > 1
-    if (hasBegun) sqlite.do('COMMIT')
+    isBusy = writes > 1
+    if (writes > 0) sqlite.do('COMMIT')
     return replies
   }
 
-  const alone = async (request: Request): Promise<Reply> => {
+  /** Parts, until anybody wants to write; those who only ask are answered between them, at once. */
+  const answerParts = async (first: Asked, taken: Asked[]): Promise<Answered[]> => {
+    const replies: Answered[] = []
+    begin(false)
+    for (let next: Asked | undefined = first; next !== undefined;) {
+      taken.push(next)
+      replies.push(await answered(next))
+      receiveAll()
+      while (isQuestion(waiting[0])) {
+        const asked = waiting.shift()
+        if (asked !== undefined) tell([await alone(asked)])
+      }
+      next = waiting.length === 0 && taken.length < partLimit ? parts.shift() : undefined
+    }
+    sqlite.do('COMMIT')
+    return replies
+  }
+
+  const alone = async (asked: Asked): Promise<Answered> => {
+    const { request } = asked
     try {
-      if (request.do !== 'run') return { id: request.id, value: await valueOf(request) }
-      sqlite.do('BEGIN IMMEDIATE')
-      const value = await valueOf(request)
+      if (request.do !== 'run') return await answered(asked)
+      begin(true)
+      const done = await answered(asked)
       sqlite.do('COMMIT')
-      return { id: request.id, value }
+      return done
     } catch (error) {
-      undo(sqlite)
-      return failureOf(request.id, error)
+      if (request.do === 'run') undo(sqlite)
+      return failureOf(asked, error)
     }
   }
 
-  const answerGroup = async (first: Request): Promise<Reply[]> => {
-    const taken: Request[] = []
+  const answerGroup = async (first: Asked, together: typeof answerTogether): Promise<Answered[]> => {
+    const taken: Asked[] = []
     try {
-      return await answerTogether(first, taken)
+      return await together(first, taken)
     } catch (error) {
       undo(sqlite)
-      if (taken.length === 1) return [failureOf(first.id, error)]
-      const replies: Reply[] = []
-      for (const request of taken) replies.push(await alone(request))
+      if (taken.length === 1) return [failureOf(first, error)]
+      const replies: Answered[] = []
+      for (const asked of taken) replies.push(await alone(asked))
       return replies
     }
   }
 
   /** One message of a transaction that its caller leads; nothing else is done until it ends. */
-  const answerSession = async (request: Request): Promise<Reply> => {
+  const answerSession = async (asked: Asked): Promise<Answered> => {
+    const { client, request } = asked
     try {
-      if (request.do === 'begin') sqlite.do('BEGIN IMMEDIATE')
+      if (request.do === 'begin') begin(true)
       if (request.do === 'commit') sqlite.do('COMMIT')
       if (request.do === 'rollback') sqlite.do('ROLLBACK')
       isInSession = request.do === 'begin' || request.do === 'step'
-      return { id: request.id, value: await valueOf(request) }
+      return { client, reply: { id: request.id, value: await valueOf(asked) } }
     } catch (error) {
       // A full disk takes the whole transaction back by itself; its caller hears of it and ends it.
       if (request.do === 'commit' || request.do === 'rollback') undo(sqlite)
       isInSession = request.do === 'step'
-      return failureOf(request.id, error)
+      return failureOf(asked, error)
     }
   }
 
-  const answerNext = async (request: Request): Promise<Reply[]> => {
-    if (isGroupable(request)) return answerGroup(request)
-    if (request.do !== 'close') return [await answerSession(request)]
-    for (const [k, [a, n]] of [...stats].sort((x, y) => y[1][0]! - x[1][0]!).slice(0, 40))
-      process.stderr.write(
-        `${a!.toFixed(0)} ms ${n} × ${((1000 * a!) / n!).toFixed(0)} µs ${k.replace(/\s+/g, ' ').slice(0, 170)}\n`,
-      )
+  const answerNext = async (asked: Asked): Promise<Answered[]> => {
+    if (isPart(asked)) return answerGroup(asked, answerParts)
+    if (isGroupable(asked)) return answerGroup(asked, answerTogether)
+    if (asked.request.do !== 'close') return [await answerSession(asked)]
     sqlite.close()
-    return [{ id: request.id, value: null }]
+    return [{ client: asked.client, reply: { id: asked.request.id, value: null } }]
   }
 
-  const takeNext = (): Request | undefined => {
-    if (!isInSession) return waiting.shift()
-    const at = waiting.findIndex(
-      ({ do: what }) => what === 'step' || what === 'commit' || what === 'rollback',
-    )
+  const takeNext = (): Asked | undefined => {
+    if (!isInSession) {
+      hadParts = parts.length > 0 && (waiting.length === 0 || !hadParts)
+      return hadParts ? parts.shift() : waiting.shift()
+    }
+    const at = waiting.findIndex(({ request }) => ['step', 'commit', 'rollback'].includes(request.do))
     return at === -1 ? undefined : waiting.splice(at, 1)[0]
+  }
+
+  const tell = (all: readonly Answered[]): void => {
+    for (const [{ port }, replies] of Map.groupBy(all, ({ client }) => client))
+      port.postMessage(replies.map(({ reply }) => reply))
   }
 
   const drain = async (): Promise<void> => {
     if (isDraining) return
     isDraining = true
     for (let next = takeNext(); next !== undefined; next = takeNext()) {
-      port.postMessage(await answerNext(next))
-      if (next.do === 'close') port.close()
+      tell(await answerNext(next))
+      if (next.request.do === 'close') for (const { port } of clients) port.close()
     }
     isDraining = false
   }
-  return (request: Request): void => {
-    receive(request)
-    void drain()
+
+  /** Answers this port from now on, until its other end is closed. */
+  const connect = (port: MessagePort): void => {
+    const client: Client = { port, texts: new Map() }
+    clients.add(client)
+    port.on('message', (request: Request) => {
+      receive(client, request)
+      void drain()
+    })
+    port.on('close', () => clients.delete(client))
   }
+  return connect
 }
 
-function isGroupable(request: Request | undefined): boolean {
-  return request !== undefined && (request.do === 'read' || request.do === 'run' || request.do === 'ask')
+/** Whether it may share a commit with others. */
+function isGroupable(asked: Asked | undefined): boolean {
+  return asked?.request.do === 'run' || isQuestion(asked)
+}
+
+function isQuestion(asked: Asked | undefined): boolean {
+  return asked?.request.do === 'read' || asked?.request.do === 'ask'
+}
+
+function isPart({ request }: Asked): boolean {
+  return request.do === 'run' && isPreliminary(request.name)
 }
 
 function undo(sqlite: Engine): void {
@@ -245,16 +253,19 @@ function undo(sqlite: Engine): void {
   }
 }
 
-function failureOf(id: number, error: unknown): Reply {
-  return { id, error: error instanceof Error ? error.message : String(error) }
+function failureOf({ client, request }: Asked, error: unknown): Answered {
+  return { client, reply: { id: request.id, error: messageOf(error) } }
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
 }
 
 async function start(port: MessagePort): Promise<void> {
   const { path, wasm } = workerData as ThreadData
   const file = await openSqlFile(path, wasm)
   for (const pragma of pragmas) file.exec(`PRAGMA ${pragma}`)
-  const answer = answering(engine(file), port)
-  port.on('message', answer)
+  answering(openEngine(file))(port)
   port.postMessage([{ id: 0, value: null }] satisfies Reply[])
 }
 
@@ -263,7 +274,7 @@ export function serveDatabase(): void {
   if (parentPort === null) return
   const port = parentPort
   start(port).catch((error: unknown) => {
-    port.postMessage([failureOf(0, error)])
+    port.postMessage([{ id: 0, error: messageOf(error) }] satisfies Reply[])
     port.close()
   })
 }

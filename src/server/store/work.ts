@@ -8,6 +8,8 @@ import type { Database, Sql, Transaction } from './database.ts'
 export type Work = (tx: Transaction, input: never) => Promise<unknown>
 
 const known = new Map<string, Work>()
+/** Work that nobody is told of before later work is on disk: its commit needs no fsync of its own. */
+const preliminary = new Set<string>()
 
 /**
  * Declares work. Input and result go from thread to thread, so they are plain data; a module that declares work is
@@ -20,6 +22,16 @@ export function work<I, R>(
 ): (db: Database | Transaction, input: I) => Promise<R> {
   known.set(name, run)
   return (db, input) => ('run' in db ? (db.run(name, input) as Promise<R>) : run(db, input)) // what `run` resolves with
+}
+
+/** The same for a part of something larger, of which nothing is told before its last part is done. */
+export const part: typeof work = (name, run) => {
+  preliminary.add(name)
+  return work(name, run)
+}
+
+export function isPreliminary(name: string): boolean {
+  return preliminary.has(name)
 }
 
 /** The same for questions, which change nothing: they need no transaction. */

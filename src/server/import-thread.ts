@@ -1,0 +1,35 @@
+/** The thread that takes one large package report: what it holds meanwhile goes with it, and nobody waits for it. */
+import { parentPort, workerData, type MessagePort } from 'node:worker_threads'
+import { explain } from '../errors.ts'
+import { submitPackages } from '../wire/packages.ts'
+import { parsedBody } from './body.ts'
+import { importReport, type ImportOptions, type ImportResult } from './imports.ts'
+import { Refusal, type RefusalStatus } from './refusal.ts'
+import { databaseAt } from './store/sqlite.ts'
+
+export type ImportData = {
+  bytes: Uint8Array
+  /** Way to the database. */
+  port: MessagePort
+  options: Omit<ImportOptions, 'now'>
+  /** Milliseconds that the server's clock is ahead of the machine's. */
+  ahead: number
+}
+export type ImportOutcome =
+  { result: ImportResult } | { refused: { status: RefusalStatus; text: string } } | { error: string }
+
+async function outcomeOf({ bytes, port, options, ahead }: ImportData): Promise<ImportOutcome> {
+  try {
+    const report = await parsedBody(submitPackages.body, bytes)
+    const now = (): Date => new Date(Date.now() + ahead)
+    return { result: await importReport(databaseAt(port), report, { ...options, now }) }
+  } catch (error) {
+    if (error instanceof Refusal) return { refused: { status: error.status, text: error.message } }
+    return { error: explain(error) }
+  } finally {
+    port.close()
+  }
+}
+
+const main = parentPort
+if (main !== null) void outcomeOf(workerData as ImportData).then((outcome) => main.postMessage(outcome))

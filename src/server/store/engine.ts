@@ -1,0 +1,60 @@
+import type { Database as SqlFile, Statement } from 'sql.js'
+import { rowOf, type Row, type Sql, type Transaction, type Value } from './database.ts'
+
+/** Rows as JSON text: for lists it takes a third of the time that a structured clone does. */
+export type Rows = { columns: string[]; rows: string }
+
+const noRows: Rows = { columns: [], rows: '[]' }
+
+const stats = new Map<string, number[]>()
+export type Engine = ReturnType<typeof openEngine>
+
+/** Runs the statements of one database; each is prepared once. */
+export function openEngine(file: SqlFile) {
+  const prepared = new Map<string, { statement: Statement; columns: string[] }>()
+  const prepare = (text: string) => {
+    const known = prepared.get(text)
+    if (known !== undefined) return known
+    const statement = file.prepare(text)
+    const made = { statement, columns: statement.getColumnNames() }
+    prepared.set(text, made)
+    return made
+  }
+  /** Runs a statement; its rows as lists of values. We store no blobs. */
+  const run = ({ text, values }: Sql): { columns: string[]; rows: Value[][] } => {
+    const { statement, columns } = prepare(text)
+    const rows: Value[][] = []
+    const t0 = performance.now()
+    try {
+      if (values.length > 0) statement.bind(values as Value[])
+      while (statement.step() && columns.length > 0) rows.push(statement.get() as Value[])
+    } finally {
+      statement.reset()
+      const st = (stats.get(text) ?? stats.set(text, [0, 0]).get(text))!
+      st[0]! += performance.now() - t0
+      st[1]! += 1
+    }
+    return { columns, rows }
+  }
+  const objects = <T extends Row>(query: Sql): T[] => {
+    const { columns, rows } = run(query)
+    return rows.map((values) => rowOf(columns, values) as T) // as the caller named the columns
+  }
+  return {
+    do: (text: string) => void run({ text, values: [] }),
+    text(query: Sql): Rows {
+      const { columns, rows } = run(query)
+      return rows.length === 0 ? { ...noRows, columns } : { columns, rows: JSON.stringify(rows) }
+    },
+    /** For work that is done here. */
+    tx: {
+      all: async (query) => objects(query),
+      batch: async (queries) => queries.map((query) => objects(query)) as never, // rows as the caller named them
+    } satisfies Transaction,
+    statements: () => [...prepared.keys()],
+    close() {
+      for (const { statement } of prepared.values()) statement.free()
+      file.close()
+    },
+  }
+}
