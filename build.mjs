@@ -113,6 +113,9 @@ async function runtimeOf(arch) {
   return kept
 }
 
+/** Less room for young objects, and none kept for later: as fast here, and two hundred megabytes less in all. */
+const execArgv = ['--max-semi-space-size=2', '--optimize-for-size']
+
 /** Puts the script into a copy of the runtime (nodejs.org/api/single-executable-applications.html). */
 async function executable(script, arch, output) {
   const work = await mkdtemp(join(tmpdir(), 'rebuilderd-build-'))
@@ -128,6 +131,7 @@ async function executable(script, arch, output) {
       disableExperimentalSEAWarning: true,
       useSnapshot: false,
       useCodeCache: false, // it holds times and differs from run to run
+      execArgv, // as the server is started in the source tree, too
       execArgvExtension: 'none', // NODE_OPTIONS are not for us
     }
     await writeFile(join(work, 'sea.json'), JSON.stringify(config))

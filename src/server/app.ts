@@ -42,7 +42,6 @@ import { openChallenges } from './challenge.ts'
 import { importBytes } from './import-elsewhere.ts'
 import {
   artifactsOfBuild,
-  binaryPackages,
   dashboard,
   findArtifact,
   findBinary,
@@ -64,14 +63,21 @@ import { pingJob, popJob } from './queue.ts'
 import { Refusal, found, notFound } from './refusal.ts'
 import { tagText } from './rules.ts'
 import { takeReport } from './results.ts'
-import { errorReply, mounter, type Asked, type Mount } from './route.ts'
+import { errorReply, mounter, type Asked, type Mount, type Ready } from './route.ts'
 import { frameOf, revisionOf, type Service } from './service.ts'
 import { oneAtATime } from './turns.ts'
 import { mountWatching } from './watching.ts'
 import { attestationOf, diffoscopeOf } from './store/builds.ts'
 import { happened } from './store/events.ts'
 import { touched } from './store/imports.ts'
-import { architectureNames, distributionNames, releaseNames } from './store/packages.ts'
+import type { PageRequest } from './store/page.ts'
+import {
+  architectureNames,
+  binaryPage,
+  distributionNames,
+  releaseNames,
+  type PackageFilter,
+} from './store/packages.ts'
 import { deleteJobs, queueMatching } from './store/queue.ts'
 import { deleteWorker, isKeyProven, keyProven, writeWorker } from './store/workers.ts'
 
@@ -135,7 +141,10 @@ function mountPackages(mount: Mount, service: Service): void {
   const { db } = service
   const packages = revisionOf(db, 'packages')
   const inTurn = oneAtATime() // an import compares with what the one before it left
-  mount(listBinaryPackages, ({ query }) => binaryPackages(db, query, query), packages)
+  const binaries = async (query: PackageFilter & PageRequest): Promise<Ready> => {
+    return { json: await binaryPage(db, { filter: query, request: query }) }
+  }
+  mount(listBinaryPackages, ({ query }) => binaries(query), packages)
   mount(getBinaryPackage, async ({ params }) => found(await findBinary(db, params.id)), packages)
   mount(listSourcePackages, ({ query }) => sourcePackages(db, query, query), packages)
   mount(getSourcePackage, async ({ params }) => found(await findSource(db, params.id)), packages)

@@ -11,7 +11,7 @@ export async function parsedBody<const T extends v.GenericSchema>(
   schema: T,
   bytes: Uint8Array,
 ): Promise<v.InferOutput<T>> {
-  if (isTangled(bytes))
+  if (bytes.length > harmless && isTangled(bytes))
     throw new Refusal(400, 'Json deserialize error: too deep, or too many lists and objects')
   let given: unknown
   try {
@@ -29,6 +29,8 @@ export async function parsedBody<const T extends v.GenericSchema>(
 /** Deepest nesting of a body, and most lists and objects in it: what JSON.parse makes of them is many times larger. */
 const deepest = 64
 const mostParts = 4_000_000
+/** Bytes of a body that cannot become much, whatever is in it. */
+const harmless = 64 * 1024
 
 /** Whether JSON is nested deeper, or has more parts, than any that makes sense. */
 function isTangled(bytes: Uint8Array): boolean {

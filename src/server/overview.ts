@@ -25,7 +25,6 @@ import {
   binaryById,
   countReasons,
   countVerdicts,
-  listBinaryRows,
   listSourceRows,
   sourceById,
   type BinaryRow,
@@ -95,15 +94,6 @@ function rebuildArtifact(row: BuildArtifactRow): RebuildArtifact {
     first_difference,
     reason: reasonOf(row.reason),
   }
-}
-
-export async function binaryPackages(
-  db: Database,
-  filter: PackageFilter,
-  page: PageRequest,
-): Promise<PageOf<BinaryPackage>> {
-  const { total, rows } = await listBinaryRows(db, filter, page)
-  return { total, records: rows.map(binaryPackage) }
 }
 
 export async function findBinary(db: Database, id: number): Promise<BinaryPackageDetails | null> {

@@ -2,6 +2,7 @@
 import './imports.ts'
 import './queue.ts'
 import './record.ts'
+import './store/packages.ts'
 import { serveDatabase } from './store/thread.ts'
 
 serveDatabase()

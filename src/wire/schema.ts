@@ -69,7 +69,7 @@ export const Bytes = v.pipe(
     (given) => given instanceof Uint8Array || isByteArray(given),
     'is not an array of bytes (0 to 255)',
   ),
-  v.transform((given) => (given instanceof Uint8Array ? given : Uint8Array.from(given))),
+  v.transform((given) => (given instanceof Uint8Array ? given : new Uint8Array(given))),
   v.metadata({ jsonSchema: { type: 'array', items: { type: 'integer', minimum: 0, maximum: 255 } } }),
 )
 

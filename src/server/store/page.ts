@@ -1,5 +1,5 @@
 import { Complaint } from '../../errors.ts'
-import { first, joined, sql, trusted, type Database, type Row, type Sql, type Value } from './database.ts'
+import { first, joined, sql, trusted, type Transaction, type Row, type Sql, type Value } from './database.ts'
 
 /** Most records of one page: a script in the wild asks for as many. */
 export const longestPage = 50_000
@@ -34,17 +34,53 @@ type Order = 'ASC' | 'DESC'
  * @throws Complaint where the sort word is none
  */
 export async function pageOfRows<T extends Row>(
-  db: Database,
+  db: Transaction,
   listing: Listing,
   request: PageRequest,
   where: readonly Sql[],
 ): Promise<T[]> {
+  const page = await queryOfPage(db, listing, request, where)
+  if (page === null) return []
+  const rows = await db.all<T>(page.query)
+  return page.isBackwards ? rows.reverse() : rows
+}
+
+/** The same of a listing whose rows are records of the wire: their texts, joined by commas. */
+export async function recordsOfPage(
+  db: Transaction,
+  listing: Listing,
+  request: PageRequest,
+  where: readonly Sql[],
+): Promise<string> {
+  const page = await queryOfPage(db, listing, request, where)
+  if (page === null) return ''
+  if (page.isBackwards) {
+    const rows = await db.all<{ record: string }>(page.query)
+    return rows
+      .map(({ record }) => record)
+      .reverse()
+      .join(',')
+  }
+  // One value to fetch instead of many.
+  const [whole] = await db.all<{ records: string | null }>(
+    sql`SELECT group_concat(record, ',') AS records FROM (${page.query})`,
+  )
+  return whole?.records ?? ''
+}
+
+/** The question for a page, and whether its rows come the other way round; null: it is empty. */
+async function queryOfPage(
+  db: Transaction,
+  listing: Listing,
+  request: PageRequest,
+  where: readonly Sql[],
+): Promise<{ query: Sql; isBackwards: boolean } | null> {
   const limit = limitOf(request.limit)
-  if (limit === 0) return []
+  if (limit === 0) return null
   const column = columnOf(listing, request.sort)
   const after = await cursorAt(db, listing, column, request.after)
   const before = await cursorAt(db, listing, column, request.before)
-  if (after === null || before === null) return []
+  if (after === null || before === null) return null
   const cursors = [
     after && beyond(listing.id, column, after, '>'),
     before && beyond(listing.id, column, before, '<'),
@@ -52,10 +88,10 @@ export async function pageOfRows<T extends Row>(
   const conditions = [...where, ...cursors.filter((cursor) => cursor !== undefined)]
   const shown: Order = request.direction === 'Descending' ? 'DESC' : 'ASC'
   const walked = walkOf(shown, after !== undefined, before !== undefined)
-  const rows = await db.all<T>(sql`
+  const query = sql`
     SELECT ${listing.columns} FROM ${listing.from} ${whereOf(conditions)}
-     ORDER BY ${orderOf(listing.id, column, walked)} LIMIT ${limit}`)
-  return walked === shown ? rows : rows.reverse()
+     ORDER BY ${orderOf(listing.id, column, walked)} LIMIT ${limit}`
+  return { query, isBackwards: walked !== shown }
 }
 
 /** `WHERE a AND b`, or nothing. */
@@ -92,7 +128,7 @@ function orderOf(id: string, column: string, order: Order): Sql {
 
 /** The row a cursor names; undefined: not asked for; null: there is no such row. */
 async function cursorAt(
-  db: Database,
+  db: Transaction,
   listing: Listing,
   column: string,
   id: number | undefined,

@@ -3,7 +3,7 @@ import { asset, startThread } from '../../assets.ts'
 import { Complaint } from '../../errors.ts'
 import { rowOf, type Database, type Row, type Sql, type Transaction, type Value } from './database.ts'
 import type { Rows } from './engine.ts'
-import type { Numbered, Reply, Request } from './thread.ts'
+import type { Failed, Numbered, Reply, Request } from './thread.ts'
 
 /**
  * Opens a database file in a thread of its own. What waits there at the same moment shares one commit (one fsync);
@@ -109,7 +109,7 @@ function connectTo(thread: Worker | MessagePort): Post {
     for (const reply of replies) {
       const asked = waiting.get(reply.id)
       waiting.delete(reply.id)
-      if ('error' in reply) asked?.reject(new Error(reply.error))
+      if ('error' in reply) asked?.reject(errorOf(reply))
       else asked?.resolve(reply.value)
     }
   })
@@ -150,6 +150,10 @@ function unusable(path: string, message: string): Complaint {
       ? 'the file is damaged; nothing was changed. Put a backup in its place, or move it away to start anew'
       : undefined,
   })
+}
+
+function errorOf({ error, complaint }: Failed): Error {
+  return complaint === undefined ? new Error(error) : new Complaint(error, complaint)
 }
 
 /** A full disk is the operator's to mend, not a bug. */

@@ -1,5 +1,6 @@
 /** The thread that SQLite runs in, so that no query ever stalls a request that needs none. */
 import { parentPort, receiveMessageOnPort, workerData, type MessagePort } from 'node:worker_threads'
+import { Complaint } from '../../errors.ts'
 import type { Value } from './database.ts'
 import { openEngine, type Engine } from './engine.ts'
 import { openSqlFile } from './sqljs.ts'
@@ -16,7 +17,9 @@ export type Request =
   | { id: number; do: 'begin' | 'commit' | 'rollback' | 'close' | 'statements' }
   | { id: number; do: 'step'; queries: readonly Numbered[] }
   | { id: number; do: 'connect'; port: MessagePort }
-export type Reply = { id: number; value: unknown } | { id: number; error: string }
+/** A failure: its message, and what a complaint says besides. */
+export type Failed = { error: string; complaint?: { hint: string | undefined; exitCode: number } }
+export type Reply = { id: number; value: unknown } | ({ id: number } & Failed)
 
 /** The order counts: exclusive mode first, so that the write-ahead log needs no shared memory. */
 export const pragmas = [
@@ -254,11 +257,13 @@ function undo(sqlite: Engine): void {
 }
 
 function failureOf({ client, request }: Asked, error: unknown): Answered {
-  return { client, reply: { id: request.id, error: messageOf(error) } }
+  return { client, reply: { id: request.id, ...failed(error) } }
 }
 
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
+function failed(error: unknown): Failed {
+  if (!(error instanceof Complaint)) return { error: error instanceof Error ? error.message : String(error) }
+  const { message, hint, exitCode } = error
+  return { error: message, complaint: { hint, exitCode } }
 }
 
 async function start(port: MessagePort): Promise<void> {
@@ -274,7 +279,7 @@ export function serveDatabase(): void {
   if (parentPort === null) return
   const port = parentPort
   start(port).catch((error: unknown) => {
-    port.postMessage([{ id: 0, error: messageOf(error) }] satisfies Reply[])
+    port.postMessage([{ id: 0, ...failed(error) }] satisfies Reply[])
     port.close()
   })
 }
