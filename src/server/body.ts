@@ -1,4 +1,4 @@
-import * as v from 'valibot'
+import type * as v from 'valibot'
 import { problemOf } from '../wire/schema.ts'
 import { safeParseGradually } from './gradual.ts'
 import { Refusal } from './refusal.ts'

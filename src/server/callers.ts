@@ -4,6 +4,9 @@ import { Refusal } from './refusal.ts'
 import type { Database } from './store/database.ts'
 import { workerByKey, type WorkerRow } from './store/workers.ts'
 
+/** A worker as far as only its registration and its operator change it. */
+export type KnownWorker = Pick<WorkerRow, 'id' | 'key' | 'name' | 'tags' | 'draining' | 'proven'>
+
 /** What proves who is calling. */
 export type Secrets = {
   cookie: string
@@ -18,6 +21,8 @@ const mostFailures = 30
 const minute = 60_000
 /** Addresses remembered at once. */
 const mostAddresses = 10_000
+/** Workers remembered at once. */
+const mostWorkers = 10_000
 
 /** Equal, in a time that does not tell how much of it is. */
 export function isSame(given: string, secret: string): boolean {
@@ -31,20 +36,21 @@ function headerOf(request: Request, name: string): string | null {
   return value !== null && /^[\x20-\x7e]*$/.test(value) ? value : null
 }
 
-export type Identity = { isAdmin: boolean; worker: WorkerRow | null; workerKey: string | null }
+export type Identity = { isAdmin: boolean; worker: KnownWorker | null; workerKey: string | null }
 
 /** Decides whether a caller may do what an endpoint does, before its body is read. */
 export function openDoor(db: Database, secrets: Secrets, now: () => Date) {
   const failures = failureCounter(now)
+  const known = workerMemory(db)
   const isAdmin = (request: Request): boolean => {
     const cookie = headerOf(request, 'x-auth-cookie')
     return cookie !== null && isSame(cookie, secrets.cookie)
   }
   const isListed = (key: string): boolean =>
     secrets.authorizedWorkers.length === 0 || secrets.authorizedWorkers.includes(key)
-  const workerOf = async (request: Request): Promise<WorkerRow | null> => {
+  const workerOf = async (request: Request): Promise<KnownWorker | null> => {
     const key = headerOf(request, 'x-worker-key')
-    const worker = key !== null && isListed(key) ? await workerByKey(db, key) : null
+    const worker = key !== null && isListed(key) ? await known.find(key) : null
     return secrets.requireProof && worker?.proven !== 1 ? null : worker
   }
   const maySignUp = (request: Request): boolean => {
@@ -75,9 +81,29 @@ export function openDoor(db: Database, secrets: Secrets, now: () => Date) {
       return identity
     },
     isAdmin,
+    /** To be called when a worker may have changed. */
+    forget: known.forget,
   }
 }
 export type Door = ReturnType<typeof openDoor>
+
+/** Workers by key, so that a call of theirs need not ask the database who it is. */
+function workerMemory(db: Database) {
+  let known = new Map<string, KnownWorker>()
+  return {
+    async find(key: string): Promise<KnownWorker | null> {
+      const found = known.get(key)
+      if (found !== undefined) return found
+      const current = known
+      const worker = await workerByKey(db, key)
+      if (worker !== null && current.size < mostWorkers) current.set(key, worker) // lost where all were forgotten meanwhile
+      return worker
+    },
+    forget(): void {
+      known = new Map()
+    },
+  }
+}
 
 /** Failed attempts by address, forgotten each minute. */
 function failureCounter(now: () => Date) {

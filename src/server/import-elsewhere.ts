@@ -7,6 +7,7 @@ import type { ImportData, ImportOutcome } from './import-thread.ts'
 import { importReport, type ImportOptions, type ImportResult } from './imports.ts'
 import { Refusal } from './refusal.ts'
 import type { Database } from './store/database.ts'
+import { errorOf } from './store/failure.ts'
 
 /** Bytes of a report from which on a thread of its own takes it: reading it would keep everybody else waiting. */
 const large = 512 * 1024
@@ -30,7 +31,7 @@ export async function importBytes(
   const [outcome] = (await Promise.race([once(thread, 'message'), endOf(thread)])) as [ImportOutcome] // it sends nothing else
   if ('result' in outcome) return outcome.result
   if ('refused' in outcome) throw new Refusal(outcome.refused.status, outcome.refused.text)
-  throw new Error(outcome.error)
+  throw errorOf(outcome)
 }
 
 /** A thread that ends without a word has not done its work. */

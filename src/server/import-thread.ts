@@ -1,10 +1,10 @@
 /** The thread that takes one large package report: what it holds meanwhile goes with it, and nobody waits for it. */
 import { parentPort, workerData, type MessagePort } from 'node:worker_threads'
-import { explain } from '../errors.ts'
 import { submitPackages } from '../wire/packages.ts'
 import { parsedBody } from './body.ts'
 import { importReport, type ImportOptions, type ImportResult } from './imports.ts'
 import { Refusal, type RefusalStatus } from './refusal.ts'
+import { failureOf, type Failure } from './store/failure.ts'
 import { databaseAt } from './store/sqlite.ts'
 
 export type ImportData = {
@@ -16,7 +16,7 @@ export type ImportData = {
   ahead: number
 }
 export type ImportOutcome =
-  { result: ImportResult } | { refused: { status: RefusalStatus; text: string } } | { error: string }
+  { result: ImportResult } | { refused: { status: RefusalStatus; text: string } } | Failure
 
 async function outcomeOf({ bytes, port, options, ahead }: ImportData): Promise<ImportOutcome> {
   try {
@@ -25,7 +25,7 @@ async function outcomeOf({ bytes, port, options, ahead }: ImportData): Promise<I
     return { result: await importReport(databaseAt(port), report, { ...options, now }) }
   } catch (error) {
     if (error instanceof Refusal) return { refused: { status: error.status, text: error.message } }
-    return { error: explain(error) }
+    return failureOf(error)
   } finally {
     port.close()
   }

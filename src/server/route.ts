@@ -79,6 +79,7 @@ export function mounter(site: Site): Mount {
       if (revision !== undefined && isUnchanged(c, revision)) return notModified(c, revision)
       const asked = { ...identity, params, query, body, bytes, address, request: c.req.raw, context: c }
       const answer: unknown = await handle(asked as never) // checked against the row's own schemas just above
+      if (row.method !== 'GET' && row.caller !== 'worker') site.door.forget() // it may have changed a worker
       const reply = await replyOf(c, row, answer, site.observe)
       if (revision !== undefined) describe(reply, revision)
       return reply

@@ -1,5 +1,6 @@
 import { createHash, randomUUID } from 'node:crypto'
-import { mkdir, open, readFile, rename, rm, stat, utimes, type FileHandle } from 'node:fs/promises'
+import { statSync } from 'node:fs'
+import { mkdir, open, readFile, rename, rm, utimes, type FileHandle } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { isZstd, plainBytes, zstdFrame } from '../../compression.ts'
 import { Complaint } from '../../errors.ts'
@@ -52,14 +53,13 @@ async function soundFrame(frame: Uint8Array): Promise<Uint8Array> {
   }
 }
 
-/** Whether the file is there; its time is set anew, so that the sweeper leaves it alone. */
+/** Whether the file is there; its time is set anew first, so that the sweeper leaves it alone. */
 async function hasSize(path: string, size: number): Promise<boolean> {
+  const isThere = (): boolean => statSync(path, { throwIfNoEntry: false })?.size === size
+  if (!isThere()) return false // most are new, and an error for each would cost more than the look
   const now = new Date()
-  const isThere = await utimes(path, now, now).then(
-    () => true,
-    () => false,
-  )
-  return isThere && (await stat(path)).size === size
+  await utimes(path, now, now).catch(() => undefined) // it has just been swept
+  return isThere()
 }
 
 /** Writes aside, syncs, renames, syncs the folder: after a crash the file is whole or not there. */

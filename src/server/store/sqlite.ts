@@ -3,7 +3,8 @@ import { asset, startThread } from '../../assets.ts'
 import { Complaint } from '../../errors.ts'
 import { rowOf, type Database, type Row, type Sql, type Transaction, type Value } from './database.ts'
 import type { Rows } from './engine.ts'
-import type { Failed, Numbered, Reply, Request } from './thread.ts'
+import { errorOf } from './failure.ts'
+import type { Numbered, Reply, Request } from './thread.ts'
 
 /**
  * Opens a database file in a thread of its own. What waits there at the same moment shares one commit (one fsync);
@@ -150,10 +151,6 @@ function unusable(path: string, message: string): Complaint {
       ? 'the file is damaged; nothing was changed. Put a backup in its place, or move it away to start anew'
       : undefined,
   })
-}
-
-function errorOf({ error, complaint }: Failed): Error {
-  return complaint === undefined ? new Error(error) : new Complaint(error, complaint)
 }
 
 /** A full disk is the operator's to mend, not a bug. */

@@ -1,8 +1,8 @@
 /** The thread that SQLite runs in, so that no query ever stalls a request that needs none. */
 import { parentPort, receiveMessageOnPort, workerData, type MessagePort } from 'node:worker_threads'
-import { Complaint } from '../../errors.ts'
 import type { Value } from './database.ts'
 import { openEngine, type Engine } from './engine.ts'
+import { failureOf, type Failure } from './failure.ts'
 import { openSqlFile } from './sqljs.ts'
 import { isPreliminary, workNamed } from './work.ts'
 
@@ -17,9 +17,7 @@ export type Request =
   | { id: number; do: 'begin' | 'commit' | 'rollback' | 'close' | 'statements' }
   | { id: number; do: 'step'; queries: readonly Numbered[] }
   | { id: number; do: 'connect'; port: MessagePort }
-/** A failure: its message, and what a complaint says besides. */
-export type Failed = { error: string; complaint?: { hint: string | undefined; exitCode: number } }
-export type Reply = { id: number; value: unknown } | ({ id: number } & Failed)
+export type Reply = { id: number; value: unknown } | ({ id: number } & Failure)
 
 /** The order counts: exclusive mode first, so that the write-ahead log needs no shared memory. */
 export const pragmas = [
@@ -156,7 +154,7 @@ function answering(sqlite: Engine) {
       return done
     } catch (error) {
       if (request.do === 'run') undo(sqlite)
-      return failureOf(asked, error)
+      return failed(asked, error)
     }
   }
 
@@ -166,7 +164,7 @@ function answering(sqlite: Engine) {
       return await together(first, taken)
     } catch (error) {
       undo(sqlite)
-      if (taken.length === 1) return [failureOf(first, error)]
+      if (taken.length === 1) return [failed(first, error)]
       const replies: Answered[] = []
       for (const asked of taken) replies.push(await alone(asked))
       return replies
@@ -186,7 +184,7 @@ function answering(sqlite: Engine) {
       // A full disk takes the whole transaction back by itself; its caller hears of it and ends it.
       if (request.do === 'commit' || request.do === 'rollback') undo(sqlite)
       isInSession = request.do === 'step'
-      return failureOf(asked, error)
+      return failed(asked, error)
     }
   }
 
@@ -256,14 +254,8 @@ function undo(sqlite: Engine): void {
   }
 }
 
-function failureOf({ client, request }: Asked, error: unknown): Answered {
-  return { client, reply: { id: request.id, ...failed(error) } }
-}
-
-function failed(error: unknown): Failed {
-  if (!(error instanceof Complaint)) return { error: error instanceof Error ? error.message : String(error) }
-  const { message, hint, exitCode } = error
-  return { error: message, complaint: { hint, exitCode } }
+function failed({ client, request }: Asked, error: unknown): Answered {
+  return { client, reply: { id: request.id, ...failureOf(error) } }
 }
 
 async function start(port: MessagePort): Promise<void> {
@@ -279,7 +271,7 @@ export function serveDatabase(): void {
   if (parentPort === null) return
   const port = parentPort
   start(port).catch((error: unknown) => {
-    port.postMessage([{ id: 0, ...failed(error) }] satisfies Reply[])
+    port.postMessage([{ id: 0, ...failureOf(error) }] satisfies Reply[])
     port.close()
   })
 }
