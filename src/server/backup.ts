@@ -11,6 +11,8 @@ import type { Service } from './service.ts'
 import { trusted, type Database } from './store/database.ts'
 import { blobsAfter } from './store/maintenance.ts'
 import { switched } from './store/queue.ts'
+import { written } from './store/work.ts'
+import { blockSize } from './store/written.ts'
 import { tarEnd, tarHeader, tarPadding } from './tar.ts'
 
 export type BackupSite = Pick<Service, 'db' | 'data' | 'holdingStill' | 'now' | 'log' | 'stopping'>
@@ -18,8 +20,8 @@ export type BackupSite = Pick<Service, 'db' | 'data' | 'holdingStill' | 'now' | 
 /** Milliseconds that a backup may take: a caller that stops reading must not keep files for ever. */
 const longest = 12 * 3_600_000
 const blobsAtOnce = 500
-/** Bytes of the database that go to the disk at once. */
-const pieceSize = 1024 * 1024
+/** Blocks that are copied while the database is told to leave its file alone: a few milliseconds each. */
+const fewBlocks = 16
 /** SQLite's own: pages in the log after which it moves them into the database. */
 const usualCheckpoint = 1000
 
@@ -57,21 +59,26 @@ export async function* backup(site: BackupSite): AsyncGenerator<Uint8Array> {
 }
 
 /**
- * Copies the database as it is at one moment. SQLite changes the database's file only when it moves pages from its
- * write-ahead log (sqlite.org/wal.html); while it is told not to, the file stays as it is and the log only grows, so
+ * Copies the database as it is at one moment, while it is used. SQLite changes the database's file only when it moves
+ * pages from its write-ahead log (sqlite.org/wal.html). What it moves while the file is copied is copied once more;
+ * when little is left, it is told not to move any for a moment: then the file stays as it is and the log only grows, so
  * that the file and whatever of the log is there later belong together. Recovery leaves out what was not committed.
  * @returns the newest of the kept files that it can name
  */
 async function copyDatabase({ db, data, now }: BackupSite, copies: string): Promise<number> {
+  const [file, copied] = [join(data, 'rebuilderd.db'), join(copies, 'rebuilderd.db')]
   await rm(copies, { recursive: true, force: true })
   await mkdir(copies, { mode: 0o700 })
-  await checkpointAfter(db, 0)
   try {
+    await db.writtenBlocks(true)
+    const isShared = await sharedCopy(file, copied)
+    if (!isShared) await copyWhileUsed(db, file, copied)
+    await checkpointAfter(db, 0)
     // A write first: a log that has been moved whole is begun anew by the next write, and from then on only grows.
-    await db.transaction((tx) => tx.all(switched('backup', '', wireTime(now()))))
-    for (const name of ['rebuilderd.db', 'rebuilderd.db-wal']) {
-      await copyGently(join(data, name), join(copies, name))
-    }
+    await written(db, [switched('backup', '', wireTime(now()))])
+    if (isShared) await sharedCopy(file, copied)
+    else await copyBlocks(file, copied, await db.writtenBlocks(false))
+    await copyBlocks(`${file}-wal`, `${copied}-wal`)
   } catch (error) {
     throw new Complaint('cannot copy the database', {
       cause: error,
@@ -79,30 +86,50 @@ async function copyDatabase({ db, data, now }: BackupSite, copies: string): Prom
     })
   } finally {
     await checkpointAfter(db, usualCheckpoint)
+    await db.writtenBlocks(false)
   }
   const [row] = await db.all<{ last: number | null }>(trusted('SELECT max(id) AS last FROM blobs'))
   return row?.last ?? 0
 }
 
-/**
- * Copies a file so that nobody's fsync waits for it: a file system with a journal writes all new data of others with
- * it, so what is copied goes to the disk piece by piece. Where blocks can be shared, nothing is copied at all.
- */
-async function copyGently(from: string, to: string): Promise<void> {
-  const isShared = await copyFile(from, to, constants.COPYFILE_FICLONE_FORCE).then(
+/** Copies the file until few of its blocks have changed meanwhile, or no fewer than the time before. */
+async function copyWhileUsed(db: Database, from: string, to: string): Promise<void> {
+  await copyBlocks(from, to)
+  let before = Infinity
+  for (;;) {
+    const blocks = await db.writtenBlocks(true)
+    await copyBlocks(from, to, blocks)
+    if (blocks.length <= fewBlocks || blocks.length >= before) return
+    before = blocks.length
+  }
+}
+
+/** Where the file system lets two files share their blocks, nothing is copied at all. */
+async function sharedCopy(from: string, to: string): Promise<boolean> {
+  return copyFile(from, to, constants.COPYFILE_FICLONE_FORCE).then(
     () => true,
     () => false,
   )
-  if (isShared) return
+}
+
+/**
+ * Copies a file, or some blocks of it, so that nobody's fsync waits for it: a file system with a journal writes all new
+ * data of others with it, so what is copied goes to the disk piece by piece.
+ */
+async function copyBlocks(from: string, to: string, blocks: Iterable<number> = allNumbers()): Promise<void> {
   await using source = await open(from, 'r')
-  await using target = await open(to, 'w', 0o600)
-  const piece = Buffer.allocUnsafe(pieceSize)
-  for (;;) {
-    const { bytesRead } = await source.read(piece, 0, pieceSize)
+  await using target = await open(to, constants.O_WRONLY | constants.O_CREAT, 0o600)
+  const piece = Buffer.allocUnsafe(blockSize)
+  for (const block of blocks) {
+    const { bytesRead } = await source.read(piece, 0, blockSize, block * blockSize)
     if (bytesRead === 0) return
-    await target.write(piece, 0, bytesRead)
+    await target.write(piece, 0, bytesRead, block * blockSize)
     await target.datasync()
   }
+}
+
+function* allNumbers(): Generator<number> {
+  for (let number = 0; ; number++) yield number
 }
 
 async function checkpointAfter(db: Database, pages: number): Promise<void> {

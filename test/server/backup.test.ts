@@ -83,6 +83,34 @@ test(
   },
 )
 
+test(
+  'what an import changes while the database is copied is copied once more',
+  { skip: noTar },
+  async (t) => {
+    const { address, cookie, call } = await aBusyServer(t, 4000)
+    const client = openClient({ base: address, cookie })
+    const over = new AbortController()
+    let last = ''
+    const load = (async () => {
+      for (let round = 1; !over.signal.aborted; round++) {
+        const version = `${round}-1`
+        const named = (n: number) => ({ ...aPackage({ name: `package-${n}` }), version })
+        await importPackages(call, Array.from({ length: 4000 }, (_, n) => named(n)))
+        last = version
+      }
+    })()
+    const archives = [await client.call(getBackup), await client.call(getBackup)]
+    over.abort()
+    await load
+
+    assert.notEqual(last, '')
+    for (const archive of archives) {
+      const data = await restored(t, Buffer.from(archive))
+      assert.deepEqual((await checkData(data)).problems, [])
+    }
+  },
+)
+
 test('nothing waits long for a backup', async (t) => {
   const { address, cookie, call } = await aBusyServer(t, 3000)
   const client = openClient({ base: address, cookie })

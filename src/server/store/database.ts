@@ -70,6 +70,11 @@ export type Database = {
   ask: (name: string, input: unknown) => Promise<unknown>
   /** A port by which another thread asks (see `databaseAt`); closed when that thread ends. */
   port: () => Promise<MessagePort>
+  /**
+   * Numbers of the blocks (written.ts) of its file that were written since this was asked last; by those that copy it.
+   * @param isGoingOn whether they are to be noted from now on
+   */
+  writtenBlocks: (isGoingOn: boolean) => Promise<number[]>
   /** Texts of the statements run so far, for the test of their query plans. */
   statements: () => Promise<string[]>
   close: () => Promise<void>

@@ -6,7 +6,6 @@ export type Rows = { columns: string[]; rows: string }
 
 const noRows: Rows = { columns: [], rows: '[]' }
 
-const stats = new Map<string, number[]>()
 export type Engine = ReturnType<typeof openEngine>
 
 /** Runs the statements of one database; each is prepared once. */
@@ -24,15 +23,11 @@ export function openEngine(file: SqlFile) {
   const run = ({ text, values }: Sql): { columns: string[]; rows: Value[][] } => {
     const { statement, columns } = prepare(text)
     const rows: Value[][] = []
-    const t0 = performance.now()
     try {
       if (values.length > 0) statement.bind(values as Value[])
       while (statement.step() && columns.length > 0) rows.push(statement.get() as Value[])
     } finally {
       statement.reset()
-      const st = (stats.get(text) ?? stats.set(text, [0, 0]).get(text))!
-      st[0]! += performance.now() - t0
-      st[1]! += 1
     }
     return { columns, rows }
   }

@@ -1,4 +1,5 @@
 import fs from 'node:fs'
+import { noteWritten } from './written.ts'
 
 /**
  * System calls for sql.js that reach the host's disk. Unmodified sql.js keeps its files in memory; its WebAssembly
@@ -232,7 +233,10 @@ export function hostCalls(memory: () => WebAssembly.Memory): Readonly<Record<str
     ),
     fd_write: byDescriptor(
       (fd, list = 0, length = 0, result = 0) =>
-        transfer(fd, list, length, result, (...at) => fs.writeSync(...at)),
+        transfer(fd, list, length, result, (file, from, offset, size, position) => {
+          if (!logs.has(file)) noteWritten(position, size)
+          return fs.writeSync(file, from, offset, size, position)
+        }),
       1,
     ),
   }

@@ -66,6 +66,7 @@ function databaseBy(post: Post, gone: Promise<unknown>): Database {
       await post({ do: 'connect', port: port1 }, [port1])
       return port2
     },
+    writtenBlocks: async (isGoingOn) => (await post({ do: 'written', isGoingOn })) as number[], // as the thread answers it
     statements: async () => (await post({ do: 'statements' })) as string[], // what the thread answers this with
     async close() {
       await lastSession

@@ -5,6 +5,7 @@ import { openEngine, type Engine } from './engine.ts'
 import { failureOf, type Failure } from './failure.ts'
 import { openSqlFile } from './sqljs.ts'
 import { isPreliminary, workNamed } from './work.ts'
+import { takeWritten } from './written.ts'
 
 export type ThreadData = { path: string; wasm: Uint8Array }
 /** A statement by its number; its text goes along the first time only, as texts are long and few. */
@@ -16,6 +17,7 @@ export type Request =
   | { id: number; do: 'run' | 'ask'; name: string; input: unknown }
   | { id: number; do: 'begin' | 'commit' | 'rollback' | 'close' | 'statements' }
   | { id: number; do: 'step'; queries: readonly Numbered[] }
+  | { id: number; do: 'written'; isGoingOn: boolean }
   | { id: number; do: 'connect'; port: MessagePort }
 export type Reply = { id: number; value: unknown } | ({ id: number } & Failure)
 
@@ -93,6 +95,7 @@ function answering(sqlite: Engine) {
     if (request.do === 'run' || request.do === 'ask')
       return workNamed(request.name)(sqlite.tx, request.input as never) // as its caller was typed
     if (request.do === 'connect') connect(request.port)
+    if (request.do === 'written') return takeWritten(request.isGoingOn)
     return request.do === 'statements' ? sqlite.statements() : null
   }
 
