@@ -11,7 +11,9 @@ import {
   extendLease,
   freeJobs,
   knownArchitectures,
+  handedOut,
   leaseJob,
+  leaseNamed,
   allUnruled,
   promoted,
   ruledJob,
@@ -115,19 +117,31 @@ const popped = work(
   async (tx, { worker, request, rules, moment, until }: Pop): Promise<JobAssignment> => {
     const workerId = worker.id
     const now = wireTime(moment)
+    const named = request.lease === undefined ? null : await leaseNamed(tx, request.lease)
+    if (request.lease !== undefined && named?.worker_id === workerId && named.job_id !== null) {
+      await extendLease(tx, named.job_id, workerId, { now, until })
+      return assignmentOf(await handedOut(tx, named.job_id), request.lease) // the reply was lost on its way
+    }
     const next = await nextJob(tx, { worker, request, rules, moment })
     if (next === undefined) {
       await tx.batch([...restWorkers(workerId, now), touched(now, 'workers')])
       return 'Nothing'
     }
-    const token = randomUUID()
+    const token = named === null ? (request.lease ?? randomUUID()) : randomUUID()
     const status = (job: JobRow): string => `working hard on ${job.name} ${job.version}`
-    const { job, artifacts } = await leaseJob(tx, next.id, { token, workerId, now, until, status })
+    const given = await leaseJob(tx, next.id, { token, workerId, now, until, status })
     const event = happened({ kind: 'queue', data: { change: 'started', count: 1 } }, now)
     await tx.batch([touched(now, 'queue', 'workers'), event])
-    return { Rebuild: { job: queuedJob(job), artifacts: artifacts.map(jobArtifact), lease: token } }
+    return assignmentOf(given, token)
   },
 )
+
+function assignmentOf(
+  { job, artifacts }: { job: JobRow; artifacts: ArtifactRow[] },
+  lease: string,
+): JobAssignment {
+  return { Rebuild: { job: queuedJob(job), artifacts: artifacts.map(jobArtifact), lease } }
+}
 
 type Turn = { id: number; priority: number; queued_at: string }
 

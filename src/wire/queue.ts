@@ -61,6 +61,11 @@ export const PopRequest = v.object({
   supported_backends: v.array(text(256)),
   architecture: text(256),
   supported_architectures: v.array(text(256)),
+  /**
+   * Ours only: a name that the worker gives to this handing-out, never used before. Asked again under the same name,
+   * the server answers with the same job: a reply that was lost on its way costs nobody anything.
+   */
+  lease: v.optional(v.pipe(v.string(), v.uuid())),
 })
 export type PopRequest = Shape<typeof PopRequest>
 

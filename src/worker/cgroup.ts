@@ -32,7 +32,7 @@ type Hierarchy = { root: string; own: string; version: 1 | 2 }
  * v1 for memory and processes, both on machines with the hybrid layout, none at all without the right to.
  */
 export async function openControlGroup(limits: GroupLimits): Promise<ControlGroup> {
-  const name = `rebuilderd-${process.pid}-${randomBytes(4).toString('hex')}`
+  const name = `rebuilderd-${process.pid}-${await startOf(process.pid)}-${randomBytes(4).toString('hex')}`
   const unified = await unifiedHierarchy()
   await sweepOnce(unified)
   const v2 = unified === null ? null : await makeUnified(unified, name)
@@ -69,13 +69,19 @@ async function sweep(unified: Hierarchy | null): Promise<void> {
   }
   for (const parent of new Set(parents)) {
     for (const name of await readdir(parent).catch(() => [])) {
-      const owner = /^rebuilderd-(\d+)-[0-9a-f]{8}$/.exec(name)?.[1]
-      if (owner === undefined || (await textOf(`/proc/${owner}/stat`)) !== null) continue
+      const [, owner, start] = /^rebuilderd-(\d+)-(\d+)-[0-9a-f]{8}$/.exec(name) ?? []
+      if (owner === undefined || (await startOf(Number(owner))) === start) continue
       const folder = join(parent, name)
       await killMembers(folder, [folder])
       await removeAll([folder])
     }
   }
+}
+
+/** When a process started, in ticks: its id may be another's by now (proc_pid_stat(5), field 22). */
+async function startOf(id: number): Promise<string | null> {
+  const text = await textOf(`/proc/${id}/stat`)
+  return text?.replace(/^.*\) /s, '').split(' ')[19] ?? null
 }
 
 /** Where the unified hierarchy is mounted and which group we are in. */

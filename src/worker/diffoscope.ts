@@ -29,7 +29,8 @@ export async function diffoscope(
     runProcess({
       command: ['diffoscope', ...settings.args, ...ours],
       directory,
-      environment: { ...inherited(), TMPDIR: directory },
+      environment: { ...inherited(), TMPDIR: directory, REBUILDERD_JOB: directory },
+      mark: `REBUILDERD_JOB=${directory}`,
       timeoutSeconds: settings.timeoutSeconds + 600,
       maxLogBytes: settings.maxBytes,
       stopWhenFull: true,

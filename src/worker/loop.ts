@@ -5,14 +5,16 @@ import { ServerSaid, type Client } from '../client.ts'
 import { sentenceOf } from '../errors.ts'
 import type { Log } from '../log.ts'
 import { proofOf, signedReport } from '../proof.ts'
-import { submitBuild } from '../wire/builds.ts'
+import { submitBuild, type RebuildReport } from '../wire/builds.ts'
 import { pingJob, popQueue, type Assignment, type PopRequest } from '../wire/queue.ts'
 import { getChallenge, registerWorker } from '../wire/workers.ts'
+import { openAsked, type Asked } from './asked.ts'
 import { freeHere } from './free.ts'
 import { LostJob, holding } from './holding.ts'
 import { lockFolder } from './lock.ts'
 import { openLiveLog } from './livelog.ts'
 import { rebuild, type RebuildSettings, type Result } from './rebuild.ts'
+import { removeFolder } from './sandbox.ts'
 import { clearScratch, forgetHeld, lostReport, makeScratch, type Held } from './scratch.ts'
 import { openSpool, type Spool } from './spool.ts'
 import { openWake, type Wake } from './wake.ts'
@@ -48,7 +50,14 @@ const eagerMilliseconds = 60_000
 const eagerPauseMilliseconds = 2000
 
 /** What the jobs of one worker share while it runs. */
-type Running = WorkerOptions & { spool: Spool; stop: AbortController; wake: Wake; lastJobAt: number }
+type Running = WorkerOptions & {
+  spool: Spool
+  stop: AbortController
+  wake: Wake
+  lastJobAt: number
+  /** null: the server is none of ours. */
+  asked: Asked | null
+}
 
 /**
  * Registers, then rebuilds what the server hands out until told to stop.
@@ -62,10 +71,13 @@ export async function runWorker(options: WorkerOptions): Promise<'stopped' | 're
   const spool = await openSpool(join(options.directory, 'spool'), options.client, options.log)
   const stop = new AbortController()
   const signal = AbortSignal.any([options.signal, stop.signal])
-  if (!(await register({ ...options, signal }))) return 'stopped'
+  const server = await register({ ...options, signal })
+  if (server === null) return 'stopped'
   options.log.info(`worker: ${options.name} takes jobs from ${options.client.base}`)
   const wake = options.wake ?? openWake(options.client.base, options.log, signal)
-  const running: Running = { ...options, spool, stop, signal, wake, lastJobAt: Date.now() }
+  const leases = abandoned.flatMap(({ lease }) => lease ?? [])
+  const asked = server === 'ours' ? await openAsked(options.directory, leases) : null
+  const running: Running = { ...options, spool, stop, signal, wake, lastJobAt: Date.now(), asked }
   for (const held of abandoned) await giveBack(held, running)
   const over = new AbortController()
   const sending = sendUntil(running, over.signal)
@@ -94,26 +106,32 @@ async function pause(seconds: number, signal: AbortSignal): Promise<boolean> {
 /** A server may be busy or starting; a refusal that stays one is for the person to solve. */
 const mostRefusals = 3
 
-async function register(running: WorkerOptions): Promise<boolean> {
+/** @returns whose server it is; null when told to stop meanwhile */
+async function register(running: WorkerOptions): Promise<'ours' | "upstream's" | null> {
   const { log, signal } = running
   let refusals = 0
   for (let failures = 0; !signal.aborted; failures++) {
     try {
-      await signUp(running)
-      return true
+      return await signUp(running)
     } catch (error) {
-      if (signal.aborted) return false
+      if (signal.aborted) return null
       if (error instanceof ServerSaid && error.status < 500) refusals += 1
       if (refusals >= mostRefusals) throw error
       log.warning(`worker: cannot register yet: ${sentenceOf(error)}`)
     }
     await pause(patience(failures), signal)
   }
-  return false
+  return null
 }
 
 /** Registers, with a proof that we hold our key where the server asks for one: upstream's does not. */
-async function signUp({ client, signal, name, tags = [], settings }: WorkerOptions): Promise<void> {
+async function signUp({
+  client,
+  signal,
+  name,
+  tags = [],
+  settings,
+}: WorkerOptions): Promise<'ours' | "upstream's"> {
   const body = { name, tags: [...tags] }
   const challenge = await client.call(getChallenge, { signal }).catch((error: unknown) => {
     if (error instanceof ServerSaid && error.status < 500) return null
@@ -121,6 +139,7 @@ async function signUp({ client, signal, name, tags = [], settings }: WorkerOptio
   })
   const proof = challenge === null ? {} : { proof: proofOf(body, challenge.nonce, settings.key) }
   await client.call(registerWorker, { body: { ...body, ...proof }, signal })
+  return challenge === null ? "upstream's" : 'ours'
 }
 
 /** Sends what is left over from earlier, and what could not be sent at once. */
@@ -152,9 +171,9 @@ function openTurn(): Turn {
 
 async function takeJobs(running: Running, turn: Turn): Promise<void> {
   while (!running.signal.aborted) {
-    const assignment = await turn(() => nextJob(running))
-    if (assignment === null) return
-    await workOn(assignment, running)
+    const given = await turn(() => nextJob(running))
+    if (given === null) return
+    await workOn(given, running)
     running.lastJobAt = Date.now()
     await checkRestart(running)
   }
@@ -172,26 +191,53 @@ async function checkRestart({ directory, stop, log }: Running): Promise<void> {
   stop.abort(restartFlag)
 }
 
+/** A job that was handed to us, and the folder that is its own. */
+type Given = { assignment: Assignment; directory: string }
+
 /** Asks until there is work; null when told to stop. */
-async function nextJob(running: Running): Promise<Assignment | null> {
-  const { client, log, signal, drop } = running
+async function nextJob(running: Running): Promise<Given | null> {
+  const { log, signal } = running
   for (let failures = 0; !signal.aborted;) {
     try {
-      const found = await client.call(popQueue, { body: wishOf(running), signal: drop }) // else a job could get lost
-      const canReturn = found !== 'Nothing' && found.Rebuild.lease !== null
-      if (found !== 'Nothing' && !(signal.aborted && canReturn)) return found.Rebuild
-      if (found !== 'Nothing') await giveBack(heldBy(found.Rebuild, running), running)
+      const assignment = await ask(running)
+      if (assignment !== null) return await settled(assignment, running)
       failures = 0
       await checkRestart(running)
       await idle(running)
     } catch (error) {
       if (signal.aborted) return null
-      log.warning(`worker: cannot ask for work: ${sentenceOf(error)}`)
+      log.warning(`worker: cannot get work: ${sentenceOf(error)}`)
       await pause(patience(failures++), signal)
       if (error instanceof ServerSaid && error.status === 403) await registerAgain(running)
     }
   }
   return null
+}
+
+/** Asks once, under a name by which the same answer can be had again; null where there is no work for us. */
+async function ask(running: Running): Promise<Assignment | null> {
+  const { client, signal, drop, asked } = running
+  const named = asked === null ? {} : { lease: await asked.name() }
+  const found = await client.call(popQueue, { body: { ...wishOf(running), ...named }, signal: drop }) // else a job could get lost
+  if (found === 'Nothing') return null
+  const { Rebuild: assignment } = found
+  if (!signal.aborted || assignment.lease === null) return assignment
+  await giveBack(heldBy(assignment, running), running)
+  return null
+}
+
+/** From here on a worker that is killed knows what it held. */
+async function settled(assignment: Assignment, running: Running): Promise<Given> {
+  const held = heldBy(assignment, running)
+  try {
+    const directory = await makeScratch(join(running.directory, 'jobs'), held)
+    running.asked?.answered()
+    return { assignment, directory }
+  } catch (error) {
+    running.asked?.answered()
+    await giveBack(held, running)
+    throw error
+  }
 }
 
 /** A server that lost its memory of us, or was only too busy to look, as upstream's then says. */
@@ -221,7 +267,7 @@ async function idle({ idleSeconds, lastJobAt, signal, wake }: Running): Promise<
 }
 
 /** From the assignment to the acknowledged, or at least stored, result. */
-async function workOn(assignment: Assignment, running: Running): Promise<void> {
+async function workOn({ assignment, directory }: Given, running: Running): Promise<void> {
   const { client, log, drop } = running
   const { job } = assignment
   const started = Date.now()
@@ -231,7 +277,6 @@ async function workOn(assignment: Assignment, running: Running): Promise<void> {
     const told = isOurs ? { body: await freeHere(running.directory) } : {}
     await client.call(pingJob, { params: { id: job.id }, ...told, signal })
   }
-  const directory = await makeScratch(join(running.directory, 'jobs'), heldBy(assignment, running))
   const work = async (signal: AbortSignal): Promise<void> => {
     const result = await build(assignment, running, directory, signal)
     log.info(`worker: ${titleOf(assignment)}: ${wordsFor(result, (Date.now() - started) / 1000)}`)
@@ -245,7 +290,7 @@ async function workOn(assignment: Assignment, running: Running): Promise<void> {
       log.error(`worker: ${titleOf(assignment)}: ${sentenceOf(error)}`)
     else await giveBack(heldBy(assignment, running), running)
   } finally {
-    await rm(directory, { recursive: true, force: true }).catch((error: unknown) => {
+    await removeFolder(directory).catch((error: unknown) => {
       log.error(`worker: ${directory} could not be removed: ${sentenceOf(error)}`)
     })
   }
@@ -266,17 +311,25 @@ async function report(
   running: Running,
   onKept: () => Promise<void>,
 ): Promise<void> {
-  const { spool, client, log, drop } = running
   const body = signedReport({ queue_id: job.id, lease, ...result }, running.settings.key)
+  await keepAndSend(body, running, running.drop, onKept)
+}
+
+async function keepAndSend(
+  body: RebuildReport,
+  { spool, client, log }: Running,
+  signal: AbortSignal,
+  onKept: () => Promise<void> = async () => undefined,
+): Promise<void> {
   try {
     await spool.keep(body)
     await onKept()
   } catch (error) {
     log.error(`worker: ${sentenceOf(error)}`)
-    await client.call(submitBuild, { body, signal: drop }) // a full disk is no reason to lose it
+    await client.call(submitBuild, { body, signal }) // a full disk is no reason to lose it
     return
   }
-  await spool.send(drop).catch((error: unknown) => {
+  await spool.send(signal).catch((error: unknown) => {
     log.warning(`worker: a result waits to be sent: ${sentenceOf(error)}`)
   })
 }
@@ -306,12 +359,15 @@ function wordsFor(result: Result, seconds: number): string {
 }
 
 /** Tells our server that a dropped job is free again; upstream's would count it as a failure of the package. */
-async function giveBack(held: Held, { client, spool, log, settings }: Running): Promise<void> {
+async function giveBack(held: Held, running: Running): Promise<void> {
+  const { client, spool, log, settings } = running
+  const { lease } = held
+  if (lease === null || held.server !== client.base || (await spool.holds(lease))) return
   log.warning(`worker: job ${held.queue_id} is dropped`)
-  if (held.lease === null || held.server !== client.base) return
+  const body = signedReport(lostReport(held), settings.key)
+  const signal = AbortSignal.timeout(5000)
   try {
-    await spool.keep(signedReport(lostReport(held), settings.key))
-    await spool.send(AbortSignal.timeout(5000))
+    await keepAndSend(body, running, signal)
   } catch (error) {
     log.warning(`worker: ${sentenceOf(error)}`)
   }

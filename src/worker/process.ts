@@ -138,6 +138,11 @@ async function aborted(signal: AbortSignal, over: AbortSignal): Promise<string> 
 async function killEverything(child: ChildProcess, { group, mark }: ProcessRun): Promise<void> {
   signalGroup(child, 'SIGKILL')
   if ((await group?.kill()) === true || mark === undefined) return
+  await killMarked(mark)
+}
+
+/** Kills our own processes with a text in their environment, and those that they make meanwhile. */
+export async function killMarked(mark: string): Promise<void> {
   for (let round = 0; round < 20; round++) {
     const strays = await marked(mark)
     if (strays.length === 0) return

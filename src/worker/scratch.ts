@@ -1,9 +1,11 @@
 import { randomUUID } from 'node:crypto'
 import { mkdir, readFile, readdir, rm, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import * as v from 'valibot'
 import type { RebuildReport } from '../wire/builds.ts'
 import { Id, wireTime } from '../wire/schema.ts'
+import { killMarked } from './process.ts'
+import { removeFolder } from './sandbox.ts'
 
 /** A job that a worker holds: enough to hand it back. */
 const Held = v.object({ server: v.string(), queue_id: Id, lease: v.nullable(v.string()) })
@@ -24,14 +26,15 @@ export async function forgetHeld(folder: string): Promise<void> {
   await rm(join(folder, note), { force: true })
 }
 
-/** Removes what a worker left that was killed. @returns the jobs it held */
+/** Removes what a worker left that was killed, processes first. @returns the jobs it held */
 export async function clearScratch(jobs: string): Promise<Held[]> {
   await mkdir(jobs, { recursive: true, mode: 0o700 })
+  for (const name of ['REBUILDERD_OUTDIR', 'REBUILDERD_JOB']) await killMarked(`${name}=${resolve(jobs)}/`)
   const held: Held[] = []
   for (const name of await readdir(jobs)) {
     const left = await readHeld(join(jobs, name, note))
     if (left !== null) held.push(left)
-    await rm(join(jobs, name), { recursive: true, force: true })
+    await removeFolder(join(jobs, name))
   }
   return held
 }

@@ -11,6 +11,8 @@ import { checked, encodeJson } from '../wire/schema.ts'
 export type Spool = {
   /** On disk when this resolves. */
   keep: (report: RebuildReport) => Promise<void>
+  /** Whether there is a result of this lease. */
+  holds: (lease: string) => Promise<boolean>
   /**
    * Sends everything to its server, oldest first.
    * @returns how many could not be sent now
@@ -18,7 +20,10 @@ export type Spool = {
   send: (signal: AbortSignal) => Promise<number>
 }
 
-/** How often a server may answer "internal error" to a report before we put that one aside. */
+/**
+ * How often upstream's server may answer "internal error" to a report before we put that one aside: it says so of
+ * jobs that are gone. One of ours means it, and may be mended.
+ */
 const mostServerErrors = 20
 
 /**
@@ -28,6 +33,7 @@ const mostServerErrors = 20
 export async function openSpool(directory: string, client: Client, log: Log): Promise<Spool> {
   const folder = join(directory, encodeURIComponent(client.base).slice(0, 200))
   await mkdir(join(folder, 'refused'), { recursive: true, mode: 0o700 })
+  for (const name of await readdir(folder)) if (name.endsWith('.part')) await rm(join(folder, name)) // of one who was killed
   const serverErrors = new Map<string, number>()
   let sending: Promise<unknown> = Promise.resolve()
 
@@ -36,7 +42,7 @@ export async function openSpool(directory: string, client: Client, log: Log): Pr
     for (const name of await reportsIn(folder)) {
       signal.throwIfAborted()
       const outcome = await sendOne(join(folder, name), client, signal)
-      if (outcome.is === 'broken') serverErrors.set(name, (serverErrors.get(name) ?? 0) + 1)
+      if (outcome.is === 'broken' && !outcome.ours) serverErrors.set(name, (serverErrors.get(name) ?? 0) + 1)
       const isHopeless = (serverErrors.get(name) ?? 0) >= mostServerErrors
       if (outcome.is === 'accepted') await rm(join(folder, name), { force: true })
       else if (outcome.is === 'refused' || isHopeless) await putAside(folder, name, outcome.why, log)
@@ -50,6 +56,7 @@ export async function openSpool(directory: string, client: Client, log: Log): Pr
   }
   return {
     keep: (report) => writeReport(folder, report),
+    holds: async (lease) => (await reportsIn(folder)).some((name) => name.endsWith(`-${lease}.json`)),
     send: async (signal) => {
       const mine = sending.then(() => send(signal)) // one after the other, so that no report is sent twice at once
       sending = mine.catch(() => undefined)
@@ -65,7 +72,7 @@ async function reportsIn(folder: string): Promise<string[]> {
 
 async function writeReport(folder: string, report: RebuildReport): Promise<void> {
   await during('keeping a result until it is sent', async () => {
-    const name = `${Date.now()}-${report.queue_id}-${randomUUID()}.json`
+    const name = `${Date.now()}-${report.queue_id}-${leaseIn(report)}.json`
     const file = await open(join(folder, `${name}.part`), 'wx', 0o600)
     try {
       await file.writeFile(encodeJson(report))
@@ -79,12 +86,17 @@ async function writeReport(folder: string, report: RebuildReport): Promise<void>
   })
 }
 
+/** A name for the file; servers that name no leases get one of ours. */
+function leaseIn({ lease }: RebuildReport): string {
+  return lease !== null && /^[\w-]{1,64}$/.test(lease) ? lease : randomUUID()
+}
+
 type Outcome =
   | { is: 'accepted' }
   /** It will never be taken. */
   | { is: 'refused'; why: string }
   /** The server broke over this very report; others may pass. */
-  | { is: 'broken'; why: string }
+  | { is: 'broken'; why: string; ours: boolean }
   | { is: 'later'; why: string }
 
 async function sendOne(path: string, client: Client, signal: AbortSignal): Promise<Outcome> {
@@ -99,14 +111,14 @@ async function sendOne(path: string, client: Client, signal: AbortSignal): Promi
     return { is: 'accepted' }
   } catch (error) {
     signal.throwIfAborted()
-    return outcomeOf(error)
+    return outcomeOf(error, report.lease !== null)
   }
 }
 
-function outcomeOf(error: unknown): Outcome {
+function outcomeOf(error: unknown, ours: boolean): Outcome {
   const why = sentenceOf(error)
   if (!(error instanceof ServerSaid)) return { is: 'later', why }
-  if (error.status === 500) return { is: 'broken', why } // upstream's answer to a job that is gone, too
+  if (error.status === 500) return { is: 'broken', why, ours }
   const isForLater = error.status > 500 || [401, 403, 408, 429].includes(error.status)
   return { is: isForLater ? 'later' : 'refused', why }
 }

@@ -840,3 +840,49 @@ describe('manual requests', { concurrency: 4 }, () => {
     await call(pingJob, { params: { id: job.id } })
   })
 })
+
+describe('a worker that names its question', { concurrency: 4 }, () => {
+  const question = {
+    supported_backends: ['debian'],
+    architecture: 'x86_64',
+    supported_architectures: ['amd64', 'all'],
+  }
+  const name = '0f8fad5b-d9cb-469f-a165-70867728950e'
+
+  test('gets the same job when it asks again, and another one under another name', async (t) => {
+    const { call } = await startServer(t)
+    await importPackages(call, [aPackage({ name: 'one' }), aPackage({ name: 'two' })])
+
+    const first = await call(popQueue, { body: { ...question, lease: name } })
+    const again = await call(popQueue, { body: { ...question, lease: name } })
+    const other = await call(popQueue, { body: { ...question, lease: name.replace(/^0/, '1') } })
+
+    assert.ok(first !== 'Nothing' && again !== 'Nothing' && other !== 'Nothing')
+    assert.deepEqual([again.Rebuild.job.id, again.Rebuild.lease], [first.Rebuild.job.id, name])
+    assert.deepEqual(again.Rebuild.artifacts, first.Rebuild.artifacts)
+    assert.notEqual(other.Rebuild.job.id, first.Rebuild.job.id)
+  })
+
+  test('gets a new job under a new name once that one is over', async (t) => {
+    const { call } = await startServer(t)
+    await importPackages(call, [aPackage({ name: 'one' }), aPackage({ name: 'two' })])
+    const first = await call(popQueue, { body: { ...question, lease: name } })
+    assert.ok(first !== 'Nothing')
+    await call(submitBuild, { body: aResult(first.Rebuild) })
+
+    const next = await call(popQueue, { body: { ...question, lease: name } })
+
+    assert.ok(next !== 'Nothing')
+    assert.notEqual(next.Rebuild.lease, name)
+    assert.notEqual(next.Rebuild.job.name, first.Rebuild.job.name)
+  })
+
+  test('cannot get at the job of another one that way', async (t) => {
+    const { call, worker } = await startServer(t)
+    const other = await worker('key-2')
+    await importPackages(call, [aPackage()])
+    await call(popQueue, { body: { ...question, lease: name } })
+
+    assert.equal(await other.call(popQueue, { body: { ...question, lease: name } }), 'Nothing')
+  })
+})

@@ -1,10 +1,13 @@
 import { test } from 'node:test'
 import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { access, readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { plainBytes } from '../../src/compression.ts'
 import { patience, runWorker } from '../../src/worker/loop.ts'
-import { forgetHeld, makeScratch } from '../../src/worker/scratch.ts'
+import { forgetHeld, lostReport, makeScratch } from '../../src/worker/scratch.ts'
+import { openSpool } from '../../src/worker/spool.ts'
 import { aFolder, aServer, files } from '../help/files.ts'
 import { aJob, rebuildSettings, workerOptions } from '../help/jobs.ts'
 import { anUpstream } from '../help/upstream.ts'
@@ -237,6 +240,42 @@ test('what a killed worker left behind is removed at the next start, and its job
     upstream.reports.map(({ queue_id, lease, reason }) => [queue_id, lease, reason]),
     [[7, 'lease-7', 'worker_lost']],
   )
+})
+
+test('a job of which there is a result is not handed back by the next worker', async (t) => {
+  const upstream = await anUpstream(t)
+  const options = await workerOptions(t, upstream.base, await rebuildSettings(t, good))
+  const held = { server: upstream.base, queue_id: 7, lease: 'lease-7' }
+  await makeScratch(join(options.directory, 'jobs'), held)
+  const spool = await openSpool(join(options.directory, 'spool'), options.client, options.log)
+  await spool.keep({ ...lostReport(held), status: 'GOOD', reason: null })
+
+  void runWorker(options)
+  await upstream.until('/pop')
+  await upstream.until('/builds')
+
+  assert.deepEqual(
+    upstream.reports.map(({ status, lease }) => [status, lease]),
+    [['GOOD', 'lease-7']],
+  )
+})
+
+test('builds that outlived their worker are ended by the next one', async (t) => {
+  const upstream = await anUpstream(t)
+  const options = await workerOptions(t, upstream.base, await rebuildSettings(t, good))
+  const folder = await makeScratch(join(options.directory, 'jobs'), {
+    server: upstream.base,
+    queue_id: 7,
+    lease: null,
+  })
+  const env = { ...process.env, REBUILDERD_OUTDIR: join(folder, 'build/out') }
+  const stray = spawn('sleep', ['1000'], { env, detached: true, stdio: 'ignore' })
+  const ended = once(stray, 'exit')
+
+  void runWorker(options)
+  const [, signal] = await ended
+
+  assert.equal(signal, 'SIGKILL')
 })
 
 test('the log is sent while it grows, only to servers that know leases', async (t) => {

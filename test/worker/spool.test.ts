@@ -76,6 +76,32 @@ test('a report that breaks the server is tried some time and then put aside; oth
   assert.equal(upstream.seen.length, 21)
 })
 
+test('a result of a server with leases is kept for as long as that server breaks over it', async (t) => {
+  let isMended = false
+  const upstream = await anUpstream(t, () => (isMended ? undefined : 500))
+  const spool = await openSpool(await aFolder(t), openClient({ base: upstream.base }), silentLog)
+  await spool.keep({ ...aReport(1), lease: 'lease-1' })
+  for (let i = 0; i < 30; i++) await spool.send(signal)
+  isMended = true
+
+  assert.equal(await spool.holds('lease-1'), true)
+  assert.equal(await spool.send(signal), 0)
+  assert.equal(upstream.reports.length, 1)
+  assert.equal(await spool.holds('lease-1'), false)
+})
+
+test('what a crash left of a report is gone at the next start', async (t) => {
+  const folder = await aFolder(t)
+  const client = openClient({ base: 'http://127.0.0.1:9' })
+  await openSpool(folder, client, silentLog)
+  const [server = ''] = await readdir(folder)
+  await writeFile(join(folder, server, '1-1-a.json.part'), '{"')
+
+  await openSpool(folder, client, silentLog)
+
+  assert.deepEqual(await readdir(join(folder, server)), ['refused'])
+})
+
 test('reports for one server are not sent to another', async (t) => {
   const [one, other] = [await anUpstream(t), await anUpstream(t)]
   const folder = await aFolder(t)

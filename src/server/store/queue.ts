@@ -150,22 +150,42 @@ export function eachFileOnce(rows: readonly (ArtifactRow & { id: number })[]): A
   return [...files.values()]
 }
 
+/** What was handed out under a name: to whom, and the job while it is still that worker's. */
+export type NamedLease = Row & { worker_id: number | null; job_id: number | null }
+
+export async function leaseNamed(tx: Transaction, token: string): Promise<NamedLease | null> {
+  return first(
+    tx.all<NamedLease>(sql`
+      SELECT l.worker_id, j.id AS job_id FROM leases l
+        LEFT JOIN jobs j ON j.id = l.job_id AND j.lease_id = l.id AND j.state = 'running' WHERE l.token = ${token}`),
+  )
+}
+
+/** A job and its files, as when it was handed out. */
+export async function handedOut(
+  tx: Transaction,
+  jobId: number,
+): Promise<{ job: JobRow; artifacts: ArtifactRow[] }> {
+  const [jobRows, files] = await tx.batch<Row>([jobById(jobId), listedFiles(jobId)])
+  const job = jobRows?.[0] as JobRow // the caller has just found it, in the same transaction
+  return { job, artifacts: eachFileOnce((files ?? []) as (ArtifactRow & { id: number })[]) }
+}
+
 /** Hands a job to a worker; the rows of the job as it was before, and of its files. */
 export async function leaseJob(
   tx: Transaction,
   jobId: number,
   lease: { token: string; workerId: number; status: (job: JobRow) => string; now: string; until: string },
 ): Promise<{ job: JobRow; artifacts: ArtifactRow[] }> {
-  const [jobRows, files] = await tx.batch<Row>([jobById(jobId), listedFiles(jobId)])
-  const job = jobRows?.[0] as JobRow // the caller has just found it, in the same transaction
+  const given = await handedOut(tx, jobId)
   await tx.batch([
     sql`INSERT INTO leases (token, job_id, group_id, build_input_id, worker_id, started_at)
         SELECT ${lease.token}, j.id, j.group_id, j.build_input_id, ${lease.workerId}, ${lease.now} FROM jobs j WHERE j.id = ${jobId}`,
     sql`UPDATE jobs SET state = 'running', worker_id = ${lease.workerId}, started_at = ${lease.now}, lease_until = ${lease.until},
           lease_id = (SELECT id FROM leases WHERE token = ${lease.token}) WHERE id = ${jobId}`,
-    sql`UPDATE workers SET online = 1, last_ping = ${lease.now}, status = ${lease.status(job)} WHERE id = ${lease.workerId}`,
+    sql`UPDATE workers SET online = 1, last_ping = ${lease.now}, status = ${lease.status(given.job)} WHERE id = ${lease.workerId}`,
   ])
-  return { job, artifacts: eachFileOnce((files ?? []) as (ArtifactRow & { id: number })[]) }
+  return given
 }
 
 /** Extends the lease of a running job; false where the job is not this worker's. */
