@@ -1,8 +1,9 @@
-import { createHash, randomBytes } from 'node:crypto'
-import { open, rename, rm, stat } from 'node:fs/promises'
+import { createHash } from 'node:crypto'
+import { open, rename } from 'node:fs/promises'
 import * as http from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Complaint, sentenceOf } from '../errors.ts'
+import { claimPart, type Continuable, type Part } from './part.ts'
 
 /** What the index says of a file. */
 export type Expected = { sha256: string; size: number }
@@ -53,25 +54,22 @@ export class NotAsTold extends Complaint {
 }
 
 /**
- * Gets a file over HTTP, again and again while that may help. A download that broke off is continued where the
- * index tells what the whole must be.
+ * Gets a file over HTTP, again and again while that may help. A download that broke off is continued, also one of an
+ * earlier sync: where the index tells what the whole must be, or the server gives its versions names.
  * @throws Complaint where the server refuses, breaks off too often, or sends other bytes than expected
  */
 export async function download(url: string, options: DownloadOptions): Promise<Downloaded> {
   followEnvironmentProxies()
-  const part = `${options.target}.${randomBytes(6).toString('hex')}.part`
-  try {
-    return await downloadTo(part, url, options)
-  } finally {
-    await rm(part, { force: true })
-  }
+  await using part = await claimPart(options.target)
+  return await downloadTo(part, url, options)
 }
 
-async function downloadTo(part: string, url: string, options: DownloadOptions): Promise<Downloaded> {
+async function downloadTo(part: Part, url: string, options: DownloadOptions): Promise<Downloaded> {
   for (let tries = 1; ; tries++) {
     try {
       return await downloadOnce(part, url, options)
     } catch (error) {
+      if (isFullDisk(error)) await part.drop()
       options.signal.throwIfAborted()
       if (error instanceof Complaint) throw error
       if (tries >= mostTries) {
@@ -101,33 +99,38 @@ function reasonOf(error: unknown): string {
   return error instanceof Error && error.cause instanceof Error ? sentenceOf(error.cause) : sentenceOf(error)
 }
 
-async function downloadOnce(part: string, url: string, options: DownloadOptions): Promise<Downloaded> {
-  const had = options.expected === null ? 0 : await sizeOf(part)
+/** What is left where the disk is full would only keep it full. */
+function isFullDisk(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && (error.code === 'ENOSPC' || error.code === 'EDQUOT')
+}
+
+async function downloadOnce(part: Part, url: string, options: DownloadOptions): Promise<Downloaded> {
+  const { expected, known = null } = options
+  const had = await part.continuable(url, expected)
+  if (expected !== null && had.size === expected.size) {
+    await keepProven(part, url, options, true)
+    return { outcome: 'new', validators: { etag: null, lastModified: null } }
+  }
   const idle = idleLimit(options.idleMs ?? 60_000)
   try {
     const signal = AbortSignal.any([options.signal, idle.signal])
-    const response = await fetch(url, { headers: headersFor(had, options.known ?? null), signal })
+    const response = await fetch(url, { headers: headersFor(had, known), signal })
     const outcome = outcomeOf(response, url)
     if (outcome !== null) {
       await response.body?.cancel()
-      if (response.status === 416) await rm(part, { force: true })
+      if (response.status === 416 || !(outcome instanceof Error)) await part.drop()
       if (outcome instanceof Error) throw outcome
       return { outcome }
     }
-    const from = response.status === 206 && startOf(response) === had ? had : 0
+    const validators = validatorsOf(response)
+    const from = response.status === 206 && startOf(response) === had.size ? had.size : 0
+    if (from === 0) await part.begin(url, validators.etag)
     await receive(response, { part, from, url, idle, options })
     await keepProven(part, url, options, from > 0)
-    return { outcome: 'new', validators: validatorsOf(response) }
+    return { outcome: 'new', validators }
   } finally {
     idle.end()
   }
-}
-
-async function sizeOf(path: string): Promise<number> {
-  return stat(path).then(
-    ({ size }) => size,
-    () => 0,
-  )
 }
 
 /** Ends a request in which nothing moves. */
@@ -138,9 +141,10 @@ function idleLimit(ms: number) {
 }
 
 /** The bytes themselves are asked for: what a server compresses on the way has another hash. */
-function headersFor(had: number, known: Validators | null): Record<string, string> {
+function headersFor(had: Continuable, known: Validators | null): Record<string, string> {
   const headers: Record<string, string> = { 'accept-encoding': 'identity', 'user-agent': 'rebuilderd' }
-  if (had > 0) headers['range'] = `bytes=${had}-`
+  if (had.size > 0) headers['range'] = `bytes=${had.size}-`
+  if (had.size > 0 && had.etag !== null) headers['if-range'] = had.etag
   if (known?.etag) headers['if-none-match'] = known.etag
   else if (known?.lastModified) headers['if-modified-since'] = known.lastModified
   return headers
@@ -170,7 +174,7 @@ function validatorsOf(response: Response): Validators {
 }
 
 type Receiving = {
-  part: string
+  part: Part
   from: number
   url: string
   idle: ReturnType<typeof idleLimit>
@@ -184,7 +188,7 @@ async function receive(response: Response, { part, from, url, idle, options }: R
   if (options.expected !== null && total !== options.expected.size) {
     throw new NotAsTold(url, `${total} bytes instead of ${options.expected.size}`)
   }
-  const file = await open(part, from > 0 ? 'a' : 'w', 0o600)
+  const file = await open(part.path, from > 0 ? 'a' : 'w', 0o600)
   let done = from
   try {
     for await (const chunk of response.body ?? []) {
@@ -196,7 +200,7 @@ async function receive(response: Response, { part, from, url, idle, options }: R
     }
   } finally {
     await file.close()
-    if (done > most) await rm(part, { force: true })
+    if (done > most) await part.drop()
   }
   if (total !== null && done < total && options.expected === null)
     throw new Hiccup('the connection broke off')
@@ -210,24 +214,24 @@ function tooLong(url: string, most: number, isExpected: boolean): Complaint {
 
 /** Gives the file its name, if it is what the index tells. */
 async function keepProven(
-  part: string,
+  part: Part,
   url: string,
   options: DownloadOptions,
   wasContinued: boolean,
 ): Promise<void> {
   const { expected, target } = options
   if (expected !== null) {
-    const size = await sizeOf(part)
+    const size = await part.size()
     if (size < expected.size)
       throw new Hiccup(`the connection broke off after ${size} of ${expected.size} bytes`)
-    const problem = await mismatchOf(part, expected)
+    const problem = await mismatchOf(part.path, expected)
     if (problem !== null) {
-      await rm(part, { force: true })
+      await part.drop()
       if (wasContinued) throw new Hiccup(problem)
       throw new NotAsTold(url, problem)
     }
   }
-  await rename(part, target)
+  await rename(part.path, target)
 }
 
 /** What differs between a file and what the index says of it; null: nothing. */

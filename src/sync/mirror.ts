@@ -98,16 +98,19 @@ export async function downloadFolder(cache: string | null): Promise<AsyncDisposa
 }
 
 const keptDays = 14
+/** Downloads that were broken off are of use for as long as the mirror has the same file. */
+const keptPartDays = 2
 
 /** Removes what no sync has used for days: each update of an index leaves its predecessor behind. */
 async function sweep(cache: string): Promise<void> {
-  const oldest = Date.now() - keptDays * 86_400_000
   const names = await readdir(cache).catch(() => []) // a cache that cannot be tidied up harms no sync
   for (const name of names) {
-    if (!/^(?:sha256|plain|named)-|\.part$/.test(name)) continue
+    const isPart = /\.part(?:\.note)?$/.test(name)
+    if (!isPart && !/^(?:sha256|plain|named)-/.test(name)) continue
     const path = join(cache, name)
     const { mtimeMs } = await stat(path).catch(() => ({ mtimeMs: Infinity })) // another sync was faster
-    if (mtimeMs < oldest) await rm(path, { force: true })
+    const days = isPart ? keptPartDays : keptDays
+    if (mtimeMs < Date.now() - days * 86_400_000) await rm(path, { force: true })
   }
 }
 

@@ -89,7 +89,12 @@ async function sendFile(path: string, request: IncomingMessage, response: Server
     response.writeHead(304, { etag }).end()
     return
   }
-  const from = Number(/^bytes=(\d+)-$/.exec(request.headers.range ?? '')?.[1] ?? 0)
+  const isSame = [undefined, etag].includes(request.headers['if-range'] as string | undefined) // sent once at most
+  const from = isSame ? Number(/^bytes=(\d+)-$/.exec(request.headers.range ?? '')?.[1] ?? 0) : 0
+  if (from > 0 && from >= bytes.length) {
+    response.writeHead(416).end()
+    return
+  }
   const headers = { etag, 'content-length': bytes.length - from, 'accept-ranges': 'bytes' }
   const range = { 'content-range': `bytes ${from}-${bytes.length - 1}/${bytes.length}` }
   response
