@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 // Makes dist/: the program as one script and as one executable, the same bytes wherever it is made.
 //   node build.mjs [--arch x64|arm64] [--out DIR]    dist/rebuilderd.mjs, dist/rebuilderd (or -arm64), dist/LICENSES.txt
+//   node build.mjs --script [--out DIR]              the script alone
 //   node build.mjs --verify                          builds again elsewhere, under other circumstances, and compares
 import { execFile } from 'node:child_process'
 import { createHash } from 'node:crypto'
@@ -176,9 +177,10 @@ function sha256(bytes) {
   return createHash('sha256').update(bytes).digest('hex')
 }
 
-async function buildInto(out, arch) {
+async function buildInto(out, arch, isScriptOnly = false) {
   const { script, inputs } = await bundled()
   await put(join(out, 'rebuilderd.mjs'), script, 0o755)
+  if (isScriptOnly) return
   await put(join(out, 'LICENSES.txt'), Buffer.from(await licences(inputs, await runtimeOf(arch))), 0o644)
   await executable(script, arch, join(out, arch === 'x64' ? 'rebuilderd' : `rebuilderd-${arch}`))
 }
@@ -247,9 +249,10 @@ const { values } = parseArgs({
   options: {
     arch: { type: 'string', default: 'x64' },
     out: { type: 'string', default: join(root, 'dist') },
+    script: { type: 'boolean', default: false },
     verify: { type: 'boolean', default: false },
   },
 })
 if (!architectures.includes(values.arch)) throw new Error(`--arch must be one of ${architectures.join(', ')}`)
 if (values.verify) process.exitCode = (await verify(values.arch)) ? 0 : 1
-else await buildInto(resolve(values.out), values.arch)
+else await buildInto(resolve(values.out), values.arch, values.script)

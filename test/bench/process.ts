@@ -29,6 +29,8 @@ export type StartOptions = {
   port?: number
   /** Run dist/rebuilderd where it is built. */
   built?: boolean
+  /** Run this script instead of the source tree. */
+  script?: string | undefined
   environment?: Record<string, string>
   nodeOptions?: readonly string[]
 }
@@ -38,12 +40,10 @@ export type StartOptions = {
  * @throws Error with what it said where it ended instead
  */
 export async function startProcess(options: StartOptions): Promise<ServerProcess> {
-  const { data, port = 0, built = false, nodeOptions = [] } = options
+  const { data, port = 0, built = false, nodeOptions = [], script = join(root, 'src/main.ts') } = options
   const executable = join(root, 'dist/rebuilderd')
   const [program, first] =
-    built && existsSync(executable)
-      ? [executable, []]
-      : [process.execPath, [...nodeOptions, join(root, 'src/main.ts')]]
+    built && existsSync(executable) ? [executable, []] : [process.execPath, [...nodeOptions, script]]
   const serve = ['serve', '--data', data, '--listen', `127.0.0.1:${port}`, '--signup-secret', signupSecret]
   const startedAt = performance.now()
   const child = spawn(program, [...first, ...serve], {

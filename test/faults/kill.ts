@@ -1,16 +1,24 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { existsSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { openClient, type Client } from '../../src/client.ts'
-import { sql, type Database } from '../../src/server/store/database.ts'
-import { contradictionsIn, damageOf, unqueuedInputs } from '../../src/server/store/maintenance.ts'
+import { sql } from '../../src/server/store/database.ts'
+import {
+  contradictionsIn,
+  damageOf,
+  unqueuedInputs,
+  type Reader,
+} from '../../src/server/store/maintenance.ts'
 import { submitBuild, type RebuildReport } from '../../src/wire/builds.ts'
 import { submitPackages, type PackageReport } from '../../src/wire/packages.ts'
 import { pingJob, popQueue } from '../../src/wire/queue.ts'
 import { registerWorker } from '../../src/wire/workers.ts'
 import { logOf, seeded } from '../bench/data.ts'
-import { signupSecret, startProcess, type ServerProcess } from '../bench/process.ts'
+import { signupSecret, startProcess } from '../bench/process.ts'
 import { aPackage, aReport, aResult } from '../help/server.ts'
 import { onCopy } from './inspect.ts'
 import type { FaultReport } from './report.ts'
@@ -24,31 +32,42 @@ type Promised = {
   workers: Set<string>
 }
 
+const sourceTree = fileURLToPath(new URL('../../src/main.ts', import.meta.url))
+
+/** Of so many kills one hits a server that has only begun to start. */
+const startsCutOff = 5
 const workerCount = 6
 const packagesPerImport = 60
 
 /**
  * Kills the server with SIGKILL again and again while workers work and packages are imported, looks at what lies on
  * disk each time, and starts it anew. Whoever was cut off repeats what it asked, as workers and sync do.
+ * @param script the program to run; undefined: the source tree
  */
-export async function killings(kills: number): Promise<FaultReport> {
+export async function killings(kills: number, script?: string): Promise<FaultReport> {
   const folder = await mkdtemp(join(tmpdir(), 'rebuilderd-kill-'))
   const data = join(folder, 'data')
   const promised: Promised = { reports: new Map(), imports: new Map(), workers: new Set() }
   const losses: string[] = []
   const random = seeded(Date.now() % 1000)
-  let server = await startProcess({ data })
+  let server = await startProcess({ data, script })
   const base = server.address
   const port = Number(new URL(base).port)
   const over = new AbortController()
   const load = loadOn(base, server.cookie, promised, losses, over.signal)
-  let slowest = server.readyAfter
+  let [killed, whileStarting, slowest] = [0, 0, server.readyAfter]
   try {
-    for (let kill = 1; kill <= kills && losses.length === 0; kill++) {
-      await pause(100 + random() * 1000)
+    while (killed < kills && losses.length === 0) {
+      await pause(20 + random() * 800)
       await server.kill('SIGKILL')
-      losses.push(...(await findings(data, promised)).map((loss) => `after kill ${kill}: ${loss}`))
-      server = await startAgain(data, port)
+      killed += 1
+      if (killed % startsCutOff === 0 && killed < kills) {
+        await killedWhileStarting(data, script, random() * server.readyAfter)
+        killed += 1
+        whileStarting += 1
+      }
+      losses.push(...(await findings(data, promised)).map((loss) => `after kill ${killed}: ${loss}`))
+      server = await startProcess({ data, port, script })
       slowest = Math.max(slowest, server.readyAfter)
     }
     await pause(1000)
@@ -63,7 +82,8 @@ export async function killings(kills: number): Promise<FaultReport> {
   const handedOut = await onCopy(join(data, 'rebuilderd.db'), countLeases)
   await rm(folder, { recursive: true, force: true })
   const counts = {
-    kills,
+    kills: killed,
+    'of them while it started': whileStarting,
     'acknowledged reports': promised.reports.size,
     'jobs handed out': handedOut,
     'acknowledged imports': [...promised.imports.values()].reduce((sum, count) => sum + count, 0),
@@ -73,11 +93,17 @@ export async function killings(kills: number): Promise<FaultReport> {
   return { name: 'kill -9 of the server under load', counts, losses }
 }
 
-async function startAgain(data: string, port: number): Promise<ServerProcess> {
-  return startProcess({ data, port })
+/** Starts a server and kills it before, or just when, it is ready. */
+async function killedWhileStarting(data: string, script: string | undefined, after: number): Promise<void> {
+  const serve = ['serve', '--data', data, '--listen', '127.0.0.1:0']
+  const child = spawn(process.execPath, [script ?? sourceTree, ...serve], { stdio: 'ignore' })
+  const gone = once(child, 'exit')
+  await pause(after)
+  child.kill('SIGKILL')
+  await gone
 }
 
-async function countLeases(db: Database): Promise<number> {
+async function countLeases(db: Reader): Promise<number> {
   const [row] = await db.all<{ n: number }>(sql`SELECT count(*) AS n FROM leases`)
   return row?.n ?? 0
 }
@@ -204,7 +230,7 @@ async function findings(data: string, promised: Promised): Promise<string[]> {
   })
 }
 
-async function missingReports(db: Database, reports: ReadonlyMap<string, string>): Promise<string[]> {
+async function missingReports(db: Reader, reports: ReadonlyMap<string, string>): Promise<string[]> {
   const rows = await db.all<{ token: string; status: string }>(
     sql`SELECT l.token, h.status FROM leases l JOIN builds h ON h.lease_id = l.id`,
   )
@@ -215,7 +241,7 @@ async function missingReports(db: Database, reports: ReadonlyMap<string, string>
   )
 }
 
-async function missingPackages(db: Database, imports: ReadonlyMap<string, number>): Promise<string[]> {
+async function missingPackages(db: Reader, imports: ReadonlyMap<string, number>): Promise<string[]> {
   const rows = await db.all<{ release: string; name: string; version: string; seen: number }>(sql`
     SELECT r.name AS release, b.name, b.version, b.seen FROM binary_packages b JOIN releases r ON r.id = b.release_id`)
   const kept = new Map(rows.map((row) => [`${row.release} ${row.name} ${row.version}`, row.seen]))
@@ -231,7 +257,7 @@ async function missingPackages(db: Database, imports: ReadonlyMap<string, number
   return lost
 }
 
-async function missingWorkers(db: Database, workers: ReadonlySet<string>): Promise<string[]> {
+async function missingWorkers(db: Reader, workers: ReadonlySet<string>): Promise<string[]> {
   const rows = await db.all<{ key: string }>(sql`SELECT key FROM workers`)
   const kept = new Set(rows.map((row) => row.key))
   return [...workers]
@@ -239,7 +265,7 @@ async function missingWorkers(db: Database, workers: ReadonlySet<string>): Promi
     .map((key) => `the worker ${key} was registered and is unknown`)
 }
 
-async function missingBlobs(db: Database, folder: string): Promise<string[]> {
+async function missingBlobs(db: Reader, folder: string): Promise<string[]> {
   const rows = await db.all<{ sha256: string }>(sql`SELECT sha256 FROM blobs`)
   return rows
     .filter(({ sha256 }) => !existsSync(join(folder, sha256.slice(0, 2), sha256)))

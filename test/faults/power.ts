@@ -1,14 +1,15 @@
+import { once } from 'node:events'
 import fs from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
+import { Worker } from 'node:worker_threads'
 import type { Database as SqlFile } from 'sql.js'
 import { asset } from '../../src/assets.ts'
-import { sql } from '../../src/server/store/database.ts'
-import { openSqlite } from '../../src/server/store/sqlite.ts'
 import { openSqlFile } from '../../src/server/store/sqljs.ts'
 import { pragmas } from '../../src/server/store/thread.ts'
 import { seeded } from '../bench/data.ts'
+import type { Found } from './reopen.ts'
 import type { FaultReport } from './report.ts'
 
 /** What the engine asked of the disk, in order; `ack`: a commit was acknowledged. */
@@ -29,17 +30,19 @@ export async function powerLosses(cuts: number): Promise<FaultReport> {
   const folder = fs.mkdtempSync(join(tmpdir(), 'rebuilderd-power-'))
   const random = seeded(Date.now() % 100_000)
   const losses: string[] = []
+  const { reopen, end } = openReopener()
   try {
     const { steps, start } = await recorded(folder, random)
     for (let count = 1; count <= cuts; count++) {
       const cut = start + Math.floor(random() * (steps.length - start))
       const empty: [string, Buffer] = [join(folder, 'p.db'), Buffer.alloc(0)] // sqljs.ts makes it
       const { files, acknowledged } = remains(new Map([empty]), steps.slice(0, cut), random)
-      const found = await wrongAfter(folder, files, acknowledged)
+      const found = await wrongAfter(folder, files, acknowledged, reopen)
       if (found !== null) losses.push(`cut ${count} at step ${cut} of ${steps.length}: ${found}`)
     }
     return { name: 'simulated power loss', counts: { cuts, steps: steps.length, commits: transfers }, losses }
   } finally {
+    await end()
     await rm(folder, { recursive: true, force: true })
   }
 }
@@ -166,11 +169,25 @@ function resized(bytes: Buffer, size: number): Buffer {
   return made
 }
 
+type Reopen = (path: string) => Promise<Found>
+
+/** A thread that opens databases anew, as a server does after its start. */
+function openReopener(): { reopen: Reopen; end: () => Promise<number> } {
+  const thread = new Worker(new URL('./reopen.ts', import.meta.url))
+  const reopen: Reopen = async (path) => {
+    thread.postMessage(path)
+    const [found] = await once(thread, 'message')
+    return found as Found // reopen.ts sends nothing else
+  }
+  return { reopen, end: () => thread.terminate() }
+}
+
 /** What is wrong with the database that remains; null: nothing. */
 async function wrongAfter(
   folder: string,
   files: ReadonlyMap<string, Buffer>,
   acknowledged: number,
+  reopen: Reopen,
 ): Promise<string | null> {
   const copy = join(folder, 'copy.db')
   for (const suffix of ['', '-wal', '-journal']) {
@@ -178,21 +195,11 @@ async function wrongAfter(
     const bytes = files.get(join(folder, `p.db${suffix}`))
     if (bytes !== undefined) fs.writeFileSync(copy + suffix, bytes)
   }
-  const db = await openSqlite(copy)
-  try {
-    const [check, sums, logged] = await db.batch<Record<string, string | number>>([
-      sql`PRAGMA integrity_check`,
-      sql`SELECT sum(balance) AS sum FROM account`,
-      sql`SELECT count(*) AS n, coalesce(max(id), 0) AS last FROM log`,
-    ])
-    if (check?.[0]?.['integrity_check'] !== 'ok') return `damaged: ${String(check?.[0]?.['integrity_check'])}`
-    if (sums?.[0]?.['sum'] !== accounts * 1000) return `the sum is ${sums?.[0]?.['sum']}`
-    const { n = 0, last = 0 } = logged?.[0] ?? {}
-    if (n !== last) return `${n} of ${last} commits are there`
-    return Number(last) < acknowledged ? `commit ${acknowledged} was acknowledged, ${last} is the last` : null
-  } catch (error) {
-    return `cannot be opened: ${error instanceof Error ? error.message : String(error)}`
-  } finally {
-    await db.close()
-  }
+  const found = await reopen(copy)
+  if ('trouble' in found) return `cannot be opened: ${found.trouble}`
+  const { integrity, sum, commits, last } = found
+  if (integrity !== 'ok') return `damaged: ${integrity}`
+  if (sum !== accounts * 1000) return `the sum is ${sum}`
+  if (commits !== last) return `${commits} of ${last} commits are there`
+  return last < acknowledged ? `commit ${acknowledged} was acknowledged, ${last} is the last` : null
 }

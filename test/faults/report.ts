@@ -2,7 +2,7 @@
 export type FaultReport = { name: string; counts: Record<string, number>; losses: string[]; skipped?: string }
 
 export type FaultScale = { kills: number; cuts: number }
-export const longRun: FaultScale = { kills: 100, cuts: 250 }
+export const longRun: FaultScale = { kills: 150, cuts: 500 }
 export const shortRun: FaultScale = { kills: 3, cuts: 12 }
 
 export function reportLine({ name, counts, losses, skipped }: FaultReport): string {

@@ -1,5 +1,8 @@
 import { sql, trusted, type Database, type Row, type Sql } from './database.ts'
 
+/** Whatever answers questions about a database. */
+export type Reader = Pick<Database, 'all'>
+
 /** Inputs that need work and are not queued. */
 const unqueued = `
   SELECT i.id AS at FROM build_inputs i WHERE i.needs_work = 1 AND i.seen = 1
@@ -53,7 +56,7 @@ function differences(counter: string, table: string, columns: readonly string[])
 }
 
 /** What the engine itself finds wrong with the file, and rows that refer to nothing. */
-export async function damageOf(db: Database): Promise<string[]> {
+export async function damageOf(db: Reader): Promise<string[]> {
   const rows = await db.all<{ integrity_check: string }>(sql`PRAGMA integrity_check`)
   const foreign = await db.all<Row & { table: string }>(sql`PRAGMA foreign_key_check`)
   return [
@@ -63,7 +66,7 @@ export async function damageOf(db: Database): Promise<string[]> {
 }
 
 /** What the rows say that cannot be so: results counted twice, jobs that are lost, counters that are wrong. */
-export async function contradictionsIn(db: Database): Promise<string[]> {
+export async function contradictionsIn(db: Reader): Promise<string[]> {
   const found: string[] = []
   for (const [meaning, question] of Object.entries(contradictions)) {
     const rows = await db.all<{ at: number }>(trusted(question))
@@ -73,7 +76,7 @@ export async function contradictionsIn(db: Database): Promise<string[]> {
 }
 
 /** How many listed inputs need work and are not queued: none, unless tries are bounded or jobs were dropped. */
-export async function unqueuedInputs(db: Database): Promise<number> {
+export async function unqueuedInputs(db: Reader): Promise<number> {
   return (await db.all(trusted(unqueued))).length
 }
 
