@@ -63,8 +63,9 @@ import { pingJob, popJob } from './queue.ts'
 import { Refusal, found, notFound } from './refusal.ts'
 import { tagText } from './rules.ts'
 import { takeReport } from './results.ts'
+import { revisionOf } from './revision.ts'
 import { errorReply, mounter, type Asked, type Mount, type Ready } from './route.ts'
-import { frameOf, revisionOf, type Service } from './service.ts'
+import { frameOf, type Service } from './service.ts'
 import { oneAtATime } from './turns.ts'
 import { mountWatching } from './watching.ts'
 import { attestationOf, diffoscopeOf } from './store/builds.ts'
@@ -139,7 +140,7 @@ function callerAddress(c: Context, header: string | null): string {
 
 function mountPackages(mount: Mount, service: Service): void {
   const { db } = service
-  const packages = revisionOf(db, 'packages')
+  const packages = revisionOf(service, 'packages')
   const inTurn = oneAtATime() // an import compares with what the one before it left
   const binaries = async (query: PackageFilter & PageRequest): Promise<Ready> => {
     return { json: await binaryPage(db, { filter: query, request: query }) }
@@ -160,7 +161,7 @@ function mountPackages(mount: Mount, service: Service): void {
 function mountBuilds(mount: Mount, service: Service): void {
   const { db, blobs, schedule, log, now } = service
   const results = { db, blobs, schedule, log, signingKey: service.countersigns ? service.signingKey : null }
-  const builds = revisionOf(db, 'builds')
+  const builds = revisionOf(service, 'builds')
   mount(listBuilds, ({ query }) => rebuilds(db, query, query), builds)
   mount(getBuild, async ({ params }) => found(await findRebuild(db, blobs, params.id)), builds)
   mount(listArtifacts, ({ params }) => artifactsOfBuild(db, params.id), builds)
@@ -189,7 +190,7 @@ function mountBuilds(mount: Mount, service: Service): void {
 
 function mountQueue(mount: Mount, service: Service): void {
   const { db, schedule, log, now } = service
-  const queue = revisionOf(db, 'queue')
+  const queue = revisionOf(service, 'queue')
   mount(listQueue, ({ query }) => queuedJobs(db, query, query), queue)
   mount(getJob, async ({ params }) => found(await findJob(db, params.id)), queue)
   mount(popQueue, ({ body, worker }) => popJob(db, schedule, found(worker), body, now()))
@@ -237,7 +238,7 @@ async function freeOf(c: Context): Promise<Free | null> {
 
 function mountWorkers(mount: Mount, service: Service): void {
   const { db, log, now, secrets } = service
-  const changed = revisionOf(db, 'workers')
+  const changed = revisionOf(service, 'workers')
   const challenges = openChallenges(now)
   mount(getChallenge, async ({ workerKey }) => ({ nonce: challenges.ask(workerKey ?? '') }))
   mount(listWorkers, ({ query }) => workers(db, query), changed)

@@ -2,7 +2,8 @@
 import type { Context, Hono } from 'hono'
 import { bytesReply } from './route.ts'
 import { found, notFound } from './refusal.ts'
-import { revisionOf, type Service } from './service.ts'
+import { revisionOf } from './revision.ts'
+import type { Service } from './service.ts'
 import { latestChanges, type ChangeFilter } from './store/web.ts'
 import { badgeVerdict } from './store/web-package.ts'
 import { releaseNamed } from './store/web-release.ts'
@@ -17,7 +18,7 @@ const atom = 'application/atom+xml; charset=utf-8'
 
 export function mountFeeds(app: Hono, service: Service, siteOf: (c: Context) => Site): void {
   const { db } = service
-  const { revision } = revisionOf(db, 'packages')
+  const { revision } = revisionOf(service, 'packages')
   type Asked = { what: string; path: string; page: string; filter: ChangeFilter }
   const feed = async (c: Context, asked: () => Promise<Asked>): Promise<Response> => {
     const { tag } = await revision()

@@ -17,7 +17,8 @@ import { version } from '../version.ts'
 import { eventStreamOf } from './events.ts'
 import { keeper } from './kept.ts'
 import type { Mount } from './route.ts'
-import { revisionOf, type Service } from './service.ts'
+import { revisionOf } from './revision.ts'
+import type { Service } from './service.ts'
 import { attestationShas, exportRows, lookedUp, type ExportRow, type FoundRow } from './store/gates.ts'
 import type { Database } from './store/database.ts'
 import { generationsOf } from './store/packages.ts'
@@ -32,7 +33,7 @@ type Status = Exported['status']
 
 export function mountGates(mount: Mount, service: Service): void {
   const { db } = service
-  const packages = revisionOf(db, 'packages')
+  const packages = revisionOf(service, 'packages')
   const keep = keeper(keptExports)
   let description: { json: string } | undefined
   mount(lookupPackages, async ({ body }) => ({ records: await foundPackages(db, body.packages) }))
@@ -40,12 +41,12 @@ export function mountGates(mount: Mount, service: Service): void {
   mount(
     exportDistribution,
     async ({ params, query, context }) => {
-      const { tag } = await packages.revision()
+      const revision = await packages.revision()
       const isLines = query.format === 'ndjson'
       const key = JSON.stringify([params.distribution, query.releases ?? null, isLines])
       const type = isLines ? 'application/x-ndjson' : 'application/json'
       const releases = query.releases ?? null
-      return keep(context, key, tag, type, () => exported(db, params.distribution, releases, isLines))
+      return keep(context, key, revision, type, () => exported(db, params.distribution, releases, isLines))
     },
     packages,
   )

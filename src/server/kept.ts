@@ -3,6 +3,7 @@ import { promisify } from 'node:util'
 import { Readable } from 'node:stream'
 import type { Context } from 'hono'
 import { codingFor, encoded, type Coding } from './encoding.ts'
+import { describe, type Revision } from './revision.ts'
 
 const zstd = promisify(zstdCompress)
 
@@ -12,7 +13,7 @@ const costly = 50
 const patience = 10
 
 type Kept = {
-  tag: string
+  revision: Revision
   madeAt: number
   took: number
   size: number
@@ -27,7 +28,7 @@ type Kept = {
 export function keeper(most: number) {
   const kept = new Map<string, Promise<Kept>>()
 
-  const make = async (tag: string, text: () => AsyncIterable<string>): Promise<Kept> => {
+  const make = async (revision: Revision, text: () => AsyncIterable<string>): Promise<Kept> => {
     const start = performance.now()
     const parts: Buffer[] = []
     for await (const part of text()) parts.push(Buffer.from(part))
@@ -35,7 +36,7 @@ export function keeper(most: number) {
     const frame = await zstd(plain)
     const took = performance.now() - start
     return {
-      tag,
+      revision,
       madeAt: performance.now(),
       took,
       size: plain.length,
@@ -43,16 +44,17 @@ export function keeper(most: number) {
     }
   }
 
-  const isFresh = (list: Kept, tag: string): boolean =>
-    list.tag === tag || (list.took > costly && performance.now() - list.madeAt < patience * list.took)
+  const isFresh = (list: Kept, { tag }: Revision): boolean =>
+    list.revision.tag === tag ||
+    (list.took > costly && performance.now() - list.madeAt < patience * list.took)
 
-  const fetch = async (key: string, tag: string, text: () => AsyncIterable<string>): Promise<Kept> => {
+  const fetch = async (key: string, revision: Revision, text: () => AsyncIterable<string>): Promise<Kept> => {
     const known = await kept.get(key)?.catch(() => undefined)
-    if (known !== undefined && isFresh(known, tag)) return known
+    if (known !== undefined && isFresh(known, revision)) return known
     const pending = kept.get(key)
     const others = pending === undefined ? undefined : await pending.catch(() => undefined)
-    if (others !== undefined && others !== known && isFresh(others, tag)) return others
-    const making = make(tag, text)
+    if (others !== undefined && others !== known && isFresh(others, revision)) return others
+    const making = make(revision, text)
     kept.delete(key)
     kept.set(key, making)
     for (const oldest of kept.keys()) {
@@ -66,24 +68,28 @@ export function keeper(most: number) {
   return async (
     c: Context,
     key: string,
-    tag: string,
+    revision: Revision,
     type: string,
     text: () => AsyncIterable<string>,
   ): Promise<Response> => {
     const coding = codingFor(c.req.header('accept-encoding'))
-    const list = await fetch(key, tag, text)
-    const headers = { 'content-type': type, vary: 'accept-encoding', etag: list.tag }
+    const list = await fetch(key, revision, text)
+    const headers = { 'content-type': type, vary: 'accept-encoding' }
     const frame = (await list.codings.get('zstd')) ?? new Uint8Array()
     if (coding === 'identity') {
       const plain = Readable.toWeb(Readable.from([frame]).pipe(createZstdDecompress()))
-      return new Response(plain as ReadableStream<Uint8Array>, {
-        headers: { ...headers, 'content-length': String(list.size) },
-      })
+      const told = { ...headers, 'content-length': String(list.size) }
+      return described(new Response(plain as ReadableStream<Uint8Array>, { headers: told }), list.revision)
     }
     const bytes = await (list.codings.get(coding) ?? recoded(list, frame, coding))
     const told = { ...headers, 'content-encoding': coding, 'content-length': String(bytes.length) }
-    return new Response(bytes as Uint8Array<ArrayBuffer>, { headers: told })
+    return described(new Response(bytes as Uint8Array<ArrayBuffer>, { headers: told }), list.revision)
   }
+}
+
+function described(reply: Response, revision: Revision): Response {
+  describe(reply, revision)
+  return reply
 }
 
 /** The same list in another coding, kept from now on. */

@@ -17,7 +17,8 @@ import {
 } from '../wire/v0.ts'
 import { keeper } from './kept.ts'
 import type { Mount } from './route.ts'
-import { frameOf, revisionOf, type Service } from './service.ts'
+import { revisionOf } from './revision.ts'
+import { frameOf, type Service } from './service.ts'
 import { firstBlobOf, logOf } from './store/builds.ts'
 import { componentCounts, packagesAsJson, queueRowsV0, type QueueRowV0 } from './store/legacy.ts'
 import { longestPage } from './store/page.ts'
@@ -46,13 +47,13 @@ export function mountLegacy(app: Hono, mount: Mount, service: Service): void {
   })
   const { db, now, signingKey } = service
   const keep = keeper(keptLists)
-  const packages = revisionOf(db, 'packages')
+  const packages = revisionOf(service, 'packages')
   mount(
     listPackagesV0,
     async ({ query, context }) => {
-      const { tag } = await packages.revision()
+      const revision = await packages.revision()
       const cutoff = wireTime(new Date(now().getTime() - keptAfterLeaving))
-      return keep(context, JSON.stringify(query), tag, 'application/json', () =>
+      return keep(context, JSON.stringify(query), revision, 'application/json', () =>
         packagesAsJson(db, query, cutoff),
       )
     },

@@ -8,7 +8,8 @@ import { version } from '../version.ts'
 import { mountFeeds } from './feeds.ts'
 import { pageKeeper, type PageReply } from './pages-kept.ts'
 import { Refusal, notFound } from './refusal.ts'
-import { revisionOf, type Service, type WebOptions } from './service.ts'
+import { revisionOf } from './revision.ts'
+import type { Service, WebOptions } from './service.ts'
 import { distributionNames, releaseNames } from './store/packages.ts'
 import { homeView, queueView, reasonsView, searchView, workersView } from './views.ts'
 import {
@@ -67,13 +68,12 @@ export function mountPages(app: Hono, service: Service): void {
   mountFiles(app)
   mountFeeds(app, service, siteOf)
   const keep = pageKeeper(200)
-  const { db } = service
   const page = (
     path: string,
     parts: readonly string[] | null,
     make: (c: Context) => Promise<Page | Response>,
   ): void => {
-    const revision = parts === null ? null : revisionOf(db, ...parts).revision
+    const revision = parts === null ? null : revisionOf(service, ...parts).revision
     app.get(path, async (c, next) => {
       if (/^\/api(\/|$)/.test(c.req.path)) return next()
       const site = siteOf(c)

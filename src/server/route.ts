@@ -17,6 +17,7 @@ import type { Door, Identity } from './callers.ts'
 import { parsedBody } from './body.ts'
 import { acceptsZstd, bodyOf, codingFor, encoded } from './encoding.ts'
 import { Refusal } from './refusal.ts'
+import { describe, isUnchanged, notModified, type Revision } from './revision.ts'
 
 /** What a handler is given: everything is checked. */
 export type Asked<E> = Identity & {
@@ -38,8 +39,6 @@ export type Ready = { json: string | Uint8Array }
 type Answer<E> =
   | Response
   | (E extends { reply: Special } ? (ReplyOf<E> extends undefined ? void : Frame) : ReplyOf<E> | Ready)
-
-export type Revision = { tag: string; changedAt: string | null }
 
 export type MountOptions = {
   /** The handler checks the bytes of the body itself. */
@@ -177,30 +176,6 @@ async function frameReply(c: Context, type: string, { frame, plain }: Frame): Pr
     'content-length': String(frame.length),
   }
   return new Response(frame as Uint8Array<ArrayBuffer>, { headers: told })
-}
-
-function isUnchanged(c: Context, { tag, changedAt }: Revision): boolean {
-  const known = c.req.header('if-none-match')
-  if (known !== undefined) return known.split(',').some((item) => item.trim() === tag || item.trim() === '*')
-  const since = Date.parse(c.req.header('if-modified-since') ?? '')
-  return changedAt !== null && !Number.isNaN(since) && Date.parse(httpDate(changedAt)) <= since
-}
-
-function notModified(c: Context, revision: Revision): Response {
-  const reply = c.body(null, 304)
-  describe(reply, revision)
-  return reply
-}
-
-function describe(reply: Response, { tag, changedAt }: Revision): void {
-  reply.headers.set('etag', tag)
-  reply.headers.set('cache-control', 'no-cache')
-  if (changedAt !== null) reply.headers.set('last-modified', httpDate(changedAt))
-}
-
-/** A moment as HTTP writes it (RFC 9110 section 5.6.7). */
-export function httpDate(moment: string): string {
-  return new Date(`${moment.slice(0, 23)}Z`).toUTCString()
 }
 
 /**

@@ -6,10 +6,9 @@ import type { Pulse } from './events.ts'
 import type { LiveLogs } from './livelog.ts'
 import type { Schedule } from './queue.ts'
 import { Refusal, found } from './refusal.ts'
-import type { Frame, Revision, Site } from './route.ts'
+import type { Frame, Site } from './route.ts'
 import { longestBlob, type Blobs } from './store/blobs.ts'
 import type { Database } from './store/database.ts'
-import { generationsOf } from './store/packages.ts'
 
 /** What an operator may choose about the pages. */
 export type WebOptions = { title: string; logo: string | null; link: string | null }
@@ -42,21 +41,6 @@ export type Service = {
   /** Aborted when the server stops: endless replies end. */
   stopping: AbortSignal
   observe: Site['observe']
-}
-
-/** What ETag and Last-Modified of a reply are made from. */
-export function revisionOf(db: Database, ...names: readonly string[]): { revision: () => Promise<Revision> } {
-  return {
-    async revision() {
-      const rows = await generationsOf(db, names)
-      const changedAt =
-        rows
-          .map((row) => row.changed_at)
-          .sort()
-          .at(-1) ?? null
-      return { tag: `W/"${rows.map((row) => `${row.name}${row.value}`).join('-')}"`, changedAt }
-    },
-  }
 }
 
 /** A kept blob, or 404 in words. */

@@ -21,8 +21,8 @@ export type TestServer = RunningServer & {
   call: Client['call']
   /** A client that calls as another registered worker. */
   worker: (key: string, name?: string) => Promise<Client>
-  /** The server's clock; tests move it. */
-  clock: { ahead: number }
+  /** The server's clock; tests move it, or stop it at a moment. */
+  clock: { ahead: number; stopped?: number }
 }
 
 type Options = { settings?: Partial<ServerSettings>; data?: string; log?: Log }
@@ -30,7 +30,7 @@ type Options = { settings?: Partial<ServerSettings>; data?: string; log?: Log }
 /** A server of its own on a free port of loopback, gone when the test is. */
 export async function startServer(t: TestContext, options: Options = {}): Promise<TestServer> {
   const data = options.data ?? (await temporaryFolder(t))
-  const clock = { ahead: 0 }
+  const clock: TestServer['clock'] = { ahead: 0 }
   const replies = watchReplies()
   const settings = {
     ...(await loadSettings(serverSettings, [])),
@@ -38,7 +38,7 @@ export async function startServer(t: TestContext, options: Options = {}): Promis
     'worker.signup_secret': signupSecret,
     ...options.settings,
   }
-  const now = (): Date => new Date(Date.now() + clock.ahead)
+  const now = (): Date => new Date(clock.stopped ?? Date.now() + clock.ahead)
   const server = await start({ settings, data, log: options.log ?? silentLog, now, observe: replies.observe })
   let isStopped = false
   const stop = async (): Promise<void> => {

@@ -1,0 +1,83 @@
+/** How callers are told that what they have is what there is: ETag, Last-Modified and 304 (RFC 9110 sections 8.8 and 13). */
+import type { Context } from 'hono'
+import type { Database } from './store/database.ts'
+import { generationsOf, type Generation } from './store/packages.ts'
+
+/** What a reply depends on, as it was when it was asked for. */
+export type Revision = {
+  tag: string
+  /** For Last-Modified, in whole seconds; null: there is no data. */
+  modified: Date | null
+  /** Nothing that is told apart from `modified` by a date only can come after it. */
+  isSettled: boolean
+}
+
+/** Tells the revision of the named parts of the data. */
+export function revisionOf(
+  { db, now }: { db: Database; now: () => Date },
+  ...names: readonly string[]
+): { revision: () => Promise<Revision> } {
+  const dated = dates()
+  return {
+    async revision() {
+      const moment = now()
+      const rows = await generationsOf(db, names)
+      const tag = `W/"${rows.map(wordOf).join('-')}"`
+      const count = rows.reduce((sum, row) => sum + row.value, 0)
+      return { tag, ...(rows.length === 0 ? { modified: null, isSettled: false } : dated(count, moment)) }
+    },
+  }
+}
+
+/** With the time, as a database that was put back from a copy counts from an earlier number again. */
+function wordOf({ name, value, changed_at: time }: Generation): string {
+  return `${name}${value}.${Date.parse(`${time.slice(0, 23)}Z`).toString(36)}`
+}
+
+const second = 1000
+
+/**
+ * Dates for what counts its changes: the end of the second in which a change was first seen, as another one in that
+ * second would have the same date. Until it is over, the second itself, which nobody is told 304 for. The time at
+ * which a change was made does not serve: it is some time before anybody can see the change.
+ */
+export function dates() {
+  let [latest, end, isTold] = [-1, 0, false]
+  return (count: number, now: Date): { modified: Date; isSettled: boolean } => {
+    const start = Math.floor(now.getTime() / second) * second
+    if (count > latest) {
+      // A clock that was set back must not give a date twice.
+      end = Math.max(start + second, isTold ? end + second : end)
+      ;[latest, isTold] = [count, false]
+    }
+    const isSettled = count === latest && now.getTime() >= end
+    isTold ||= isSettled
+    return { modified: new Date(isSettled ? end : Math.min(start, end - second)), isSettled }
+  }
+}
+
+/** Dates as RFC 9110 section 5.6.7 wants them and older mail software writes them. */
+const httpDate = /^(\w{3}, *)?\d{1,2} \w{3} \d{4} \d\d:\d\d(:\d\d)? (GMT|UTC|[+-]\d{4})$/
+
+/** Whether a caller has this revision already. */
+export function isUnchanged(c: Context, { tag, modified, isSettled }: Revision): boolean {
+  const known = c.req.header('if-none-match')
+  if (known !== undefined) return known.split(',').some((item) => item.trim() === tag || item.trim() === '*')
+  const given = c.req.header('if-modified-since') ?? ''
+  return isSettled && modified !== null && httpDate.test(given) && modified.getTime() <= Date.parse(given)
+}
+
+export function notModified(c: Context, revision: Revision): Response {
+  const reply = c.body(null, 304)
+  describe(reply, revision)
+  return reply
+}
+
+/** Names the revision of a reply, unless it already tells of another: that of a list which was kept. */
+export function describe(reply: Response, { tag, modified }: Revision): void {
+  const own = reply.headers.get('etag')
+  if (own !== null && own !== tag) return
+  reply.headers.set('etag', tag)
+  reply.headers.set('cache-control', 'no-cache')
+  if (modified !== null) reply.headers.set('last-modified', modified.toUTCString())
+}
