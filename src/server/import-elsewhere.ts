@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import { startThread } from '../assets.ts'
 import { Complaint } from '../errors.ts'
 import { submitPackages } from '../wire/packages.ts'
-import { parsedBody } from './body.ts'
+import { parsedBody, wholeRelease } from './body.ts'
 import type { ImportData, ImportOutcome } from './import-thread.ts'
 import { importReport, type ImportOptions, type ImportResult } from './imports.ts'
 import { Refusal } from './refusal.ts'
@@ -22,7 +22,8 @@ export async function importBytes(
   bytes: Uint8Array,
   options: ImportOptions,
 ): Promise<ImportResult> {
-  if (bytes.length < large) return importReport(db, await parsedBody(submitPackages.body, bytes), options)
+  if (bytes.length < large)
+    return importReport(db, await parsedBody(submitPackages.body, bytes, wholeRelease), options)
   const { now, ...plain } = options
   const port = await db.port()
   const own = new Uint8Array(bytes) // a buffer that nobody else looks into

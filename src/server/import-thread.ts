@@ -1,7 +1,7 @@
 /** The thread that takes one large package report: what it holds meanwhile goes with it, and nobody waits for it. */
 import { parentPort, workerData, type MessagePort } from 'node:worker_threads'
 import { submitPackages } from '../wire/packages.ts'
-import { parsedBody } from './body.ts'
+import { parsedBody, wholeRelease } from './body.ts'
 import { importReport, type ImportOptions, type ImportResult } from './imports.ts'
 import { Refusal, type RefusalStatus } from './refusal.ts'
 import { failureOf, type Failure } from './store/failure.ts'
@@ -20,7 +20,7 @@ export type ImportOutcome =
 
 async function outcomeOf({ bytes, port, options, ahead }: ImportData): Promise<ImportOutcome> {
   try {
-    const report = await parsedBody(submitPackages.body, bytes)
+    const report = await parsedBody(submitPackages.body, bytes, wholeRelease)
     const now = (): Date => new Date(Date.now() + ahead)
     return { result: await importReport(databaseAt(port), report, { ...options, now }) }
   } catch (error) {
