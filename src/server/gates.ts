@@ -1,11 +1,15 @@
 /** Answers for migration gates, status tools and watchers. */
-import { plainBytes } from '../compression.ts'
+import { publicKeyToPem } from '../attestation.ts'
+import type { BodyOf } from '../wire/endpoint.ts'
 import {
   exportDistribution,
   getAttestations,
   getHealth,
   getOpenApi,
+  longestInline,
   lookupPackages,
+  mostAttestations,
+  mostInline,
   watchEvents,
   type Exported,
   type Found,
@@ -14,6 +18,7 @@ import { endpoints } from '../wire/index.ts'
 import { openApi } from '../wire/openapi.ts'
 import { isReason, type Reason } from '../wire/reasons.ts'
 import { version } from '../version.ts'
+import { storedAttestations } from './attestations.ts'
 import { eventStreamOf } from './events.ts'
 import { keeper } from './kept.ts'
 import type { Mount } from './route.ts'
@@ -24,8 +29,8 @@ import type { Database } from './store/database.ts'
 import { generationsOf } from './store/packages.ts'
 
 const lookupsAtOnce = 1000
-/** Bytes of an attestation that is sent together with others; they have 1 kB or two. */
-const longestAttestation = 64 * 1024
+/** Bytes of attestations of one request for them: as many as may be asked for, of the largest size. */
+const longestTogether = mostAttestations * 64 * 1024
 const rowsAtOnce = 4000
 const keptExports = 8
 
@@ -36,8 +41,14 @@ export function mountGates(mount: Mount, service: Service): void {
   const packages = revisionOf(service, 'packages')
   const keep = keeper(keptExports)
   let description: { json: string } | undefined
-  mount(lookupPackages, async ({ body }) => ({ records: await foundPackages(db, body.packages) }))
-  mount(getAttestations, async ({ body }) => ({ json: await attestationsText(service, body.attestations) }))
+  const public_keys = { current: [publicKeyToPem(service.signingKey.publicKey)] }
+  mount(lookupPackages, async ({ body }) => ({
+    records: await foundPackages(service, body),
+    ...(body.with?.includes('keys') === true ? { public_keys } : {}),
+  }))
+  mount(getAttestations, async ({ body }) => ({
+    records: await attestationsOf(service, body.attestations),
+  }))
   mount(
     exportDistribution,
     async ({ params, query, context }) => {
@@ -63,39 +74,45 @@ export function mountGates(mount: Mount, service: Service): void {
 }
 
 async function foundPackages(
-  db: Database,
-  wanted: readonly { distribution: string; name: string; version: string; architecture: string }[],
+  { db, blobs }: Service,
+  { packages, with: more = [] }: BodyOf<typeof lookupPackages>,
 ): Promise<(Found | null)[]> {
-  const records: (Found | null)[] = []
-  for (let start = 0; start < wanted.length; start += lookupsAtOnce) {
-    const slice = wanted.slice(start, start + lookupsAtOnce)
+  const rows: (FoundRow | null)[] = []
+  for (let start = 0; start < packages.length; start += lookupsAtOnce) {
+    const slice = packages.slice(start, start + lookupsAtOnce)
     const byPosition = Map.groupBy(await lookedUp(db, slice), (row) => row.position)
-    for (const position of slice.keys()) records.push(bestOf(byPosition.get(position) ?? []))
+    for (const position of slice.keys()) rows.push(bestOf(byPosition.get(position) ?? []))
+  }
+  const records = rows.map((row) => (row === null ? null : foundOf(row)))
+  if (!more.includes('attestations')) return records
+  const asked = [...rows.keys()].filter((at) => rows[at]?.status === 'GOOD' && packages[at]?.proven !== true)
+  const files = asked.map((at) => rows[at]?.attestation ?? null)
+  const attestations = await storedAttestations(blobs, files, { most: mostInline, longest: longestInline })
+  for (const [index, at] of asked.entries()) {
+    const [record, attestation] = [records[at], attestations[index]]
+    if (record && attestation !== undefined) record.attestation = attestation
   }
   return records
 }
 
-/** As JSON that is ready: attestations were checked when they came, and are only put together here. */
-async function attestationsText(
+async function attestationsOf(
   { db, blobs }: Service,
   wanted: readonly { build_id: number; artifact_id: number }[],
-): Promise<string> {
+): Promise<(Record<string, unknown> | null)[]> {
   const shas = new Map((await attestationShas(db, wanted)).map(({ position, sha256 }) => [position, sha256]))
-  const records: string[] = []
-  for (const position of wanted.keys()) {
-    const sha256 = shas.get(position)
-    const stored = sha256 === undefined ? null : await blobs.read(sha256)
-    const plain = stored === null ? null : await plainBytes(stored, longestAttestation).catch(() => null)
-    records.push(plain === null ? 'null' : Buffer.from(plain).toString('utf8'))
-  }
-  return `{"records":[${records.join(',')}]}`
+  const files = wanted.map((_, position) => shas.get(position) ?? null)
+  const bounds = { most: mostAttestations, longest: longestTogether }
+  return (await storedAttestations(blobs, files, bounds)).map((one) => one ?? null)
 }
 
 /** The same package in several releases: a GOOD one speaks for all, else the one that is listed. */
-function bestOf(rows: readonly FoundRow[]): Found | null {
+function bestOf(rows: readonly FoundRow[]): FoundRow | null {
   const rank = (row: FoundRow): number => (row.status === 'GOOD' ? 0 : 2) + (row.seen === 1 ? 0 : 1)
   const [best] = [...rows].sort((a, b) => rank(a) - rank(b))
-  if (best === undefined) return null
+  return best ?? null
+}
+
+function foundOf(best: FoundRow): Found {
   const { release, sha256, size, build_id, artifact_id, decided_at, index } = best
   return {
     status: statusOf(best.status),
@@ -105,7 +122,7 @@ function bestOf(rows: readonly FoundRow[]): Found | null {
     size,
     build_id,
     artifact_id,
-    has_attestation: best.attestation_id !== null,
+    has_attestation: best.attestation !== null,
     decided_at,
     index,
   }

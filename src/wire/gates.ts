@@ -2,6 +2,7 @@
 import * as v from 'valibot'
 import { BuildStatus, IdOrNull, TextOrNull } from './common.ts'
 import { endpoint, eventStream, kilobytes, megabytes } from './endpoint.ts'
+import { PublicKeys } from './meta.ts'
 import { IndexTrust } from './packages.ts'
 import { Reason } from './reasons.ts'
 import { Count, DateTime, Id, NamesText, text, type Shape } from './schema.ts'
@@ -9,16 +10,27 @@ import { Count, DateTime, Id, NamesText, text, type Shape } from './schema.ts'
 /** Most packages of one look-up. */
 export const longestLookup = 10_000
 
+/** Most attestations that come with one look-up, and most bytes of them; the rest is had by `getAttestations`. */
+export const mostInline = 5000
+export const longestInline = 16 * megabytes
+
 const Wanted = v.object({
   distribution: text(),
   name: text(),
   version: text(),
   architecture: text(),
+  /** The caller has its attestation: leave it out. */
+  proven: v.optional(v.boolean()),
 })
 
 export const LookupRequest = v.object({
   packages: v.pipe(v.array(Wanted), v.maxLength(longestLookup, `at most ${longestLookup} packages at once`)),
+  /** What else the reply should carry. Servers that know more words or fewer answer as well. */
+  with: v.optional(v.pipe(v.array(text(64)), v.maxLength(16))),
 })
+
+/** An in-toto link with its signatures, as it was stored. */
+const Attestation = v.record(v.string(), v.unknown())
 
 export const Found = v.object({
   /** null: not known here */
@@ -32,14 +44,16 @@ export const Found = v.object({
   has_attestation: v.boolean(),
   decided_at: v.nullable(DateTime),
   index: IndexTrust,
+  /** with "attestations", of what is GOOD: null where there is none; left out where the reply would grow too long */
+  attestation: v.optional(v.nullable(Attestation)),
 })
 export type Found = Shape<typeof Found>
 
 export const lookupPackages = endpoint('POST', '/api/v1/packages/lookup', {
-  doc: 'The verdicts of many binary packages at once, in the order asked; null for those not known here.',
+  doc: 'The verdicts of many binary packages at once, in the order asked; null for those not known here. `"with": ["attestations", "keys"]` adds the attestations of GOOD ones and the public keys.',
   body: LookupRequest,
   bodyLimit: 8 * megabytes,
-  reply: v.object({ records: v.array(v.nullable(Found)) }),
+  reply: v.object({ records: v.array(v.nullable(Found)), public_keys: v.optional(PublicKeys) }),
   upstream: false,
 })
 
@@ -56,7 +70,7 @@ export const AttestationsRequest = v.object({
 export const getAttestations = endpoint('POST', '/api/v1/attestations', {
   doc: 'Many in-toto attestations at once, in the order asked; null where there is none, or one of over 64 kB.',
   body: AttestationsRequest,
-  reply: v.object({ records: v.array(v.nullable(v.record(v.string(), v.unknown()))) }),
+  reply: v.object({ records: v.array(v.nullable(Attestation)) }),
   bodyLimit: 256 * kilobytes,
   upstream: false,
 })

@@ -45,5 +45,5 @@ export function wordsOf(reason: Reason): string {
 }
 
 export function isReason(given: string): given is Reason {
-  return given in reasons
+  return Object.hasOwn(reasons, given)
 }

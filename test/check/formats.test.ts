@@ -10,7 +10,7 @@ import { jsonElements } from '../../src/cmd/check/json-stream.ts'
 import { listedPackages } from '../../src/cmd/check/lines.ts'
 import { unlz4 } from '../../src/cmd/check/lz4.ts'
 import { pacmanPackages } from '../../src/cmd/check/pacman.ts'
-import { publishedHashes } from '../../src/cmd/check/published.ts'
+import { publishedHashes, publishedPlaces } from '../../src/cmd/check/published.ts'
 import { sbomPackages } from '../../src/cmd/check/sbom.ts'
 import { distributionOf, watchedOnly } from '../../src/cmd/check/sources.ts'
 import { inPieces } from '../help/archives.ts'
@@ -204,6 +204,14 @@ test('a bill of materials that is none is refused in words', () => {
   assert.throws(() => sbomPackages('<xml/>', 'the file'), /the file is not JSON/)
 })
 
+async function hashesBelow(
+  packages: readonly Installed[],
+  where: { root: string | null; indexes: readonly string[] },
+): ReturnType<typeof publishedHashes> {
+  const options = { ...where, cache: null, signal: AbortSignal.timeout(10_000) }
+  return publishedHashes(packages, await publishedPlaces(packages, options), options)
+}
+
 test('hashes come from lists in every coding, and from files that apt kept', async (t) => {
   const root = await aDebian(t, ['plain'], {
     'var/lib/apt/lists/a_Packages.gz': gzipSync(listingOf('zipped')),
@@ -220,8 +228,7 @@ test('hashes come from lists in every coding, and from files that apt kept', asy
   })
   const packages = [one('plain'), one('zipped'), one('cut'), one('kept', '1:1.0-1'), one('alien')]
 
-  const signal = AbortSignal.timeout(10_000)
-  const { hashes, problems } = await publishedHashes(packages, { root, indexes: [], cache: null, signal })
+  const { hashes, problems } = await hashesBelow(packages, { root, indexes: [] })
 
   const found = packages.map(({ name, version }) => hashes.get(`${name}\n${version}\namd64`))
   assert.deepEqual(found, [
@@ -250,8 +257,7 @@ test('indexes that are given are found below folders: primary.xml of rpm, but no
   const hello = { name: 'hello', version: '1.0-1', architecture: 'amd64' }
   const packages = [bash, hello].map((one) => ({ distribution: 'any', ...one, size: null, sha256: null }))
 
-  const options = { root: null, indexes: [folder], cache: null, signal: AbortSignal.timeout(10_000) }
-  const { hashes, problems } = await publishedHashes(packages, options)
+  const { hashes, problems } = await hashesBelow(packages, { root: null, indexes: [folder] })
 
   assert.deepEqual([...hashes.values()], [sha256])
   assert.deepEqual(problems, [])

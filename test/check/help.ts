@@ -17,6 +17,7 @@ import {
   temporaryFolder,
   type TestServer,
 } from '../help/server.ts'
+import { aServer } from '../help/files.ts'
 import { runProgram, type Ended } from '../cmd/program.ts'
 
 export type Verdict = 'GOOD' | 'claimed' | 'BAD' | 'FAIL' | 'UNKWN'
@@ -77,6 +78,23 @@ export async function aRebuilder(
     await call(submitBuild, { body: report })
   }
   return server
+}
+
+export type Heard = { path: string; body: Record<string, unknown>; reply: string }
+
+/** Passes requests on to a server, and keeps what was said. */
+export async function aListener(t: TestContext, address: string): Promise<{ url: string; asked: Heard[] }> {
+  const asked: Heard[] = []
+  const url = await aServer(t, async (request, response) => {
+    const { method = 'GET', url: path = '/' } = request
+    const sent = Buffer.concat((await request.toArray()) as Buffer[]) // no encoding is set
+    const body = method === 'GET' ? {} : { body: sent, headers: { 'content-type': 'application/json' } }
+    const reply = await fetch(address + path, { method, ...body })
+    const text = await reply.text()
+    asked.push({ path, body: JSON.parse(sent.toString() || '{}') as Heard['body'], reply: text })
+    response.writeHead(reply.status, { 'content-type': 'application/json' }).end(text)
+  })
+  return { url, asked }
 }
 
 /** Writes files below a new folder. */

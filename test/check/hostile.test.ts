@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
+import { readFile } from 'node:fs/promises'
 import type { ServerResponse } from 'node:http'
+import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
 import {
   generateSigningKey,
@@ -10,6 +12,7 @@ import {
 } from '../../src/attestation.ts'
 import { aServer } from '../help/files.ts'
 import { temporaryFolder } from '../help/server.ts'
+import { runProgram } from '../cmd/program.ts'
 import { aDebian, aRebuilder, bytesOf, hashesOf, runCheck, standingsOf } from './help.ts'
 
 type Replies = Readonly<Record<string, (response: ServerResponse) => void>>
@@ -179,7 +182,31 @@ const oddities: Readonly<Record<string, { replies: Replies; said: RegExp }>> = {
   },
   'a look-up with wrong types': {
     replies: { '/api/v1/packages/lookup': json({ records: [{ status: 7 }] }) },
-    said: /the reply: `records\.0\.status` /,
+    said: /1 of its answers cannot be read and do not count/,
+  },
+  'a look-up that is no list': {
+    replies: { '/api/v1/packages/lookup': json({ records: 'none' }) },
+    said: /the reply: `records` /,
+  },
+  'a look-up that answers more than was asked': {
+    replies: { '/api/v1/packages/lookup': json({ records: [null, null] }) },
+    said: /the reply tells of 2 packages, not of 1/,
+  },
+  'a look-up without end': {
+    replies: {
+      '/api/v1/packages/lookup': (response) => {
+        const pour = (): void => {
+          while (!response.destroyed && response.write(Buffer.alloc(1_000_000, ' '))) continue
+        }
+        response.on('drain', pour)
+        pour()
+      },
+    },
+    said: /the reply is longer than \d+ bytes/,
+  },
+  'a look-up whose key is none': {
+    replies: { '/api/v1/packages/lookup': json({ records: [null], public_keys: { current: ['a key'] } }) },
+    said: /its key cannot be read: there is no PUBLIC KEY block/,
   },
   'an element without end': {
     replies: {
@@ -247,30 +274,73 @@ test('a reply of more than 100 MB is cut off', async (t) => {
   assert.match(stderr, /the reply is longer than \d+ bytes/)
 })
 
+/** A record of a look-up. */
+function aRecord(given: Record<string, unknown>): Record<string, unknown> {
+  const none = { reason: null, release: null, sha256: null, size: null, artifact_id: null, decided_at: null }
+  return { ...none, build_id: 1, has_attestation: false, ...given }
+}
+
 test('what a server says reaches neither the terminal nor the table as commands', async (t) => {
   const home = await temporaryFolder(t)
   const root = await aDebian(t, ['hello'])
   const escape = '\u001b]0;owned\u0007'
   const { url } = await aPeer(t, {
+    '/api/v1/packages/lookup': json({ records: [aRecord({ status: 'BAD', reason: escape })] }),
+  })
+  const page = join(home, 'page.html')
+  const args = ['ctl', 'check', '--root', root, '--rebuilder', url, '--html', page]
+
+  const shown = await runProgram(args, { home })
+  const { document } = await runCheck(home, ['--root', root, '--rebuilder', url])
+
+  assert.deepEqual(standingsOf(document), { hello: 'BAD' })
+  assert.match(shown.stdout, /BAD +hello .*\\x1b\]0;owned\\x07/)
+  assert.equal(shown.code, 0)
+  const text = shown.stdout + shown.stderr + (await readFile(page, 'utf8')) + JSON.stringify(document)
+  assert.equal(/\u001b|\\u001b/.test(text), false)
+})
+
+test('words of a newer server that are not known here do not silence it', async (t) => {
+  const home = await temporaryFolder(t)
+  const root = await aDebian(t, ['odd', 'strange', 'new', 'plain'])
+  const { url } = await aPeer(t, {
     '/api/v1/packages/lookup': json({
+      more: 1,
       records: [
-        {
-          status: 'BAD',
-          reason: escape,
-          release: null,
-          sha256: null,
-          size: null,
-          build_id: 1,
-          artifact_id: null,
-          has_attestation: false,
-          decided_at: null,
-        },
+        aRecord({ status: 'BAD', reason: 'cosmic_rays', colour: 'blue' }),
+        aRecord({ status: 'FAIL', reason: 'constructor' }),
+        aRecord({ status: 'MAYBE' }),
+        { status: 'GOOD' },
       ],
     }),
   })
 
-  const { stderr, stdout, code } = await runCheck(home, ['--root', root, '--rebuilder', url])
+  const { document, stderr } = await runCheck(home, ['--root', root, '--rebuilder', url])
+  const args = ['ctl', 'check', '--root', root, '--rebuilder', url]
+  const { stdout } = await runProgram(args, { home })
 
-  assert.equal((stderr + stdout).includes('\u001b'), false)
-  assert.equal(code, 1)
+  assert.equal(stderr, '')
+  assert.deepEqual(
+    document.packages.map(({ standing, reason }) => [standing, reason]),
+    [
+      ['BAD', 'cosmic_rays'],
+      ['FAIL', 'constructor'],
+      ['unknown', 'the rebuilder says "MAYBE"'],
+      ['claimed', 'too few attestations'],
+    ],
+  )
+  assert.match(stdout, /BAD +odd +1\.0-1 +amd64 +cosmic_rays +http/)
+  assert.match(stdout, /FAIL +strange +1\.0-1 +amd64 +constructor +http/)
+})
+
+test('a list of a newer server may know more statuses than we do', async (t) => {
+  const home = await temporaryFolder(t)
+  const root = await aDebian(t, ['hello', 'world'])
+  const rows = [aRow({ status: 'MAYBE' }), aRow({ name: 'world', status: 'BAD' })]
+  const { url } = await aPeer(t, { '/api/v0/pkgs/list': json(rows) })
+
+  const { document, stderr } = await runCheck(home, ['--root', root, '--rebuilder', url])
+
+  assert.deepEqual([standingsOf(document), stderr], [{ hello: 'unknown', world: 'BAD' }, ''])
+  assert.equal(document.packages[0]?.reason, 'the rebuilder says "MAYBE"')
 })

@@ -5,7 +5,7 @@ import { test } from 'node:test'
 import { getPublicKeys } from '../../src/wire/meta.ts'
 import { temporaryFolder } from '../help/server.ts'
 import { runProgram } from '../cmd/program.ts'
-import { aClosedPort, aDebian, aRebuilder, runCheck, standingsOf } from './help.ts'
+import { aClosedPort, aDebian, aListener, aRebuilder, runCheck, standingsOf } from './help.ts'
 
 test('a package is verified by as many distinct rebuilders as asked for, and claimed or partly by fewer', async (t) => {
   const home = await temporaryFolder(t)
@@ -160,6 +160,34 @@ test('what was proven once is not fetched again, and a damaged cache is none', a
   for (const { document, code } of [first, second, third]) {
     assert.deepEqual([standingsOf(document), code], [{ hello: 'verified' }, 0])
   }
+})
+
+test('a server of ours is asked once, and sends no attestation a second time', async (t) => {
+  const home = await temporaryFolder(t)
+  const root = await aDebian(t, ['good', 'other', 'said', 'bad'])
+  const server = await aRebuilder(t, { good: 'GOOD', other: 'GOOD', said: 'claimed', bad: 'BAD' })
+  const { url, asked } = await aListener(t, server.address)
+  const args = ['--root', root, '--rebuilder', url]
+
+  const first = await runCheck(home, args)
+  const before = asked.splice(0)
+  const second = await runCheck(home, args)
+
+  for (const { document, stderr } of [first, second]) {
+    const expected = { good: 'verified', other: 'verified', said: 'claimed', bad: 'BAD' }
+    assert.deepEqual([standingsOf(document), stderr], [expected, ''])
+  }
+  assert.deepEqual(
+    [...before, ...asked].map(({ path }) => path),
+    ['/api/v1/packages/lookup', '/api/v1/packages/lookup'],
+  )
+  const proven = asked[0]?.body['packages'] as { name: string; proven?: boolean }[] | undefined
+  assert.deepEqual(proven?.flatMap((one) => (one.proven === true ? [one.name] : [])).toSorted(), [
+    'good',
+    'other',
+  ])
+  const sizes = [...before, ...asked].map(({ reply }) => reply.match(/"signatures"/g)?.length ?? 0)
+  assert.deepEqual(sizes, [2, 0])
 })
 
 test('the exit code tells whether enough is verified', async (t) => {

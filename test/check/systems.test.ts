@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { existsSync } from 'node:fs'
-import { readFile, writeFile } from 'node:fs/promises'
+import { readFile, readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { zstdCompressSync } from 'node:zlib'
@@ -14,7 +14,9 @@ import {
   verifyEnvelope,
   publicKeyFromPem,
 } from '../../src/attestation.ts'
-import { getAttestations } from '../../src/wire/gates.ts'
+import { storedAttestations } from '../../src/server/attestations.ts'
+import { openBlobs } from '../../src/server/store/blobs.ts'
+import { getAttestations, lookupPackages } from '../../src/wire/gates.ts'
 import { getPublicKeys } from '../../src/wire/meta.ts'
 import { listBinaryPackages } from '../../src/wire/packages.ts'
 import { submitBuild } from '../../src/wire/builds.ts'
@@ -54,6 +56,64 @@ test('many attestations are asked for at once, in the order asked, null where th
   assert.equal(verifyEnvelope(envelope, publicKeyFromPem(pem)), true)
   const tooMany = Array.from({ length: 1001 }, () => wrong)
   await assert.rejects(call(getAttestations, { body: { attestations: tooMany } }), /at most 1000/)
+})
+
+test('a look-up carries attestations of GOOD packages and the keys where that is asked for', async (t) => {
+  const { call, data } = await aRebuilder(t, { one: 'GOOD', two: 'claimed', three: 'BAD', four: 'GOOD' })
+  const packages = ['one', 'two', 'three', 'four', 'none'].map((name) => {
+    return { distribution: 'debian', name, version: '1.0-1', architecture: 'amd64' }
+  })
+  const proven = packages.map((one) => (one.name === 'four' ? { ...one, proven: true } : one))
+
+  const plain = await call(lookupPackages, { body: { packages } })
+  const whole = await call(lookupPackages, {
+    body: { packages: proven, with: ['attestations', 'keys', 'more'] },
+  })
+  await damageBlobs(join(data, 'blobs'))
+  const damaged = await call(lookupPackages, { body: { packages, with: ['attestations'] } })
+
+  const membersOf = ({ records }: typeof plain) =>
+    records.map((record) => {
+      const { attestation } = record ?? {}
+      return attestation == null
+        ? attestation
+        : parseEnvelope(Buffer.from(JSON.stringify(attestation))).signed.name
+    })
+  assert.deepEqual(membersOf(plain), [undefined, undefined, undefined, undefined, undefined])
+  assert.equal('public_keys' in plain, false)
+  assert.deepEqual(membersOf(whole), ['rebuild one_1.0-1_amd64.deb', null, undefined, undefined, undefined])
+  assert.deepEqual(whole.public_keys, await call(getPublicKeys))
+  assert.deepEqual(membersOf(damaged), [null, null, undefined, null, undefined])
+})
+
+/** Writes nonsense into every kept file. */
+async function damageBlobs(folder: string): Promise<void> {
+  for (const entry of await readdir(folder, { recursive: true, withFileTypes: true })) {
+    if (entry.isFile()) await writeFile(join(entry.parentPath, entry.name), 'nonsense')
+  }
+}
+
+test('attestations of one reply are bounded in number and bytes; those beyond are left out', async (t) => {
+  const blobs = openBlobs(await temporaryFolder(t))
+  const texts = [1, 2, 3, 4].map((number) => JSON.stringify({ number, filling: 'x'.repeat(100) }))
+  const keep = async (text: string): Promise<string> => (await blobs.keep(Buffer.from(text))).sha256
+  const files = [...(await Promise.all(texts.map(keep))), null, await keep('no JSON'), await keep('[1]')]
+  const size = texts[0]?.length ?? 0
+  const numbersOf = async (bounds: { most: number; longest: number }) =>
+    (await storedAttestations(blobs, files, bounds)).map((one) => one?.['number'] ?? one)
+
+  assert.deepEqual(await numbersOf({ most: 9, longest: 9 * size }), [1, 2, 3, 4, null, null, null])
+  assert.deepEqual((await numbersOf({ most: 2, longest: 9 * size })).slice(0, 4), [
+    1,
+    2,
+    undefined,
+    undefined,
+  ])
+  assert.deepEqual((await numbersOf({ most: 9, longest: 3 * size })).slice(0, 4), [1, 2, 3, undefined])
+  assert.deepEqual(
+    await numbersOf({ most: 0, longest: size }),
+    files.map(() => undefined),
+  )
 })
 
 /** The database of a repository, as repo-add makes it. */

@@ -8,13 +8,12 @@ import type { Asked } from './ask.ts'
 import { fetched, jsonOf, Refused, textOf } from './http.ts'
 import { mapped } from './parallel.ts'
 import type { Installed } from './installed.ts'
-import { envelopeOf, keepProofs, keptProof, openSigners, proofBy, unreadable, type Proof } from './proofs.ts'
+import { envelopeIn, envelopeOf, keptProof, proofBy, unreadable, type Proof, type Signer } from './proofs.ts'
 
 export type ProofOptions = {
   /** Keys that speak for this rebuilder. */
-  keys: readonly Uint8Array[]
+  signers: readonly Signer[]
   hashOf: (position: number) => string | null
-  cache: string | null
   timeoutSeconds: number
   signal: AbortSignal
   progress: (done: number) => void
@@ -28,20 +27,22 @@ export async function proofsOf(
   packages: readonly Installed[],
   options: ProofOptions,
 ): Promise<{ proofs: Map<number, Proof>; problem: string | null }> {
+  const { signers, progress } = options
   const proofs = new Map<number, Proof>()
-  const missing: Wanted[] = []
-  const signers = await openSigners(options.keys, options.cache)
-  for (const one of wantedOf(asked, options)) {
-    const kept = keptProof(one.sha256, signers)
-    if (kept === null) missing.push(one)
-    else proofs.set(one.position, kept)
-  }
-  options.progress(proofs.size)
-  const signal = AbortSignal.any([options.signal, AbortSignal.timeout(options.timeoutSeconds * 1000)])
   const take = ({ position, sha256 }: Wanted, envelope: Envelope | null): void => {
     proofs.set(position, envelope === null ? unreadable : proofBy(envelope, sha256, signers))
-    options.progress(proofs.size)
+    progress(proofs.size)
   }
+  const missing: Wanted[] = []
+  for (const one of wantedOf(asked, options)) {
+    const kept = keptProof(one.sha256, signers)
+    const given = asked.attestations.get(one.position)
+    if (kept !== null) proofs.set(one.position, kept)
+    else if (given === undefined) missing.push(one)
+    else take(one, envelopeIn(given))
+  }
+  progress(proofs.size)
+  const signal = AbortSignal.any([options.signal, AbortSignal.timeout(options.timeoutSeconds * 1000)])
   try {
     const { url } = asked.rebuilder
     if (asked.kind === 'lookup') await fetchTogether(url, missing, take, signal)
@@ -50,13 +51,11 @@ export async function proofsOf(
   } catch (error) {
     options.signal.throwIfAborted()
     return { proofs, problem: `not all attestations could be had: ${sentenceOf(error)}` }
-  } finally {
-    await keepProofs(signers, options.cache)
   }
 }
 
-function wantedOf({ answers }: Asked, { hashOf, keys }: ProofOptions): Wanted[] {
-  if (keys.length === 0) return []
+function wantedOf({ answers }: Asked, { hashOf, signers }: ProofOptions): Wanted[] {
+  if (signers.length === 0) return []
   return [...answers].flatMap(([position, answer]) => {
     const sha256 = hashOf(position)
     const { status, buildId, artifactId, hasAttestation } = answer
@@ -91,7 +90,7 @@ async function fetchTogether(
     const given = await jsonOf(base + getAttestations.path, options)
     const { records } = checked(getAttestations.reply, given, 'the reply')
     for (const [index, one] of slice.entries()) {
-      take(one, envelopeOf(Buffer.from(JSON.stringify(records[index] ?? null))))
+      take(one, envelopeIn(records[index]))
     }
   })
 }

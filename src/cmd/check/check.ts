@@ -5,8 +5,9 @@ import { proofsOf } from './attestations.ts'
 import type { Installed } from './installed.ts'
 import { judged, type Judged, type Witness } from './judge.ts'
 import { keyOf } from './installed.ts'
-import { addPins, readPins, shortId, trustOf, type Pins, type Trust } from './pins.ts'
-import { publishedHashes, type Published } from './published.ts'
+import { addPins, knownKeys, readPins, shortId, trustOf, type Pins, type Trust } from './pins.ts'
+import { openKeyring, type Keyring, type Signer } from './proofs.ts'
+import { publishedHashes, publishedPlaces, type Published } from './published.ts'
 import type { Rebuilder } from './rebuilders.ts'
 
 export type CheckOptions = {
@@ -58,15 +59,18 @@ export async function checkPackages(packages: readonly Installed[], options: Che
   const { rebuilders, threshold, signal, progress, now } = options
   const pinsFile = join(options.state, 'rebuilders.keys')
   const pins = await readPins(pinsFile)
+  const keyring = openKeyring(options.cache)
+  const places = await publishedPlaces(packages, options)
+  const isProven = await provenBefore(packages, { pins, keyring, known: places.known, rebuilders })
   progress(`asking ${rebuilders.length} for ${packages.length} packages`)
   const [published, asked] = await Promise.all([
-    publishedHashes(packages, options),
-    Promise.all(rebuilders.map((one) => ask(one, packages, options))),
+    publishedHashes(packages, places, options),
+    Promise.all(rebuilders.map((one) => ask(one, packages, { ...options, isProven }))),
   ])
   if (!asked.some(({ hasAnswered }) => hasAnswered)) throw nobodyAnswered(asked)
   const trusts = asked.map((one) => trustOf(one.rebuilder, one.key, pins, pinsFile))
   const notKept = await addPins(pinsFile, metNow(asked, trusts), now()).then(() => [], complaintText)
-  const witnesses = await proveAll(packages, asked, trusts, published.hashes, options)
+  const witnesses = await proveAll(packages, asked, trusts, published.hashes, keyring, options)
   signal.throwIfAborted()
   return {
     packages: judged(packages, witnesses, { threshold, published: published.hashes }),
@@ -104,21 +108,21 @@ async function proveAll(
   asked: readonly Asked[],
   trusts: readonly Trust[],
   published: Published,
+  keyring: Keyring,
   options: CheckOptions,
 ): Promise<Proven[]> {
-  const { progress, cache, timeoutSeconds, signal } = options
+  const { progress, timeoutSeconds, signal } = options
   const done = asked.map(() => 0)
   const hashOf = (position: number): string | null => {
     const one = packages[position]
     return one === undefined ? null : (published.get(keyOf(one)) ?? null)
   }
-  return Promise.all(
+  const all = await Promise.all(
     asked.map(async (one, index): Promise<Proven> => {
       const keys = trusts[index]?.keys ?? []
       const { proofs, problem } = await proofsOf(one, packages, {
-        keys,
+        signers: await keyring.signersOf(keys),
         hashOf,
-        cache,
         timeoutSeconds,
         signal,
         progress(count) {
@@ -130,6 +134,29 @@ async function proveAll(
       return { asked: one, identity, proofs, problem }
     }),
   )
+  await keyring.keep()
+  return all
+}
+
+type Before = {
+  pins: Pins
+  keyring: Keyring
+  known: Published | null
+  rebuilders: readonly Rebuilder[]
+}
+
+/** Whose attestations need not be sent again: those of files whose hash is known, by a key that is known. */
+async function provenBefore(
+  packages: readonly Installed[],
+  { pins, keyring, known, rebuilders }: Before,
+): Promise<(rebuilder: Rebuilder, position: number) => boolean> {
+  const signers = new Map<string, Signer[]>()
+  for (const one of rebuilders) signers.set(one.url, await keyring.signersOf(knownKeys(one, pins)))
+  return ({ url }, position) => {
+    const one = packages[position]
+    const sha256 = one === undefined ? null : (known?.get(keyOf(one)) ?? null)
+    return sha256 !== null && signers.get(url)?.some(({ kept }) => kept.has(sha256)) === true
+  }
 }
 
 function toldOf({ asked, proofs, problem }: Proven, trust: Trust | undefined): Told {

@@ -1,4 +1,5 @@
-import type { Answer, Asked } from './ask.ts'
+import type { Answer } from './answer.ts'
+import type { Asked } from './ask.ts'
 import { keyOf, type Installed } from './installed.ts'
 import type { Proof } from './proofs.ts'
 
@@ -115,7 +116,8 @@ function reasonOf(
   if (standing === 'partly') return `GOOD by ${good} of the ${threshold} that are asked for`
   if (standing === 'claimed') return lackOfProof(voices, hash)
   if (voices.some(({ isOtherFile }) => isOtherFile)) return 'another file than the published one was rebuilt'
-  return voices.length > 0 ? 'not rebuilt yet' : 'no rebuilder knows it'
+  const told = voices.find(({ answer }) => answer.reason !== null)?.answer.reason
+  return told ?? (voices.length > 0 ? 'not rebuilt yet' : 'no rebuilder knows it')
 }
 
 function lackOfProof(voices: readonly Voice[], hash: string | null | undefined): string {

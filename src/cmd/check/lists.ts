@@ -1,21 +1,14 @@
 import { zstdCompressSync, zstdDecompressSync } from 'node:zlib'
 import { Complaint } from '../../errors.ts'
+import { statuses, statusOf, type Answer } from './answer.ts'
 import { fetched, Refused, type Fetched } from './http.ts'
 import { readCached, writeCached } from './cache.ts'
 import { keyOf, isWord } from './installed.ts'
 import { jsonElements } from './json-stream.ts'
 
-/** What a list says of a package. */
-export type Listed = {
-  status: 'GOOD' | 'BAD' | 'FAIL' | 'UNKWN'
-  buildId: number | null
-  artifactId: number | null
-  hasAttestation: boolean
-}
-
 export type ListOptions = { cache: string | null; signal: AbortSignal; now: () => Date }
 
-type Answers = { listed: Map<string, Listed>; malformed: number }
+type Answers = { listed: Map<string, Answer>; malformed: number }
 
 /** Largest list in bytes: the largest archives have 100,000 packages of 500 bytes. */
 const longestList = 96 * 1024 * 1024
@@ -96,8 +89,6 @@ async function readList(reply: Fetched, depth: number, distribution: string, now
   return { etag, lastModified, at: now.getTime(), malformed, rows: rows.join('\n') }
 }
 
-const statuses = ['GOOD', 'BAD', 'FAIL', 'UNKWN'] as const
-
 /** One line; empty for another distribution; null for what is no package. */
 function rowOf(element: unknown, distribution: string): string | null {
   if (typeof element !== 'object' || element === null) return null
@@ -105,8 +96,8 @@ function rowOf(element: unknown, distribution: string): string | null {
   const { name, version, architecture, status = null } = one
   if (!isWord(name) || !isWord(version) || !isWord(architecture)) return null
   if ((one['distro'] ?? one['distribution']) !== distribution) return ''
-  const word = statuses.find((known) => known === (status ?? 'UNKWN'))
-  if (word === undefined) return null
+  const word = status ?? 'UNKWN'
+  if (!isWord(word)) return null
   const attested = one['has_attestation'] === true || isId(one['attestation_log_id'])
   const ids = [one['build_id'], one['artifact_id']].map((id) => (isId(id) ? id : '-'))
   return [name, version, architecture, word, ...ids, attested ? '1' : '0'].join(' ')
@@ -118,17 +109,18 @@ function isId(given: unknown): given is number {
 
 /** Of a package that several rows tell of, a GOOD one speaks, then a BAD one. */
 function chosen({ rows, malformed }: Kept, wanted: ReadonlySet<string>): Answers {
-  const listed = new Map<string, Listed>()
+  const listed = new Map<string, Answer>()
   for (const row of rows.split('\n')) {
-    const [name = '', version = '', architecture = '', word, build = '-', artifact = '-', attested] =
+    const [name = '', version = '', architecture = '', word = '', build = '-', artifact = '-', attested] =
       row.split(' ')
     const key = keyOf({ name, version, architecture })
     if (!wanted.has(key)) continue
-    const status = statuses.find((known) => known === word) ?? 'UNKWN'
+    const told = statusOf(word)
     const known = listed.get(key)
-    if (known !== undefined && statuses.indexOf(known.status) <= statuses.indexOf(status)) continue
+    if (known !== undefined && statuses.indexOf(known.status) <= statuses.indexOf(told.status)) continue
     listed.set(key, {
-      status,
+      ...told,
+      sha256: null,
       buildId: build === '-' ? null : Number(build),
       artifactId: artifact === '-' ? null : Number(artifact),
       hasAttestation: attested === '1',

@@ -47,6 +47,12 @@ export async function addPins(file: string, met: Pins, now: Date): Promise<void>
 const heading =
   '# Keys of rebuilders, as they were when `rebuilderd ctl check` first met them: URL ed25519 KEY DATE\n# To trust a rebuilder that changed its key, remove its line.\n'
 
+/** Keys that a rebuilder is known by, before it shows one. */
+export function knownKeys({ url, keys }: Rebuilder, pins: Pins): readonly Uint8Array[] {
+  const pinned = pins.get(url)
+  return keys.length > 0 || pinned === undefined ? keys : [pinned]
+}
+
 /** Which keys speak for a rebuilder, and what is wrong with the one that it shows. */
 export type Trust = { keys: readonly Uint8Array[]; alarm: string | null; isNew: boolean }
 
@@ -55,9 +61,8 @@ export type Trust = { keys: readonly Uint8Array[]; alarm: string | null; isNew: 
  * @param file where keys are kept, for the alarm
  */
 export function trustOf(rebuilder: Rebuilder, shown: Uint8Array | null, pins: Pins, file: string): Trust {
-  const pinned = pins.get(rebuilder.url)
   const isConfigured = rebuilder.keys.length > 0
-  const keys = isConfigured ? rebuilder.keys : pinned === undefined ? [] : [pinned]
+  const keys = knownKeys(rebuilder, pins)
   if (shown === null) return { keys, alarm: null, isNew: false }
   if (keys.length === 0) return { keys: [shown], alarm: null, isNew: true }
   if (keys.some((key) => Buffer.compare(key, shown) === 0)) return { keys, alarm: null, isNew: false }

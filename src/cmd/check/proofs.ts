@@ -1,4 +1,5 @@
-import { parseEnvelope, verifierOf, type Envelope } from '../../attestation.ts'
+import * as v from 'valibot'
+import { Envelope, parseEnvelope, verifierOf } from '../../attestation.ts'
 import { readCached, writeCached } from './cache.ts'
 
 /**
@@ -21,26 +22,39 @@ export type Signer = {
 /** Most attestations that are kept of one key; the oldest give way. */
 const mostKept = 20_000
 
-/** The keys of a rebuilder, with what was kept of them. */
-export async function openSigners(keys: readonly Uint8Array[], cache: string | null): Promise<Signer[]> {
-  return Promise.all(
-    keys.map(async (key): Promise<Signer> => {
-      const text = cache === null ? null : await readCached(cache, 'proofs', nameOf(key))
-      const lines = (text ?? '').split('\n').filter((line) => line !== '')
-      const kept = new Map(lines.map((line): [string, string] => [line.slice(0, 64), line.slice(65)]))
-      return { key, signed: verifierOf(key), kept, hasMore: false }
-    }),
-  )
+/** Keys with what was kept of each; the same key of two rebuilders is one signer. */
+export type Keyring = {
+  signersOf: (keys: readonly Uint8Array[]) => Promise<Signer[]>
+  /** Keeps what is new, for the next time. */
+  keep: () => Promise<void>
 }
 
-/** Keeps what is new, for the next time. */
-export async function keepProofs(signers: readonly Signer[], cache: string | null): Promise<void> {
-  if (cache === null) return
-  for (const { key, kept, hasMore } of signers) {
-    if (!hasMore) continue
-    const lines = [...kept].slice(-mostKept).map(([sha256, json]) => `${sha256} ${json}`)
-    await writeCached(cache, 'proofs', nameOf(key), lines.join('\n'))
+/** @param cache folder of what was proven before; null: nothing was, and nothing is kept */
+export function openKeyring(cache: string | null): Keyring {
+  const signers = new Map<string, Promise<Signer>>()
+  const signerOf = (key: Uint8Array): Promise<Signer> => {
+    const known = signers.get(nameOf(key)) ?? openSigner(key, cache)
+    signers.set(nameOf(key), known)
+    return known
   }
+  return {
+    signersOf: (keys) => Promise.all(keys.map(signerOf)),
+    async keep() {
+      if (cache === null) return
+      for (const { key, kept, hasMore } of await Promise.all(signers.values())) {
+        if (!hasMore) continue
+        const lines = [...kept].slice(-mostKept).map(([sha256, json]) => `${sha256} ${json}`)
+        await writeCached(cache, 'proofs', nameOf(key), lines.join('\n'))
+      }
+    },
+  }
+}
+
+async function openSigner(key: Uint8Array, cache: string | null): Promise<Signer> {
+  const text = cache === null ? null : await readCached(cache, 'proofs', nameOf(key))
+  const lines = (text ?? '').split('\n').filter((line) => line !== '')
+  const kept = new Map(lines.map((line): [string, string] => [line.slice(0, 64), line.slice(65)]))
+  return { key, signed: verifierOf(key), kept, hasMore: false }
 }
 
 function nameOf(key: Uint8Array): string {
@@ -79,4 +93,10 @@ export function envelopeOf(bytes: Uint8Array): Envelope | null {
   } catch {
     return null // counted as unreadable
   }
+}
+
+/** An envelope that came inside a reply. */
+export function envelopeIn(document: unknown): Envelope | null {
+  const { success, output } = v.safeParse(Envelope, document)
+  return success ? output : null
 }

@@ -31,17 +31,34 @@ type Finding = { hashes: Published; problems: readonly string[] }
 
 const longestIndex = 4 * 1024 * 1024 * 1024
 
-/** Hashes of these packages from the lists of apt and pacman, given indexes, and package files that were kept. */
-export async function publishedHashes(
+/** What hashes are looked for in: indexes and package files that were kept; and what was found the last time. */
+export type Places = {
+  files: readonly string[]
+  kept: readonly { path: string; key: string }[]
+  stamp: string
+  /** Hashes as they were found before, if nothing has changed since. */
+  known: Published | null
+}
+
+/** Where hashes of these packages are: the lists of apt and pacman, given indexes, package files that were kept. */
+export async function publishedPlaces(
   packages: readonly Installed[],
   options: PublishedOptions,
-): Promise<Finding> {
+): Promise<Places> {
   const files = await indexFiles(options)
   const kept = options.root === null ? [] : await keptFiles(options.root, packages)
   const stamp = await stampOf([...files, ...kept.map(({ path }) => path)], packages)
-  const cached = options.cache === null ? null : await readCached(options.cache, 'published', stamp)
-  if (cached !== null) return { hashes: hashesOfText(cached), problems: [] }
+  const text = options.cache === null ? null : await readCached(options.cache, 'published', stamp)
+  return { files, kept, stamp, known: text === null ? null : hashesOfText(text) }
+}
 
+/** Hashes of these packages, read where they are. */
+export async function publishedHashes(
+  packages: readonly Installed[],
+  { files, kept, stamp, known }: Places,
+  { cache, signal }: PublishedOptions,
+): Promise<Finding> {
+  if (known !== null) return { hashes: known, problems: [] }
   const wanted = new Set(packages.map(keyOf))
   const hashes = new Map<string, string | null>()
   const problems: string[] = []
@@ -51,17 +68,16 @@ export async function publishedHashes(
   }
   for (const one of packages) if (one.sha256 !== null) take(keyOf(one), one.sha256)
   for (const file of files) {
-    await readIndex(file, take, options.signal).catch((error: unknown) => {
-      options.signal.throwIfAborted()
+    await readIndex(file, take, signal).catch((error: unknown) => {
+      signal.throwIfAborted()
       problems.push(`${file} is passed over: ${sentenceOf(error)}`)
     })
   }
   for (const { path, key } of kept) {
-    if (!hashes.has(key)) hashes.set(key, await sha256OfFile(path, options.signal))
+    if (!hashes.has(key)) hashes.set(key, await sha256OfFile(path, signal))
   }
-  if (options.cache !== null && problems.length === 0) {
-    await writeCached(options.cache, 'published', stamp, textOfHashes(hashes))
-  }
+  if (cache !== null && problems.length === 0)
+    await writeCached(cache, 'published', stamp, textOfHashes(hashes))
   return { hashes, problems }
 }
 

@@ -10,7 +10,8 @@ export type FoundRow = Row & {
   size: number | null
   build_id: number | null
   artifact_id: number | null
-  attestation_id: number | null
+  /** SHA-256 of its file */
+  attestation: string | null
   decided_at: string | null
   seen: number
   index: IndexTrust
@@ -29,11 +30,12 @@ export function lookedUp(db: Database, wanted: readonly Wanted[]): Promise<Found
     ]),
   )
   return db.all<FoundRow>(sql`
-    SELECT w.key AS position, b.status, b.reason, r.name AS release, b.sha256, b.size, b.build_id, b.artifact_id, b.attestation_id,
+    SELECT w.key AS position, b.status, b.reason, r.name AS release, b.sha256, b.size, b.build_id, b.artifact_id, f.sha256 AS attestation,
            b.decided_at, b.seen, c.index_trust AS "index"
       FROM json_each(${asked}) w
       CROSS JOIN binary_packages b ON b.name = json_extract(w.value, '$[1]')
       JOIN releases r ON r.id = b.release_id JOIN scopes c ON c.id = b.scope_id
+      LEFT JOIN blobs f ON f.id = b.attestation_id
      WHERE b.version = json_extract(w.value, '$[2]') AND b.architecture = json_extract(w.value, '$[3]')
        AND r.distribution = json_extract(w.value, '$[0]')`)
 }
