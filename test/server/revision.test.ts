@@ -132,7 +132,7 @@ test('who knows only a date is told of the second change in a second', async (t)
   assert.ok([...within, ...later].every(({ text }) => text.includes('other')))
   assert.deepEqual(
     known.map(({ status, text }) => [status, text]),
-    known.map(() => [304, "Array(4).fill([304, '']),#39;Array(4).fill([304, '']),#39;"]),
+    known.map(() => [304, '']),
   )
 })
 
