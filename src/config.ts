@@ -131,6 +131,7 @@ export const workerSettings = {
   'diffoscope.args': list('Arguments for diffoscope, before ours.'),
   'diffoscope.timeout': count(3600, 'Seconds that diffoscope may take.'),
   'diffoscope.max_bytes': count(null, 'Bytes of its output that are kept; it is stopped there.'),
+  'diffoscope.html': flag(false, 'Send its HTML page beside the text, to servers that keep it.'),
   backend: table(
     'Scripts that rebuild: [backend.debian] path = "/usr/libexec/rebuilderd/rebuilder-debian.sh".',
   ),

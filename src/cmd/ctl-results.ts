@@ -1,11 +1,12 @@
+import { writeFile } from 'node:fs/promises'
 import type { Client } from '../client.ts'
 import { ServerSaid } from '../client.ts'
-import { Complaint } from '../errors.ts'
+import { Complaint, during } from '../errors.ts'
 import { printable } from '../log.ts'
-import { getAttestation, getBuildLog, getDiffoscope } from '../wire/builds.ts'
+import { getAttestation, getBuildLog, getDiffoscope, getDiffoscopeHtml } from '../wire/builds.ts'
 import { listBinaryPackages, type BinaryPackage } from '../wire/packages.ts'
 import { listQueue, type QueuedJob } from '../wire/queue.ts'
-import { command, flag, longName, type Command, type Context, type OptionsTable } from './command.ts'
+import { command, flag, longName, text, type Command, type Context, type OptionsTable } from './command.ts'
 import { openPublicClient, serverOptions, type ServerOptions } from './credentials.ts'
 import {
   isWanted,
@@ -27,11 +28,11 @@ type Kind = {
   what: string
   has: (found: BinaryPackage) => boolean
   options: OptionsTable
-  fetch: (client: Client, found: Built) => Promise<Uint8Array>
+  fetch: (client: Client, found: Built, asked: Asked) => Promise<Uint8Array>
   show: (bytes: Uint8Array, context: Context) => Promise<void> | void
 }
 type Built = { id: number; artifact_id: number }
-type Asked = ServerOptions & PackageFilters & { follow?: boolean }
+type Asked = ServerOptions & PackageFilters & { follow?: boolean; html?: boolean; output: string | undefined }
 
 const log: Kind = {
   word: 'log',
@@ -49,9 +50,10 @@ const diffoscope: Kind = {
   word: 'diffoscope',
   doc: 'Show where a rebuilt package differs from the original',
   what: 'diff',
-  options: {},
+  options: { html: flag('The HTML page in place of the text, where the worker made one') },
   has: (found) => found.build_id !== null && found.diffoscope_log_id !== null,
-  fetch: (client, params) => client.call(getDiffoscope, { params }),
+  fetch: (client, params, { html }) =>
+    client.call(html === true ? getDiffoscopeHtml : getDiffoscope, { params }),
   show: (bytes, context) => showText(bytes, 'diff', context),
 }
 
@@ -68,12 +70,14 @@ const attestation: Kind = {
   },
 }
 
+const outputOption = text('Write it to this file, as it is', { short: 'o', placeholder: 'FILE' })
+
 /** `ctl pkgs log`, `diffoscope`, `attestation`: one result of one package. */
 export const resultCommands: readonly Command[] = [log, diffoscope, attestation].map((kind) =>
   command(
     `ctl pkgs ${kind.word} [name]`,
     kind.doc,
-    { ...serverOptions, ...packageFilters, ...kind.options },
+    { ...serverOptions, ...packageFilters, ...kind.options, output: outputOption },
     ([name], options: Asked, context) => showResult(kind, withName(options, name), context),
     {
       details:
@@ -83,6 +87,7 @@ export const resultCommands: readonly Command[] = [log, diffoscope, attestation]
 )
 
 async function showResult(kind: Kind, options: Asked, context: Context): Promise<void> {
+  if (options.html === true && options.output === undefined && context.isTerminal) throw notForTerminals()
   const client = await openPublicClient(options, context)
   const { records, more } = await candidates(client, options)
   const job = options.follow === true ? await runningJob(client, options, records) : null
@@ -91,11 +96,13 @@ async function showResult(kind: Kind, options: Asked, context: Context): Promise
   tellChoice(found, records, context)
   const { build_id, artifact_id } = found
   const bytes = await kind
-    .fetch(client, { id: build_id ?? 0, artifact_id: artifact_id ?? 0 })
+    .fetch(client, { id: build_id ?? 0, artifact_id: artifact_id ?? 0 }, options)
     .catch((error: unknown) => {
-      throw error instanceof ServerSaid && error.status === 404 ? noResult(kind, [found]) : error
+      throw error instanceof ServerSaid && error.status === 404 ? missing(kind, found, options) : error
     })
-  await kind.show(bytes, context)
+  const { output } = options
+  if (output === undefined) await kind.show(bytes, context)
+  else await during(`writing the ${kind.what}`, () => writeFile(output, bytes))
 }
 
 /** The job that runs for this package now; sources are what is queued, whatever their packages are called. */
@@ -177,6 +184,20 @@ function ambiguous(names: ReadonlySet<string>, total: number): Complaint {
   const many = names.size > 5 ? ' …' : ''
   return new Complaint(`${total} packages match, of more than one name: ${some}${many}`, {
     hint: 'say which: --name, then --version, --release, --architecture, --component or --distro where needed',
+  })
+}
+
+function notForTerminals(): Complaint {
+  return new Complaint('an HTML page is for a browser, not for a terminal', {
+    hint: 'name a file for it: --output diff.html',
+    exitCode: 2,
+  })
+}
+
+function missing(kind: Kind, found: BinaryPackage, { html }: Asked): Complaint {
+  if (html !== true) return noResult(kind, [found])
+  return new Complaint(`there is no HTML page of the diff of ${found.name} ${found.version}`, {
+    hint: 'there is its text, without --html; workers make pages with html = true below [diffoscope]',
   })
 }
 

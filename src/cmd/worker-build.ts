@@ -150,10 +150,11 @@ async function textOf(blob: Uint8Array): Promise<string> {
 async function documentOf(result: Result): Promise<unknown> {
   const artifacts = []
   for (const artifact of result.artifacts) {
-    const { diffoscope, attestation } = artifact
+    const { diffoscope, diffoscope_html: html, attestation } = artifact
     artifacts.push({
       ...artifact,
       diffoscope: diffoscope === null ? null : await textOf(diffoscope),
+      ...(html === undefined ? {} : { diffoscope_html: await textOf(html) }),
       attestation: attestation === null ? null : (JSON.parse(await textOf(attestation)) as unknown),
     })
   }

@@ -117,6 +117,7 @@ export function diffoscopeOf(settings: WorkerSettings): DiffoscopeSettings {
     args: settings['diffoscope.args'],
     timeoutSeconds: settings['diffoscope.timeout'],
     maxBytes: settings['diffoscope.max_bytes'],
+    html: settings['diffoscope.html'],
   }
 }
 

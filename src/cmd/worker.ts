@@ -1,8 +1,8 @@
 import { hostname, tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { openClient } from '../client.ts'
-import { Complaint } from '../errors.ts'
+import { Complaint, during } from '../errors.ts'
 import { printable } from '../log.ts'
 import { builtInBackends } from '../worker/backend.ts'
 import { diffoscope } from '../worker/diffoscope.ts'
@@ -105,15 +105,20 @@ function refuseToDoNothing(backends: number): void {
 const workerDiffoscope = command(
   'worker diffoscope <original> <rebuilt>',
   'Run diffoscope as the worker does, and print what it says',
-  setupOptions,
+  { ...setupOptions, html: text('Leave its HTML page in this file, too', { placeholder: 'FILE' }) },
   async ([original, rebuilt], given, context) => {
+    const { html: page } = given
     const settings = await settingsOf(given, context.environment)
     const directory = await mkdtemp(join(tmpdir(), 'rebuilderd-diffoscope-'))
     try {
       const { signal } = context
       const files = [resolve(original), resolve(rebuilt)] as const
-      const said = await diffoscope(...files, diffoscopeOf(settings), { directory, signal })
+      const wanted = { ...diffoscopeOf(settings), html: page !== undefined }
+      const { text: said, html, note } = await diffoscope(...files, wanted, { directory, signal })
       context.write(context.isTerminal ? printable(new TextDecoder().decode(said), true) : said)
+      if (page === undefined) return
+      if (html === null) throw new Complaint(note ?? 'there is no HTML page')
+      await during('writing the HTML page', () => writeFile(page, html))
     } finally {
       await rm(directory, { recursive: true, force: true })
     }

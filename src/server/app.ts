@@ -6,6 +6,7 @@ import {
   getAttestation,
   getBuild,
   getDiffoscope,
+  getDiffoscopeHtml,
   listArtifacts,
   listBuilds,
   submitBuild,
@@ -68,7 +69,7 @@ import { errorReply, mounter, type Asked, type Mount, type Ready } from './route
 import { frameOf, type Service } from './service.ts'
 import { oneAtATime } from './turns.ts'
 import { mountWatching } from './watching.ts'
-import { attestationOf, diffoscopeOf } from './store/builds.ts'
+import { attestationOf, diffoscopeHtmlOf, diffoscopeOf } from './store/builds.ts'
 import { happened } from './store/events.ts'
 import { touched } from './store/imports.ts'
 import type { PageRequest } from './store/page.ts'
@@ -173,6 +174,10 @@ function mountBuilds(mount: Mount, service: Service): void {
   mount(getDiffoscope, async ({ params }) =>
     frameOf(service, await diffoscopeOf(db, params.id, params.artifact_id)),
   )
+  mount(getDiffoscopeHtml, async ({ params }) => ({
+    ...(await frameOf(service, await diffoscopeHtmlOf(db, params.id, params.artifact_id))),
+    headers: pageHeaders(`diff-${params.id}-${params.artifact_id}.html`),
+  }))
   mount(getAttestation, async ({ params }) =>
     frameOf(service, await attestationOf(db, params.id, params.artifact_id)),
   )
@@ -222,6 +227,19 @@ function mountQueue(mount: Mount, service: Service): void {
   mount(dropJob, async ({ params }) => {
     if ((await drop({ id: params.id })) === 0) throw notFound()
   })
+}
+
+/**
+ * A page that others made: shown inside ours or alone, nothing in it runs, loads, sends or leads astray
+ * (w3.org/TR/CSP3, with the sandbox of HTML's iframes). Pictures of differences are part of the page itself.
+ */
+function pageHeaders(name: string): Record<string, string> {
+  return {
+    'content-security-policy':
+      "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'",
+    'content-disposition': `inline; filename="${name}"`,
+    'referrer-policy': 'no-referrer',
+  }
 }
 
 /** What a worker of ours says of its machine; those of other programs send nothing that counts. */

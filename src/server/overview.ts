@@ -84,6 +84,7 @@ function rebuildArtifact(row: BuildArtifactRow): RebuildArtifact {
     id,
     name,
     has_diffoscope: row.diffoscope_id !== null,
+    has_diffoscope_html: row.html_id !== null,
     has_attestation: row.attestation_id !== null,
     status: artifactStatus(row.status) ?? 'UNKWN',
     url,

@@ -36,7 +36,7 @@ export type HandedOut = { jobId: number; workerId: number; token: string | null 
 export type Kept = {
   log: Blob
   environment: Blob | null
-  artifacts: readonly { diffoscope: Blob | null; attestation: Blob | null }[]
+  artifacts: readonly { diffoscope: Blob | null; html: Blob | null; attestation: Blob | null }[]
 }
 
 /** A judged report whose bytes are kept. */
@@ -177,8 +177,9 @@ async function rowsOf(
     { name, file, status, reason, reported }: Judged,
     index: number,
   ): Promise<NewArtifact> => {
-    const [diffoscopeId, attestationId] = await Promise.all([
+    const [diffoscopeId, htmlId, attestationId] = await Promise.all([
       idOf(kept.artifacts[index]?.diffoscope ?? null),
+      idOf(kept.artifacts[index]?.html ?? null),
       idOf(kept.artifacts[index]?.attestation ?? null),
     ])
     return {
@@ -192,6 +193,7 @@ async function rowsOf(
       rebuiltSize: reported.rebuilt_size,
       firstDifference: reported.first_difference,
       diffoscopeId,
+      htmlId,
       attestationId,
     }
   }

@@ -57,7 +57,7 @@ export async function takeReport(
 /** What the database has to know of a report: the bytes in it are files by now. */
 function withoutBytes(report: RebuildReport, verdict: Verdict): Pick<Taken, 'report' | 'verdict'> {
   const { built_at, status, reason, evidence } = report
-  const none = { diffoscope: null, attestation: null }
+  const none = { diffoscope: null, diffoscope_html: undefined, attestation: null }
   const artifacts = verdict.artifacts.map((item) => ({ ...item, reported: { ...item.reported, ...none } }))
   return { report: { built_at, status, reason, evidence }, verdict: { ...verdict, artifacts } }
 }
@@ -89,10 +89,11 @@ async function keepBlobs(
   const environment = report.evidence?.environment ?? []
   const artifacts: Kept['artifacts'][number][] = []
   for (const artifact of verdict.artifacts) {
-    const { diffoscope } = artifact.reported
+    const { diffoscope, diffoscope_html: html } = artifact.reported
     const attestation = await checkedAttestation(results, reporter, artifact)
     artifacts.push({
       diffoscope: diffoscope === null ? null : await blobs.keep(diffoscope),
+      html: html === undefined ? null : await blobs.keep(html),
       attestation: attestation === null ? null : await blobs.keep(attestation),
     })
   }

@@ -32,7 +32,12 @@ export type Asked<E> = Identity & {
 }
 
 /** A kept zstd frame, for endpoints that reply with bytes. */
-export type Frame = { frame: Uint8Array; plain: () => Promise<Uint8Array> }
+export type Frame = {
+  frame: Uint8Array
+  plain: () => Promise<Uint8Array>
+  /** In place of ours, or beside them. */
+  headers?: Readonly<Record<string, string>>
+}
 /** JSON text that is ready. */
 export type Ready = { json: string | Uint8Array }
 
@@ -162,11 +167,16 @@ export async function bytesReply(
 }
 
 /** A kept frame: as it lies on disk where the caller takes zstd, else unpacked. */
-async function frameReply(c: Context, type: string, { frame, plain }: Frame): Promise<Response> {
+async function frameReply(
+  c: Context,
+  type: string,
+  { frame, plain, headers: own }: Frame,
+): Promise<Response> {
   const headers = {
     'content-type': type,
     'x-content-type-options': 'nosniff',
     'content-security-policy': "default-src 'none'",
+    ...own,
   }
   if (!acceptsZstd(c.req.header('accept-encoding'))) return bytesReply(c, await plain(), headers)
   const told = {

@@ -10,7 +10,7 @@ import {
   pageQuery,
   sourceIdentityQuery,
 } from './common.ts'
-import { endpoint, jsonBytes, megabytes, textBytes } from './endpoint.ts'
+import { endpoint, htmlBytes, jsonBytes, megabytes, textBytes } from './endpoint.ts'
 import { IndexTrust, Sha256 } from './packages.ts'
 import { logQuery } from './queue.ts'
 import { Reason } from './reasons.ts'
@@ -73,6 +73,8 @@ export const RebuildArtifact = v.object({
   id: Id,
   name: v.string(),
   has_diffoscope: v.boolean(),
+  /** Ours: diffoscope's HTML page is kept beside its text. */
+  has_diffoscope_html: v.optional(v.boolean(), false),
   has_attestation: v.boolean(),
   status: v.nullable(ArtifactStatus),
   url: orNull(v.string()),
@@ -85,6 +87,8 @@ export const ReportArtifact = v.object({
   diffoscope: orNull(Bytes),
   attestation: orNull(Bytes),
   status: ArtifactStatus,
+  /** Ours: diffoscope's page of the same differences. */
+  diffoscope_html: v.optional(Bytes),
   /** Ours: which of the job's files, where names alone do not tell. */
   url: orNull(text(4096)),
   ...comparison,
@@ -150,6 +154,17 @@ export const getDiffoscope = endpoint('GET', '/api/v1/builds/{id}/artifacts/{art
   params: ArtifactPath,
   reply: textBytes,
 })
+
+export const getDiffoscopeHtml = endpoint(
+  'GET',
+  '/api/v1/builds/{id}/artifacts/{artifact_id}/diffoscope.html',
+  {
+    doc: 'The diff of an artifact as HTML, where the worker made it: nothing in it runs or loads anything.',
+    params: ArtifactPath,
+    reply: htmlBytes,
+    upstream: false,
+  },
+)
 
 export const getAttestation = endpoint('GET', '/api/v1/builds/{id}/artifacts/{artifact_id}/attestation', {
   doc: 'The in-toto attestation of an artifact, signed by worker and server.',

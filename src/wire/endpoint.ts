@@ -16,6 +16,7 @@ export const jsonBytes = {
   special: 'bytes',
   type: 'application/json; charset=utf-8',
 } as const satisfies Special
+export const htmlBytes = { special: 'bytes', type: 'text/html; charset=utf-8' } as const satisfies Special
 export const eventStream = { special: 'events', type: 'text/event-stream' } as const satisfies Special
 
 type Body = v.GenericSchema

@@ -101,6 +101,7 @@ export async function describeArtifact(
     rebuilt_size: prints?.rebuilt.size ?? null,
     first_difference: compared.found === 'different' ? compared.firstDifference : null,
     diffoscope: diff.text === null ? null : await zstdFrame(diff.text),
+    ...(diff.html === null ? {} : { diffoscope_html: await zstdFrame(diff.html) }),
     attestation: compared.found === 'same' ? await attest(compared.of, context) : null,
   }
   const refusal = compared.found === 'refused' ? `${file} is a link or no plain file` : null
@@ -113,20 +114,21 @@ async function attest({ file, fingerprint }: Original, context: DescribeContext)
   return zstdFrame(serialiseEnvelope(signLink(link, context.key)))
 }
 
-/** Our own summary always; diffoscope's text where it is switched on and there. */
+/** Our own summary always; what diffoscope says where it is switched on and there. */
 async function differencesOf(
   compared: Compared,
   { diffoscope: settings, directory, signal }: DescribeContext,
-): Promise<{ text: Uint8Array | null; note: string | null }> {
-  if (compared.found !== 'different' || compared.path === null) return { text: null, note: null }
+): Promise<{ text: Uint8Array | null; html: Uint8Array | null; note: string | null }> {
+  const none = { text: null, html: null }
+  if (compared.found !== 'different' || compared.path === null) return { ...none, note: null }
   const { of: original, path } = compared
   const note = await summaryOf(original.path, path, original.file, signal)
-  if (settings === null) return { text: null, note }
+  if (settings === null) return { ...none, note }
   try {
-    const text = await diffoscope(original.path, path, settings, { directory, signal })
-    return { text, note }
+    const said = await diffoscope(original.path, path, settings, { directory, signal })
+    return { ...said, note: said.note === null ? note : `${note}; ${said.note}` }
   } catch (error) {
     signal.throwIfAborted()
-    return { text: null, note: `${note}; no diff: ${sentenceOf(error)}` }
+    return { ...none, note: `${note}; no diff: ${sentenceOf(error)}` }
   }
 }

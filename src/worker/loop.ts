@@ -344,10 +344,16 @@ async function build(
   const live = isOurs ? openLiveLog({ base: client.base, workerKey, jobId: assignment.job.id }) : null
   try {
     const listening = live === null ? {} : { onLog: live.add }
-    return await rebuild(assignment, { directory, settings, signal, ...listening })
+    const wanted = isOurs ? settings : { ...settings, diffoscope: textOnly(settings.diffoscope) }
+    return await rebuild(assignment, { directory, settings: wanted, signal, ...listening })
   } finally {
     await live?.stop()
   }
+}
+
+/** Servers of upstream know no HTML. */
+function textOnly(settings: RebuildSettings['diffoscope']): RebuildSettings['diffoscope'] {
+  return settings === null ? null : { ...settings, html: false }
 }
 
 /** `BAD (content_differs) in 311 s, first difference at byte 7340` */

@@ -2,7 +2,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 import type { TestContext } from 'node:test'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
@@ -36,4 +36,13 @@ export function files(content: Readonly<Record<string, string | Uint8Array>>): A
     response.statusCode = found === undefined ? 404 : 200
     response.end(found)
   }
+}
+
+/** Puts a program of ours under that name before all others in PATH: the folder it lies in. */
+export async function aStandIn(t: TestContext, name: string, script: string): Promise<string> {
+  const [folder, { PATH = '' }] = [await aFolder(t), process.env]
+  t.after(() => (process.env['PATH'] = PATH))
+  await writeFile(join(folder, name), `#!/bin/sh\n${script}\n`, { mode: 0o755 })
+  process.env['PATH'] = `${folder}:${PATH}`
+  return folder
 }

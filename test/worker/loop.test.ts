@@ -8,7 +8,7 @@ import { plainBytes } from '../../src/compression.ts'
 import { patience, runWorker } from '../../src/worker/loop.ts'
 import { forgetHeld, lostReport, makeScratch } from '../../src/worker/scratch.ts'
 import { openSpool } from '../../src/worker/spool.ts'
-import { aFolder, aServer, files } from '../help/files.ts'
+import { aFolder, aServer, aStandIn, files } from '../help/files.ts'
 import { aJob, rebuildSettings, workerOptions } from '../help/jobs.ts'
 import { anUpstream } from '../help/upstream.ts'
 
@@ -332,5 +332,26 @@ for (const [failures, least, most] of [
   test(`after ${failures} failures a worker waits ${least} to ${most} s`, () => {
     assert.equal(patience(failures, 0), least)
     assert.equal(patience(failures, 1), most)
+  })
+}
+
+for (const [what, lease, expected] of [
+  ['our server', 'lease-1', [true, true]],
+  ['a server of upstream, which knows none', undefined, [true, false]],
+] as const) {
+  test(`the HTML page of a diff goes to ${what}: ${expected[1] ? 'yes' : 'no'}`, async (t) => {
+    const upstream = await anUpstream(t)
+    upstream.hand(aJob(await aServer(t, files(mirror))), lease)
+    await aStandIn(t, 'diffoscope', 'echo text; case "$*" in *--html=*) echo page > diffoscope.html ;; esac')
+    const settings = await rebuildSettings(t, good.replace('good bytes', 'other'), {
+      diffoscope: { args: [], timeoutSeconds: 60, maxBytes: null, html: true },
+    })
+
+    void runWorker(await workerOptions(t, upstream.base, settings))
+    await upstream.until('/builds')
+
+    const [artifact] = upstream.reports[0]?.artifacts ?? []
+    assert.ok(artifact)
+    assert.deepEqual([artifact.diffoscope !== null, 'diffoscope_html' in artifact], expected)
   })
 }

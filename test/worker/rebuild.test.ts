@@ -5,7 +5,7 @@ import { existsSync } from 'node:fs'
 import { parseEnvelope, verifyEnvelope } from '../../src/attestation.ts'
 import { plainBytes } from '../../src/compression.ts'
 import { rebuild, type Result } from '../../src/worker/rebuild.ts'
-import { aFolder, aServer, files } from '../help/files.ts'
+import { aFolder, aServer, aStandIn, files } from '../help/files.ts'
 import { aJob, rebuildSettings } from '../help/jobs.ts'
 
 const { signal } = new AbortController()
@@ -203,7 +203,7 @@ test('without diffoscope the verdict stands, with a note', async (t) => {
   const { PATH } = process.env
   t.after(() => (process.env['PATH'] = PATH))
   process.env['PATH'] = '/nonexistent'
-  const diffoscope = { args: [], timeoutSeconds: 10, maxBytes: null }
+  const diffoscope = { args: [], timeoutSeconds: 10, maxBytes: null, html: false }
 
   const result = await resultOf(t, `PATH=/usr/bin:/bin; ${make('good BYTES')}`, { diffoscope })
 
@@ -214,8 +214,46 @@ test('without diffoscope the verdict stands, with a note', async (t) => {
 
 const noDiffoscope = { skip: existsSync('/usr/bin/diffoscope') ? false : 'diffoscope is not installed' }
 
+test('a file that differs gets its diff as a page, too, in one run', noDiffoscope, async (t) => {
+  const diffoscope = { args: [], timeoutSeconds: 60, maxBytes: null, html: true }
+
+  const result = await resultOf(t, make('good <b>BYTES'), { diffoscope })
+
+  const [artifact] = result.artifacts
+  assert.match(
+    await textOf(artifact?.diffoscope ?? null),
+    /^--- originals\/0\/hello\.deb\n.*\n[^]*\+good <b>BYTES/,
+  )
+  const page = await textOf(artifact?.diffoscope_html ?? null)
+  assert.match(page, /^<!DOCTYPE html>/)
+  assert.match(page, /&lt;/)
+  assert.doesNotMatch(page, /<script|<b>|\/tmp\//)
+})
+
+for (const [what, script, note] of [
+  ['too large', 'truncate -s 41M diffoscope.html', /page of 42991616 bytes is too large to keep/],
+  ['a link', 'ln -s /etc/hostname diffoscope.html', /left no HTML page/],
+  ['a pipe', 'mkfifo diffoscope.html', /left no HTML page/],
+  ['missing', ':', /left no HTML page/],
+] as const) {
+  test(`a page that is ${what} is left out, with a note, and the text stays`, async (t) => {
+    await aStandIn(t, 'diffoscope', `echo "$@"; ${script}`)
+    const diffoscope = { args: ['--max-page-size=7'], timeoutSeconds: 60, maxBytes: null, html: true }
+
+    const result = await resultOf(t, make('good BYTES'), { diffoscope })
+
+    const [artifact] = result.artifacts
+    assert.equal(artifact?.diffoscope_html, undefined)
+    assert.match(
+      await textOf(artifact?.diffoscope ?? null),
+      /^--max-page-size=\d+ --max-page-size=7 --text=- --html=diffoscope\.html --timeout=60 -- /,
+    )
+    assert.match(result.evidence?.note ?? '', note)
+  })
+}
+
 test('a file that differs gets its diff', noDiffoscope, async (t) => {
-  const diffoscope = { args: [], timeoutSeconds: 60, maxBytes: null }
+  const diffoscope = { args: [], timeoutSeconds: 60, maxBytes: null, html: false }
 
   const result = await resultOf(t, make('good BYTES'), { diffoscope })
 

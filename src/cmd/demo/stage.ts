@@ -78,7 +78,7 @@ async function rebuildSettings(cache: string, rebuilt: string): Promise<Omit<Reb
   const debian: BackendSettings = { ...builtInBackend('debian'), options: { present_toolchain: true } }
   return {
     backends: new Map([['debian', debian]]),
-    diffoscope: { args: [], timeoutSeconds: 300, maxBytes: 1_000_000 },
+    diffoscope: { args: [], timeoutSeconds: 300, maxBytes: 1_000_000, html: true },
     originals: { directory: join(cache, 'originals'), limit: cacheLimit },
     cache: join(cache, 'build'), // a folder of its own: builds may write there, and must not reach the originals
     outputs: rebuilt,

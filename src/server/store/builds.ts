@@ -37,6 +37,7 @@ export type BuildArtifactRow = Row & {
   rebuilt_size: number | null
   first_difference: number | null
   diffoscope_id: number | null
+  html_id: number | null
   attestation_id: number | null
 }
 
@@ -108,7 +109,7 @@ export function buildById(db: Database, id: number): Promise<BuildDetailsRow | n
 
 const artifactColumns =
   trusted(`a.id, a.build_id, a.name, a.url, a.file, a.status, a.reason, a.sha256, a.size, a.rebuilt_sha256,
-  a.rebuilt_size, a.first_difference, a.diffoscope_id, a.attestation_id`)
+  a.rebuilt_size, a.first_difference, a.diffoscope_id, a.html_id, a.attestation_id`)
 
 export function artifactRows(db: Database, buildId: number): Promise<BuildArtifactRow[]> {
   return db.all<BuildArtifactRow>(
@@ -137,6 +138,14 @@ export function diffoscopeOf(db: Database, buildId: number, artifactId: number):
   return first(
     db.all<Sha>(
       sql`SELECT f.sha256 FROM artifacts a JOIN blobs f ON f.id = a.diffoscope_id WHERE a.id = ${artifactId} AND a.build_id = ${buildId}`,
+    ),
+  )
+}
+
+export function diffoscopeHtmlOf(db: Database, buildId: number, artifactId: number): Promise<Sha | null> {
+  return first(
+    db.all<Sha>(
+      sql`SELECT f.sha256 FROM artifacts a JOIN blobs f ON f.id = a.html_id WHERE a.id = ${artifactId} AND a.build_id = ${buildId}`,
     ),
   )
 }
@@ -244,6 +253,7 @@ export type NewArtifact = {
   rebuiltSize: number | null
   firstDifference: number | null
   diffoscopeId: number | null
+  htmlId: number | null
   attestationId: number | null
 }
 
@@ -269,10 +279,10 @@ export async function writeBuild(
 function writtenArtifact(buildId: number, inputId: number, artifact: NewArtifact): Sql {
   return sql`
     INSERT INTO artifacts (build_id, name, url, file, status, reason, sha256, size, rebuilt_sha256, rebuilt_size,
-      first_difference, diffoscope_id, attestation_id)
+      first_difference, diffoscope_id, html_id, attestation_id)
     SELECT ${buildId}, b.name, b.url, b.file, ${artifact.status}, ${artifact.reason}, coalesce(${artifact.sha256}, b.sha256),
            coalesce(${artifact.size}, b.size), ${artifact.rebuiltSha256}, ${artifact.rebuiltSize}, ${artifact.firstDifference},
-           ${artifact.diffoscopeId}, ${artifact.attestationId}
+           ${artifact.diffoscopeId}, ${artifact.htmlId}, ${artifact.attestationId}
       FROM binary_packages b
      WHERE b.build_input_id = ${inputId} AND b.name = ${artifact.name} AND b.file = ${artifact.file}
      ORDER BY b.seen DESC, b.id LIMIT 1`

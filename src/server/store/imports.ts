@@ -262,9 +262,9 @@ export async function shareBuild(tx: Transaction, inputId: number, buildId: numb
   if (copy === undefined) return
   await tx.batch([
     sql`INSERT INTO artifacts (build_id, name, url, file, status, reason, sha256, size, rebuilt_sha256, rebuilt_size,
-          first_difference, diffoscope_id, attestation_id)
+          first_difference, diffoscope_id, html_id, attestation_id)
         SELECT ${copy.id}, a.name, b.url, a.file, a.status, a.reason, a.sha256, a.size, a.rebuilt_sha256, a.rebuilt_size,
-               a.first_difference, a.diffoscope_id, a.attestation_id
+               a.first_difference, a.diffoscope_id, a.html_id, a.attestation_id
           FROM artifacts a JOIN binary_packages b
             ON b.build_input_id = ${inputId} AND b.name = a.name AND b.file = a.file AND b.seen = 1
          WHERE a.build_id = ${buildId} AND (a.sha256 IS NULL OR b.sha256 IS NULL OR a.sha256 = b.sha256)`,

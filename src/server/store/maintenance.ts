@@ -102,5 +102,6 @@ export function forgottenBlobs(ids: readonly number[], before: string): Sql {
        AND NOT EXISTS (SELECT 1 FROM builds h WHERE h.log_id = blobs.id)
        AND NOT EXISTS (SELECT 1 FROM builds h WHERE h.environment_id = blobs.id)
        AND NOT EXISTS (SELECT 1 FROM artifacts a WHERE a.diffoscope_id = blobs.id)
+       AND NOT EXISTS (SELECT 1 FROM artifacts a WHERE a.html_id = blobs.id)
        AND NOT EXISTS (SELECT 1 FROM artifacts a WHERE a.attestation_id = blobs.id) RETURNING id`
 }

@@ -40,8 +40,10 @@ export function withoutLogs(ids: readonly number[], now: string): Sql[] {
   return [
     sql`UPDATE blobs SET kept_at = ${now} WHERE id IN (
           SELECT h.log_id FROM builds h WHERE h.id IN (${past}) AND h.log_id IS NOT NULL
-          UNION SELECT a.diffoscope_id FROM artifacts a WHERE a.build_id IN (${past}) AND a.diffoscope_id IS NOT NULL)`,
-    sql`UPDATE artifacts SET diffoscope_id = NULL WHERE build_id IN (${past}) AND diffoscope_id IS NOT NULL`,
+          UNION SELECT a.diffoscope_id FROM artifacts a WHERE a.build_id IN (${past}) AND a.diffoscope_id IS NOT NULL
+          UNION SELECT a.html_id FROM artifacts a WHERE a.build_id IN (${past}) AND a.html_id IS NOT NULL)`,
+    sql`UPDATE artifacts SET diffoscope_id = NULL, html_id = NULL WHERE build_id IN (${past})
+          AND (diffoscope_id IS NOT NULL OR html_id IS NOT NULL)`,
     sql`UPDATE builds SET log_id = NULL WHERE id IN (${past}) AND log_id IS NOT NULL RETURNING id`,
   ]
 }

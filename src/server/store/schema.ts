@@ -419,6 +419,11 @@ export const migrations: readonly string[] = [
   -- Changes of verdicts are written with the verdict (events.ts): inside a trigger the planner walked whole tables.
   DROP TRIGGER verdict_told;
   `,
+  `
+  -- diffoscope's page beside its text.
+  ALTER TABLE artifacts ADD COLUMN html_id INTEGER REFERENCES blobs(id);
+  CREATE INDEX artifacts_by_html ON artifacts (html_id) WHERE html_id IS NOT NULL;
+  `,
 ]
 
 /**

@@ -3,6 +3,7 @@ import type { Attested, BuildView, DiffView, JobView, LogView } from '../views-p
 import { momentOf } from '../../wire/schema.ts'
 import { callout } from './advice.ts'
 import { originWords, reasonShort, sourcePath } from './changes.ts'
+import { diffFrame, diffFrames } from './diff-frame.ts'
 import { bytes, chip, count, duration, html, name, shown, time, type Html } from './html.ts'
 import type { Page, Site } from './layout.ts'
 import { diffLines, linesOfPage, logLines } from './lines.ts'
@@ -39,8 +40,8 @@ export function buildPage(site: Site, view: BuildView): Page {
         ${name(build.architecture)} ${neighbours(base, extra)}
       </p>
       ${callout(build.status, build.reason, build.evidence?.note ?? null)} ${timeline(view)}
-      ${artifactPart(site, build, artifacts)} ${evidencePart(site, view)}
-      ${attestedPart(site, build, attested)}
+      ${artifactPart(site, build, artifacts)} ${diffFrames(site, build.id, artifacts)}
+      ${evidencePart(site, view)} ${attestedPart(site, build, attested)}
       <section aria-labelledby="log">
         <h2 id="log">
           Log
@@ -281,7 +282,8 @@ export function logPage({ base }: Site, { build, log, from }: LogView): Page {
 }
 
 /** Where a rebuilt file differs, as diffoscope tells it. */
-export function diffPage({ base }: Site, { build, artifact, diff, from, name: file }: DiffView): Page {
+export function diffPage(site: Site, { build, artifact, diff, from, name: file }: DiffView): Page {
+  const { base } = site
   const path = `${base}/builds/${build.id}/diff/${artifact.id}`
   const raw = `/api/v1/builds/${build.id}/artifacts/${artifact.id}/diffoscope`
   return {
@@ -297,6 +299,7 @@ export function diffPage({ base }: Site, { build, artifact, diff, from, name: fi
         ${count(diff.total)} lines, ${bytes(diff.bytes)} ·
         <a href="${base}${raw}" download="${shown(file)}.diff">Download as it is</a>
       </p>
+      ${artifact.has_diffoscope_html ? diffFrame(site, build.id, artifact, false) : ''}
       ${pages(path, from, diff.total, 'Pages')} ${diffLines(diff)}
       ${pages(path, from, diff.total, 'Pages, below the lines')}`,
   }
