@@ -2,10 +2,10 @@ import { Complaint } from '../errors.ts'
 import { printable } from '../log.ts'
 import { explainPackage, requestRebuild, setQueueControl, type Outlook } from '../wire/queue.ts'
 import { reasonCodes, wordsOf, type Reason } from '../wire/reasons.ts'
-import { listSyncs } from '../wire/sync.ts'
+import { listSyncs, type SyncState } from '../wire/sync.ts'
 import { choice, command, flag, text, type Context } from './command.ts'
 import { openAdminClient, openPublicClient, serverOptions } from './credentials.ts'
-import { paintFor, paintedStatus, shownTime } from './output.ts'
+import { counted, paintFor, paintedStatus, shownTime, type Paint } from './output.ts'
 
 export const queuePause = command(
   'ctl queue pause [note]',
@@ -139,7 +139,7 @@ function nextOf({
     if (max_retries !== null && retries >= max_retries) {
       return `given up after ${retries} attempts; \`ctl queue push\` asks for another`
     }
-    return 'not queued: its job was dropped; `ctl queue push` asks for another'
+    return 'not queued: its job was dropped; the next sync queues it again, `ctl queue push` at once'
   }
   if (job.started_at !== null)
     return `runs since ${shownTime(job.started_at)}${job.worker === null ? '' : ` at ${job.worker}`}`
@@ -159,13 +159,19 @@ export const syncStatus = command(
     if (json) return context.write(`${JSON.stringify(syncs, null, 2)}\n`)
     if (syncs.length === 0) context.out('this server has no [[sync]] in its configuration')
     const paint = paintFor(context.colours)
-    for (const { name, state, ended_at, next_at, reports, unchanged, error } of syncs) {
-      const last =
-        error === null
-          ? `${reports} reports imported, ${unchanged} unchanged at ${shownTime(ended_at)}`
-          : paint.red(`failed: ${printable(error)}`)
+    for (const sync of syncs) {
+      const { name, state, checked_at, changed_at, next_at } = sync
+      const checked = checked_at === null ? 'never checked yet' : `last checked ${shownTime(checked_at)}`
+      const changed = changed_at === null ? '' : `, last changed ${shownTime(changed_at)}`
       const next = state === 'running' ? 'runs now' : `next at ${shownTime(next_at)}`
-      context.out(`${paint.bold(printable(name))}: ${ended_at === null ? 'not finished yet' : last}; ${next}`)
+      context.out(`${paint.bold(printable(name))}: ${checked}${changed}; ${next}`)
+      if (sync.ended_at !== null) context.out(`  ${lastRunOf(sync, paint)}`)
     }
   },
 )
+
+function lastRunOf({ ended_at, reports, unchanged, queued, error }: SyncState, paint: Paint): string {
+  if (error !== null) return paint.red(`failed at ${shownTime(ended_at)}: ${printable(error)}`)
+  const lists = `${counted(reports, 'list')} imported, ${unchanged} unchanged`
+  return queued === 0 ? lists : `${lists}, ${counted(queued, 'job')} queued`
+}

@@ -151,7 +151,7 @@ export const queuePush = command(
 
 export const queueDrop = command(
   'ctl queue drop <distro> <suite> <name> [version]',
-  'Drop jobs; the next import queues again what is not GOOD',
+  'Drop jobs; the next sync queues again what is not GOOD',
   {
     ...serverOptions,
     release: text('Only this release'),

@@ -152,11 +152,17 @@ function sending(client: Client, { force }: Delivery, { log }: Context): Take {
     const what = `${counted(report.packages.length, 'build input')} with ${counted(packagesOf(report), 'package')}`
     const begin = performance.now()
     const onSend = (): void => log.info(`sending ${name} to ${client.base}: ${what}`)
-    const { outcome, scope } = await post(client, report, { force, onSend })
-    if (outcome === 'unchanged') {
-      log.info(`unchanged: ${name} has ${what}, as ${client.base} knows`)
-      return { outcome, new: 0, gone: 0, queued: 0 }
+    const posted = await post(client, report, { force, onSend })
+    if (posted.outcome === 'unchanged') {
+      const { outcome, queued } = posted
+      const again =
+        queued === 0
+          ? ''
+          : `; ${counted(queued, 'job')} had gone and ${queued === 1 ? 'is' : 'are'} queued again`
+      log.info(`unchanged: ${name} has ${what}, as ${client.base} knows${again}`)
+      return { outcome, new: 0, gone: 0, queued }
     }
+    const { outcome, scope } = posted
     const changes =
       scope === null
         ? ''

@@ -4,7 +4,7 @@ import { Complaint, during } from '../errors.ts'
 import { printable } from '../log.ts'
 import { digestOf } from '../report-digest.ts'
 import { submitPackages, type PackageReport } from '../wire/packages.ts'
-import { listScopes, type Scope } from '../wire/sync.ts'
+import { confirmScope, listScopes, type Scope } from '../wire/sync.ts'
 
 /** `debian/trixie (amd64)` */
 export function scopeName({ distribution, release, architecture }: PackageReport): string {
@@ -12,7 +12,10 @@ export function scopeName({ distribution, release, architecture }: PackageReport
 }
 
 /** What came of a report. `scope` is what the server tells of its import; null where it is one of upstream's. */
-export type Posted = { outcome: 'posted' | 'unchanged'; scope: Scope | null }
+export type Posted =
+  | { outcome: 'posted'; scope: Scope | null }
+  /** Jobs that were missing, and are queued again. */
+  | { outcome: 'unchanged'; queued: number }
 
 export type PostOptions = {
   /** Send it though it is empty, short, or the same again. */
@@ -23,7 +26,7 @@ export type PostOptions = {
 }
 
 /**
- * Sends a report, unless it is what the server imported last: then nothing is to be done.
+ * Sends a report, unless it is what the server imported last: then the server only queues again what lost its job.
  * @throws Complaint where it is empty, or refused
  */
 export async function post(
@@ -38,12 +41,26 @@ export async function post(
     })
   }
   const limited = signal === undefined ? {} : { signal }
-  const known = force ? null : await scopeAt(client, report, limited)
-  if (known !== null && known.digest === digestOf(report)) return { outcome: 'unchanged', scope: known }
+  const confirmed = force ? null : await confirmationOf(client, report, limited)
+  if (confirmed?.known === true) return { outcome: 'unchanged', queued: confirmed.queued }
   onSend?.()
   const query = force ? { query: { force: 'true' as const } } : {}
   await during(`importing ${name}`, () => client.call(submitPackages, { body: report, ...query, ...limited }))
   return { outcome: 'posted', scope: await scopeAt(client, report, limited) }
+}
+
+/** Null where the server is one of upstream's, which takes every report. */
+async function confirmationOf(
+  client: Client,
+  report: PackageReport,
+  limited: { signal?: AbortSignal },
+): Promise<{ known: boolean; queued: number } | null> {
+  const { distribution, release, architecture } = report
+  const body = { distribution, release, architecture, digest: digestOf(report) }
+  return client.call(confirmScope, { body, ...limited }).catch((error: unknown) => {
+    if (error instanceof ServerSaid && [404, 405].includes(error.status)) return null
+    throw error
+  })
 }
 
 /** What the server imported last for the scope of a report; null: nothing, or it cannot tell. */

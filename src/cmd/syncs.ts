@@ -5,7 +5,7 @@ import { Complaint, during, sentenceOf } from '../errors.ts'
 import type { Log } from '../log.ts'
 import { checkedProfile, reportsOf, type Profile } from '../sync/index.ts'
 import { wireTime } from '../wire/schema.ts'
-import { writeSync, type SyncState } from '../wire/sync.ts'
+import { forgetSync, listSyncs, writeSync, type SyncState } from '../wire/sync.ts'
 import { post } from './post.ts'
 
 export type Sync = { name: string; everySeconds: number; profile: Profile }
@@ -62,6 +62,8 @@ export async function runSyncs(
   syncs: readonly Sync[],
   { client, log, signal, cache }: Runner,
 ): Promise<void> {
+  const runner = { client, log, signal, cache }
+  const states = await statesOf(syncs, runner)
   const due = new Map(syncs.map((sync) => [sync.name, Date.now()]))
   while (!signal.aborted && syncs.length > 0) {
     const [next] = [...syncs].sort((a, b) => (due.get(a.name) ?? 0) - (due.get(b.name) ?? 0))
@@ -71,52 +73,87 @@ export async function runSyncs(
     if (signal.aborted) return
     const nextAt = Date.now() + next.everySeconds * 1000 * (1 + jitter * Math.random())
     due.set(next.name, nextAt)
-    await runOne(next, new Date(nextAt), { client, log, signal, cache })
+    const before = states.get(next.name) ?? newState(next)
+    states.set(next.name, await runOne(next, before, new Date(nextAt), runner))
   }
 }
 
-async function runOne(sync: Sync, nextAt: Date, { client, log, signal, cache }: Runner): Promise<void> {
-  const started = wireTime(new Date())
-  const note = async (more: Partial<SyncState>): Promise<void> => {
-    const state: SyncState = {
-      name: sync.name,
-      state: 'waiting',
-      every: sync.everySeconds,
-      started_at: started,
-      ended_at: null,
-      next_at: wireTime(nextAt),
-      reports: 0,
-      unchanged: 0,
-      error: null,
-      ...more,
+/** How it stood with the syncs when the server was last ended. Those that the configuration no longer has are forgotten. */
+async function statesOf(syncs: readonly Sync[], { client, log }: Runner): Promise<Map<string, SyncState>> {
+  const states = new Map<string, SyncState>()
+  try {
+    const known = new Map((await client.call(listSyncs)).map((state) => [state.name, state]))
+    for (const sync of syncs) {
+      const { checked_at, changed_at, ended_at, error } = known.get(sync.name) ?? newState(sync)
+      states.set(sync.name, { ...newState(sync), checked_at, changed_at, ended_at, error })
+      known.delete(sync.name)
     }
-    await client
-      .call(writeSync, { params: { name: sync.name }, body: state })
-      .catch((error: unknown) => log.warning(`sync ${sync.name}: ${sentenceOf(error)}`))
+    for (const name of known.keys()) await client.call(forgetSync, { params: { name } })
+    for (const state of states.values()) await noted(state, client)
+  } catch (error) {
+    log.warning(`sync: ${sentenceOf(error)}`)
   }
-  await note({ state: 'running', next_at: null })
-  let reports = 0
-  let unchanged = 0
-  const importAll = async (): Promise<void> => {
-    for await (const body of reportsOf(sync.profile, { log, signal, cache })) {
-      const limit = AbortSignal.any([signal, AbortSignal.timeout(importTimeout)])
-      const { outcome } = await post(client, body, { force: false, signal: limit })
-      if (outcome === 'posted') reports++
-      else unchanged++
-    }
+  return states
+}
+
+function newState({ name, everySeconds }: Sync): SyncState {
+  const times = { started_at: null, ended_at: null, checked_at: null, changed_at: null, next_at: null }
+  const counts = { reports: 0, unchanged: 0, queued: 0 }
+  return { name, state: 'waiting', every: everySeconds, ...times, ...counts, error: null }
+}
+
+async function noted(state: SyncState, client: Client): Promise<void> {
+  await client.call(writeSync, { params: { name: state.name }, body: state })
+}
+
+/** While it runs, what is told of the last run stays. */
+async function runOne(
+  sync: Sync,
+  before: SyncState,
+  nextAt: Date,
+  { client, log, signal, cache }: Runner,
+): Promise<SyncState> {
+  const note = async (more: Partial<SyncState>): Promise<SyncState> => {
+    const state = { ...before, ...more }
+    await noted(state, client).catch((error: unknown) =>
+      log.warning(`sync ${sync.name}: ${sentenceOf(error)}`),
+    )
+    return state
+  }
+  const started_at = wireTime(new Date())
+  await note({ state: 'running', started_at, next_at: null })
+  const done = { reports: 0, unchanged: 0, queued: 0 }
+  const ended = (more: Partial<SyncState>): Promise<SyncState> => {
+    const now = wireTime(new Date())
+    const changed = done.reports > 0 ? { changed_at: now } : {}
+    const next_at = wireTime(nextAt)
+    return note({
+      state: 'waiting',
+      started_at,
+      ended_at: now,
+      next_at,
+      ...done,
+      error: null,
+      ...changed,
+      ...more,
+    })
   }
   try {
-    await during(`reading the archive ${sync.profile.source}`, importAll)
-    log.info(`sync ${sync.name}: ${reports} reports imported, ${unchanged} unchanged`)
-    await note({ ended_at: wireTime(new Date()), reports, unchanged })
-  } catch (error) {
-    if (signal.aborted) return
-    log.error(`sync ${sync.name}: ${sentenceOf(error)}`)
-    await note({
-      ended_at: wireTime(new Date()),
-      reports,
-      unchanged,
-      error: sentenceOf(error).slice(0, 4000),
+    await during(`reading the archive ${sync.profile.source}`, async () => {
+      for await (const body of reportsOf(sync.profile, { log, signal, cache })) {
+        const limit = AbortSignal.any([signal, AbortSignal.timeout(importTimeout)])
+        const posted = await post(client, body, { force: false, signal: limit })
+        done[posted.outcome === 'posted' ? 'reports' : 'unchanged']++
+        done.queued += posted.outcome === 'posted' ? (posted.scope?.queued ?? 0) : posted.queued
+      }
     })
+    log.info(
+      `sync ${sync.name}: ${done.reports} reports imported, ${done.unchanged} unchanged, ${done.queued} jobs queued`,
+    )
+    return await ended({ checked_at: wireTime(new Date()) })
+  } catch (error) {
+    if (signal.aborted) return before
+    log.error(`sync ${sync.name}: ${sentenceOf(error)}`)
+    return ended({ error: sentenceOf(error).slice(0, 4000) })
   }
 }

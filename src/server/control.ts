@@ -1,8 +1,9 @@
 /** What operators do with queue and workers, and how the queue explains itself. */
 import { getQueueControl, explainPackage, setQueueControl } from '../wire/queue.ts'
-import { SyncState, listScopes, listSyncs, writeSync } from '../wire/sync.ts'
+import { SyncState, confirmScope, forgetSync, listScopes, listSyncs, writeSync } from '../wire/sync.ts'
 import { drainWorker as drain } from '../wire/workers.ts'
 import { checked, wireTime } from '../wire/schema.ts'
+import { confirmReport } from './imports.ts'
 import { outlooks } from './outlook.ts'
 import { pauseSwitch } from './queue.ts'
 import { notFound } from './refusal.ts'
@@ -37,6 +38,17 @@ export function mountControl(mount: Mount, service: Service): void {
     const moment = wireTime(now())
     const state = JSON.stringify({ ...body, name: params.name })
     await db.transaction((tx) => tx.all(switched(syncSwitch + params.name, state, moment)))
+  })
+  mount(forgetSync, async ({ params }) => {
+    await db.transaction((tx) => tx.all(switched(syncSwitch + params.name, null, wireTime(now()))))
+  })
+  mount(confirmScope, async ({ body }) => {
+    const found = await confirmReport(db, body, service)
+    if (found !== null && found.queued > 0)
+      log.info(
+        `${body.distribution} ${body.release ?? ''} ${body.architecture}: ${found.queued} jobs were missing and are queued`,
+      )
+    return { known: found !== null, queued: found?.queued ?? 0 }
   })
   mount(listSyncs, async () => {
     const rows = await db.all<Switch>(switchesFrom(syncSwitch))

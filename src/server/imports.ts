@@ -9,11 +9,14 @@ import {
   closeScope,
   friendsBuilds,
   listedInputs,
+  missingJobs,
   openScope,
   previousScope,
   queueNeeds,
   refreshed,
   retire,
+  scopeChecked,
+  scopeWithDigest,
   shareBuild,
   touched,
   writePackages,
@@ -82,9 +85,9 @@ export async function importReport(
   await inPieces(upserts, (packages) => sliceWritten(db, { ...origin, packages }))
   await inPieces(gone, (inputs) => inputsRetired(db, { inputs, now: start }))
   const queued = await queueScope(db, scope, start, options)
-  const told = { listed: listed.size, ...binaries, queued, trust: report.index, digest }
-  const isChanged = upserts.length + gone.length + queued > 0 || last?.trust !== report.index
-  await importEnded(db, { scope, told, isChanged, now: wireTime(options.now()) })
+  const isChanged = upserts.length + gone.length > 0 || last?.trust !== report.index
+  const told = { listed: listed.size, ...binaries, queued, trust: report.index, digest, isChanged }
+  await importEnded(db, { scope, told, now: wireTime(options.now()) })
   const name = [distribution, report.release, architecture].filter((word) => word !== null).join('/')
   return {
     scope: name,
@@ -246,12 +249,12 @@ const needsQueued = part(
     queueNeeds(tx, scope, after, { ...how, limit: 500 }),
 )
 
-type Ended = { scope: Scope; told: Imported; isChanged: boolean; now: string }
+type Ended = { scope: Scope; told: Imported; now: string }
 
 /** The last part: once it is on disk, so is all before it. */
-const importEnded = work('import.end', async (tx, { scope, told, isChanged, now }: Ended): Promise<void> => {
+const importEnded = work('import.end', async (tx, { scope, told, now }: Ended): Promise<void> => {
   await closeScope(tx, scope, told, now)
-  if (isChanged) await tx.all(touched(now, 'packages', 'queue', 'builds'))
+  if (told.isChanged || told.queued > 0) await tx.all(touched(now, 'packages', 'queue', 'builds'))
   const event: Event = { kind: 'queue', data: { change: 'added', count: told.queued } }
   if (told.queued > 0) await tx.all(happened(event, now))
 })
@@ -288,3 +291,62 @@ async function queueScope(db: Database, scope: Scope, now: string, options: Impo
   }
   return total
 }
+
+/** Scanned at once for what misses a job. */
+const scanned = 2000
+
+/**
+ * Queues what the last report of a scope lists and what should have a job but has none: one was dropped by hand, or the
+ * limit of tries was raised. The report itself is not needed for that.
+ * @param given what the report is of, and its digest
+ * @returns null where the digest is not that of the last report
+ */
+export async function confirmReport(
+  db: Database,
+  given: { distribution: string; release: string | null; architecture: string; digest: string },
+  { schedule, now }: Pick<ImportOptions, 'schedule' | 'now'>,
+): Promise<{ queued: number } | null> {
+  const scope = await scopeWithDigest(db, { ...given, release: given.release ?? '' })
+  if (scope === null) return null
+  const moment = wireTime(now())
+  let queued = 0
+  for (let after = 0; ;) {
+    const { last, missing } = await missingJobs(db, scope, after, scanned)
+    if (last === null) break
+    if (missing > 0) queued += await queuedBetween(db, scope, { after, last, now: moment, schedule })
+    after = last
+  }
+  await scopeConfirmed(db, { scope, queued, now: moment })
+  return { queued }
+}
+
+type Between = { after: number; last: number; now: string; schedule: Schedule }
+
+async function queuedBetween(db: Database, scope: Scope, between: Between): Promise<number> {
+  const { last, now, schedule } = between
+  let total = 0
+  for (let after: number | null = between.after; after !== null && after < last;) {
+    const done: Awaited<ReturnType<typeof queueNeeds>> = await needsQueued(db, {
+      scope,
+      after,
+      now,
+      maxRetries: schedule.maxRetries,
+    })
+    total += done.queued
+    after = done.last
+  }
+  return total
+}
+
+type Confirmed = { scope: Scope; queued: number; now: string }
+
+const scopeConfirmed = work(
+  'import.confirm',
+  async (tx, { scope, queued, now }: Confirmed): Promise<void> => {
+    await tx.all(scopeChecked(scope, now))
+    if (queued === 0) return
+    await tx.all(touched(now, 'queue'))
+    const event: Event = { kind: 'queue', data: { change: 'added', count: queued } }
+    await tx.all(happened(event, now))
+  },
+)

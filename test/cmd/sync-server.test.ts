@@ -6,7 +6,7 @@ import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
 import { submitBuild } from '../../src/wire/builds.ts'
-import { listQueue } from '../../src/wire/queue.ts'
+import { dropJobs, listQueue } from '../../src/wire/queue.ts'
 import { listScopes } from '../../src/wire/sync.ts'
 import { aBinary, aSource, writeDebianArchive } from '../help/archives.ts'
 import { aPackage, aReport, aResult, pop, startServer, type TestServer } from '../help/server.ts'
@@ -50,6 +50,46 @@ test('a report that the server has already is not sent again, unless that is mea
   assert.match(forced.stderr, /imported .*: 0 new, 0 gone, 0 queued/)
   assert.notEqual(after, before)
   assert.match(changed.stderr, /imported .*: 1 new, 1 gone, 1 queued/)
+})
+
+test('a job that was dropped by hand is queued again by the next sync, changed or not', async (t) => {
+  const { server, home, ctl } = await startWithCtl(t)
+  const queued = async (): Promise<string[]> =>
+    (await server.call(listQueue)).records.map(({ name }) => name).sort()
+  const why = (): Promise<Ended> =>
+    runProgram(['ctl', 'why', 'one', '-H', server.address], { home, input: '' })
+  await ctl(['sync-stdin'], reportOf('one', 'two'))
+  const [first] = await server.call(listScopes)
+  await server.call(dropJobs, { query: { name: 'one' } })
+  const [left, explained] = [await queued(), await why()]
+  server.clock.ahead = 60_000
+
+  const again = await ctl(['sync-stdin', '--json'], reportOf('one', 'two'))
+  const [scope] = await server.call(listScopes)
+
+  assert.deepEqual([left, await queued()], [['two'], ['one', 'two']])
+  assert.match(explained.stdout, /its job was dropped; the next sync queues it again/)
+  assert.match(again.stderr, /unchanged: .*; 1 job had gone and is queued again/)
+  assert.deepEqual(pick(summariesOf(again)[0], 'outcome new queued'), {
+    outcome: 'unchanged',
+    new: 0,
+    queued: 1,
+  })
+  assert.deepEqual([scope?.changed_at, scope?.imported_at], [first?.changed_at, first?.imported_at])
+  assert.ok((scope?.checked_at ?? '') > (first?.checked_at ?? ''), `${scope?.checked_at}`)
+})
+
+test('what is GOOD, or was given up, is not queued by a sync that finds nothing new', async (t) => {
+  const { server, ctl } = await startWithCtl(t)
+  await ctl(['sync-stdin'], reportOf('good'))
+  const job = await pop(server.call)
+  assert.ok(job)
+  await server.call(submitBuild, { body: aResult(job) })
+
+  const again = await ctl(['sync-stdin', '--json'], reportOf('good'))
+
+  assert.deepEqual(pick(summariesOf(again)[0], 'outcome queued'), { outcome: 'unchanged', queued: 0 })
+  assert.equal((await server.call(listQueue)).total, 0)
 })
 
 test('a server that lost its data gets the same report again', async (t) => {

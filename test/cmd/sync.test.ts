@@ -110,7 +110,11 @@ async function sync(
   await writeFile(join(home, 'cookie'), 'secret')
   const all = ['ctl', 'pkgs', ...args, '-H', url, '--cookie-file', 'cookie']
   const ended = await runProgram(all, { home, input })
-  return { ...ended, asked, posts: asked.filter(({ method }) => method === 'POST') }
+  return {
+    ...ended,
+    asked,
+    posts: asked.filter(({ method, path }) => method === 'POST' && path === '/api/v1/packages'),
+  }
 }
 
 test('sync-stdin sends each report as it is, with the cookie', async (t) => {
@@ -171,8 +175,10 @@ test('--dry-run tells what is new and what is gone, and changes nothing', async 
 
 test('a server that refuses a report is quoted, and nothing more is sent', async (t) => {
   const home = await tempFolder(t)
-  const { url, asked } = await startStandIn(t, ({ method }) =>
-    method === 'GET' ? { status: 404 } : { status: 409, type: 'text/plain', body: 'the list shrank' },
+  const { url, asked } = await startStandIn(t, ({ path }) =>
+    path === '/api/v1/scopes'
+      ? { status: 404 }
+      : { status: 409, type: 'text/plain', body: 'the list shrank' },
   )
   await writeFile(join(home, 'cookie'), 'secret')
 
@@ -180,7 +186,7 @@ test('a server that refuses a report is quoted, and nothing more is sent', async
   const { code, stderr } = await runProgram(args, { home, input: JSON.stringify([one, other]) })
 
   assert.match(stderr, /importing debian\/trixie \(amd64\): .*409 the list shrank/)
-  assert.deepEqual([code, asked.filter(({ method }) => method === 'POST').length], [1, 1])
+  assert.deepEqual([code, asked.filter(({ path }) => path === '/api/v1/packages').length], [1, 1])
 })
 
 test('an unknown profile is named together with the nearest one', async (t) => {

@@ -65,7 +65,9 @@ test('a server keeps up with the archives of its configuration, and tells how th
   const [broken, good] = syncs.sort((a, b) => a.name.localeCompare(b.name))
   assert.match(broken?.error ?? '', /no-such-archive/)
   assert.equal(good?.error, null)
-  assert.equal(good?.reports, 1)
+  assert.deepEqual([good?.reports, good?.queued], [1, 1])
+  assert.deepEqual([good?.checked_at, good?.changed_at], [good?.ended_at, good?.ended_at])
+  assert.deepEqual([broken?.checked_at, broken?.changed_at], [null, null])
 })
 
 function configOf(...archives: readonly string[]): string {

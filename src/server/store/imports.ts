@@ -57,19 +57,58 @@ export type Imported = {
   queued: number
   trust: string | null
   digest: string
+  isChanged: boolean
 }
 
 /** Ends an import: what it changed, when, whether the index was proven, and by what the same report is known again. */
 export async function closeScope(
   tx: Transaction,
   scope: Scope,
-  { listed, added, gone, queued, trust, digest }: Imported,
+  { listed, added, gone, queued, trust, digest, isChanged }: Imported,
   now: string,
 ): Promise<void> {
   await tx.all(sql`
     UPDATE scopes SET imported_at = ${now}, listed = ${listed}, added = ${added}, gone = ${gone}, queued = ${queued},
-           index_trust = ${trust}, digest = ${digest}
+           index_trust = ${trust}, digest = ${digest}, checked_at = ${now},
+           changed_at = CASE WHEN ${isChanged ? 1 : 0} = 1 THEN ${now} ELSE changed_at END
      WHERE id = ${scope.id}`)
+}
+
+/** Notes that a client had the same list again. */
+export function scopeChecked(scope: Scope, now: string): Sql {
+  return sql`UPDATE scopes SET checked_at = ${now} WHERE id = ${scope.id}`
+}
+
+/** The scope whose last report has this digest; null: there is none, or an import of it is under way. */
+export async function scopeWithDigest(
+  db: Database,
+  {
+    distribution,
+    release,
+    architecture,
+    digest,
+  }: Record<'distribution' | 'release' | 'architecture' | 'digest', string>,
+): Promise<Scope | null> {
+  return first(
+    db.all<Scope>(sql`
+      SELECT c.id, c.release_id, c.listed FROM scopes c JOIN releases r ON r.id = c.release_id
+       WHERE r.distribution = ${distribution} AND r.name = ${release} AND c.architecture = ${architecture} AND c.digest = ${digest}`),
+  )
+}
+
+/** Whether some inputs of a scope after an id miss a job, and the last id looked at; null where there are no more. */
+export async function missingJobs(
+  db: Database,
+  scope: Scope,
+  after: number,
+  limit: number,
+): Promise<{ last: number | null; missing: number }> {
+  const [row] = await db.all<{ last: number | null; missing: number | null }>(sql`
+    SELECT max(x.id) AS last, sum(CASE WHEN j.id IS NULL THEN 1 ELSE 0 END) AS missing
+      FROM (SELECT id, group_id FROM build_inputs
+             WHERE scope_id = ${scope.id} AND needs_work = 1 AND seen = 1 AND id > ${after} ORDER BY id LIMIT ${limit}) x
+      LEFT JOIN jobs j ON j.group_id = x.group_id`)
+  return { last: row?.last ?? null, missing: row?.missing ?? 0 }
 }
 
 export type ScopeRow = {
@@ -77,6 +116,8 @@ export type ScopeRow = {
   release: string
   architecture: string
   imported_at: string
+  checked_at: string | null
+  changed_at: string | null
   listed: number
   added: number
   gone: number
@@ -88,7 +129,7 @@ export type ScopeRow = {
 export function scopeRows(db: Database, distribution: string | undefined): Promise<ScopeRow[]> {
   const wanted = distribution === undefined ? sql`1` : sql`r.distribution = ${distribution}`
   return db.all<ScopeRow>(sql`
-    SELECT r.distribution, r.name AS release, c.architecture, c.imported_at, c.listed, c.added, c.gone, c.queued,
+    SELECT r.distribution, r.name AS release, c.architecture, c.imported_at, c.checked_at, c.changed_at, c.listed, c.added, c.gone, c.queued,
            c.index_trust AS "index", c.digest
       FROM scopes c JOIN releases r ON r.id = c.release_id WHERE ${wanted}
      ORDER BY r.distribution, r.name, c.architecture`)

@@ -424,6 +424,12 @@ export const migrations: readonly string[] = [
   ALTER TABLE artifacts ADD COLUMN html_id INTEGER REFERENCES blobs(id);
   CREATE INDEX artifacts_by_html ON artifacts (html_id) WHERE html_id IS NOT NULL;
   `,
+  `
+  -- When a client last had the same list as the last report, and when an import last changed something.
+  ALTER TABLE scopes ADD COLUMN checked_at TEXT;
+  ALTER TABLE scopes ADD COLUMN changed_at TEXT;
+  UPDATE scopes SET checked_at = imported_at;
+  `,
 ]
 
 /**

@@ -6,6 +6,7 @@ import { hasBody } from '../../../src/wire/endpoint.ts'
 import { submitBuild } from '../../../src/wire/builds.ts'
 import { endpoints } from '../../../src/wire/index.ts'
 import { dropJob, listQueue, requestRebuild } from '../../../src/wire/queue.ts'
+import { confirmScope, listScopes } from '../../../src/wire/sync.ts'
 import { trusted } from '../../../src/server/store/database.ts'
 import { openSqlite } from '../../../src/server/store/sqlite.ts'
 import { popped, rebuilt } from '../../contracts/asking.ts'
@@ -102,6 +103,11 @@ async function busy({ call, clock, address, cookie }: TestServer): Promise<void>
   await call(requestRebuild, { body: everything })
   const [job] = (await call(listQueue)).records
   await call(dropJob, { params: { id: job?.id ?? 0 } })
+  const [scope] = await call(listScopes)
+  assert.ok(scope?.digest)
+  const { distribution, release, architecture, digest } = scope
+  const confirmed = await call(confirmScope, { body: { distribution, release, architecture, digest } })
+  assert.ok(confirmed.known)
   clock.ahead = 700_000
   const headers = { 'x-auth-cookie': cookie, 'x-worker-key': 'key-1' }
   for (const row of endpoints.filter(({ path }) => !path.endsWith('/events'))) {
