@@ -76,6 +76,7 @@ export function mounter(site: Site): Mount {
       const address = site.addressOf(c)
       const params = checkedText(row.params, c.req.param(), 404)
       const identity = await site.door.enter(row.caller, c.req.raw, address)
+      if (identity.isAdmin && row.method !== 'GET') site.log.info(deed(c, address))
       const query = checkedText(row.query, singleValues(c), 400)
       const bytes = await readBody(row, c, site.largestBody)
       const body = hasBody(row) && options.isRaw !== true ? await parsedBody(row.body, bytes) : undefined
@@ -89,6 +90,12 @@ export function mounter(site: Site): Mount {
       return reply
     })
   }
+}
+
+/** What somebody who holds the secret of administrators asks to change; there are no secrets in addresses. */
+function deed(c: Context, address: string): string {
+  const target = c.req.url.slice(c.req.url.indexOf('/', 8), 1024)
+  return `administrator at ${address}: ${c.req.method} ${target}`
 }
 
 /** Each member once. */
