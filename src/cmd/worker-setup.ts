@@ -3,7 +3,7 @@ import { arch, homedir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { isTable, loadSettings, workerSettings, type WorkerSettings } from '../config.ts'
 import { Complaint } from '../errors.ts'
-import { builtInBackend, type BackendSettings } from '../worker/backend.ts'
+import { builtInBackend, usualBackends, type BackendSettings } from '../worker/backend.ts'
 import { cacheLimit } from '../worker/cache.ts'
 import { checkBackends } from '../worker/doctor.ts'
 import type { DiffoscopeSettings } from '../worker/diffoscope.ts'
@@ -73,7 +73,7 @@ export async function backendsOf(
 ): Promise<Map<string, BackendSettings>> {
   const named = [...configured(settings), ...given.backend.map(backendOfOption)]
   if (named.length > 0) return new Map(named.map((backend) => [backend.name, backend]))
-  const { backends } = await checkBackends(signal)
+  const { backends } = await checkBackends(signal, usualBackends)
   return new Map(backends.filter(({ works }) => works).map(({ name }) => [name, builtInBackend(name)]))
 }
 

@@ -57,7 +57,7 @@ async function connect(
   if (base === null) throw noServer()
   refuseToDoNothing(rebuild.backends.size)
   const { log } = context
-  const { isolation } = await checkBackends(context.signal)
+  const { isolation } = await checkBackends(context.signal, [])
   if (isolation === null && given.requireIsolation) throw notIsolated()
   if (isolation === null) log.warning('worker: builds cannot be isolated here; results will say so')
   log.info(`worker: backends ${[...rebuild.backends.keys()].join(', ')}; folder ${folder}`)
@@ -161,10 +161,13 @@ const workerBackends = command(
   async (_, given, context) => {
     const settings = await settingsOf(given, context.environment)
     const inForce = await backendsOf(settings, given, context.signal)
-    const ours = builtInBackends.map(({ name, doc }) => ({ name, path: `built-in:${name}`, doc }))
+    const ours = builtInBackends.map(({ name, doc, instead }) => {
+      const path = `built-in:${name}`
+      return { name, path, doc, in_force: inForce.get(instead ?? name)?.path === path }
+    })
     const theirs = [...inForce.values()].filter(({ path }) => !path.startsWith('built-in:'))
-    const rows = [...ours, ...theirs.map(({ name, path }) => ({ name, path, doc: 'A script of yours' }))]
-    const listed = rows.map((row) => ({ ...row, in_force: inForce.get(row.name)?.path === row.path }))
+    const scripts = theirs.map(({ name, path }) => ({ name, path, doc: 'A script of yours', in_force: true }))
+    const listed = [...ours, ...scripts]
     if (given.json) return context.out(shownJson(listed))
     for (const { name, path, doc, in_force } of listed)
       context.out(`${in_force ? '*' : ' '} ${name.padEnd(12)} ${path.padEnd(20)} ${doc}`)

@@ -101,12 +101,27 @@ export type BackendResult = {
   told: BackendTold | null
 }
 
+/** A script that comes with us. */
+export type BuiltIn = {
+  name: string
+  doc: string
+  script: string
+  /** Another way for this distribution, which has to be chosen: `[backend.debian] path = "built-in:debrebuild"`. */
+  instead?: string
+}
+
 /** Scripts that come with us, by the name of the distribution they build for. */
-export const builtInBackends: readonly { name: string; doc: string; script: string }[] = [
+export const builtInBackends: readonly BuiltIn[] = [
   {
     name: 'debian',
     doc: 'Debian packages from .buildinfo or .dsc, in the recorded environment',
     script: 'backends/debian.sh',
+  },
+  {
+    name: 'debrebuild',
+    doc: 'Debian packages from .buildinfo, with debrebuild of devscripts, where the configuration says so',
+    script: 'backends/debrebuild.sh',
+    instead: 'debian',
   },
   {
     name: 'archlinux',
@@ -119,6 +134,9 @@ export const builtInBackends: readonly { name: string; doc: string; script: stri
     script: 'backends/fedora.sh',
   },
 ]
+
+/** Those that are used without being chosen. */
+export const usualBackends = builtInBackends.filter(({ instead }) => instead === undefined)
 
 /**
  * Rebuilds one input with a backend's script: in namespaces where this machine allows it, with a copy of the input,
@@ -168,12 +186,12 @@ export async function runBackend(run: BackendRun): Promise<BackendResult> {
 
 /** The script of a built-in backend, as a setting. */
 export function builtInBackend(name: string): BackendSettings {
-  if (!builtInBackends.some((known) => known.name === name)) throw unknownBackend(name)
+  if (!usualBackends.some((known) => known.name === name)) throw unknownBackend(name)
   return { name, path: `built-in:${name}`, options: {} }
 }
 
 function unknownBackend(name: string): Complaint {
-  const known = builtInBackends.map((backend) => backend.name)
+  const known = usualBackends.map((backend) => backend.name)
   const hint =
     didYouMean(name, known) ?? `built in are ${known.join(', ')}; others are scripts: --backend ${name}=PATH`
   return new Complaint(`there is no built-in backend ${name}`, { hint })

@@ -1,19 +1,24 @@
+import { execFile } from 'node:child_process'
 import { constants } from 'node:fs'
 import { access, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
+import { promisify } from 'node:util'
 import { asset } from '../assets.ts'
-import { builtInBackends, defaultLimits } from './backend.ts'
+import { builtInBackends, defaultLimits, type BuiltIn } from './backend.ts'
 import { openControlGroup } from './cgroup.ts'
 import { findUserNamespace, type UserNamespace } from './sandbox.ts'
 
 /** One thing a backend uses: a program, why, and the Debian package that has it. */
 type Need = {
   program: string
+  /** Several where it needs others that it does not depend on. */
   packaged: string | null
   purpose: string
   /** Programs of which any one is enough bear the same name here. */
   either?: string
+  /** Arguments with which it ends well at once; scripts may be there without the modules that they need. */
+  starts?: readonly string[]
   /** Nothing works without it; else only some of it. */
   must: boolean
 }
@@ -40,6 +45,23 @@ const needs: Readonly<Record<string, readonly Need[]>> = {
       packaged: 'fakeroot',
       purpose: 'builds packages that want to be root',
       must: false,
+    },
+    { program: 'mmdebstrap', packaged: 'mmdebstrap', purpose: 'makes build roots', must: true },
+  ],
+  debrebuild: [
+    {
+      program: 'debrebuild',
+      packaged: 'devscripts libstring-shellquote-perl libwww-perl libfile-homedir-perl',
+      purpose: 'rebuilds in the recorded environment, from snapshot.debian.org',
+      starts: ['--help'],
+      must: true,
+    },
+    {
+      program: 'debootsnap',
+      packaged: 'devscripts python3-pycurl python3-debian python3-requests',
+      purpose: 'fetches the recorded packages',
+      starts: ['--help'],
+      must: true,
     },
     { program: 'mmdebstrap', packaged: 'mmdebstrap', purpose: 'makes build roots', must: true },
   ],
@@ -89,6 +111,8 @@ const needs: Readonly<Record<string, readonly Need[]>> = {
 
 export type BackendHealth = {
   name: string
+  /** The distribution for which it has to be chosen, as another way. */
+  instead: string | null
   doc: string
   /** It can rebuild something here. */
   works: boolean
@@ -108,28 +132,32 @@ export type MachineHealth = {
 }
 
 /** What the built-in backends and the sandbox lack on this machine, for `rebuilderd worker doctor`. */
-export async function checkBackends(signal: AbortSignal): Promise<MachineHealth> {
+export async function checkBackends(
+  signal: AbortSignal,
+  which: readonly BuiltIn[] = builtInBackends,
+): Promise<MachineHealth> {
   const isolation = await triedIsolation(signal)
   const group = await openControlGroup(defaultLimits)
   await group.remove()
-  const backends = await Promise.all(builtInBackends.map(({ name, doc }) => checkBackend(name, doc)))
+  const backends = await Promise.all(which.map(checkBackend))
   return { backends, isolation, limits: group.limited, notes: notesOn(isolation, group.limited) }
 }
 
-async function checkBackend(name: string, doc: string): Promise<BackendHealth> {
+async function checkBackend({ name, doc, instead }: BuiltIn): Promise<BackendHealth> {
   const all = [...common, ...(needs[name] ?? [])]
   const absent = new Set<Need>()
   for (const need of all) {
-    if (!(await isInstalled(need.program))) absent.add(need)
+    if (!(await isInstalled(need.program)) || !(await isStarting(need))) absent.add(need)
   }
   const met = new Set(all.filter((need) => !absent.has(need)).map((need) => need.either))
   const missing = all.filter(
     (need) => absent.has(need) && !(need.either !== undefined && met.has(need.either)),
   )
   // Where one of several programs is enough, the one that a package brings.
-  const packages = [...new Set(missing.map((need) => need.packaged).filter((one) => one !== null))]
+  const packages = [...new Set(missing.flatMap((need) => need.packaged?.split(' ') ?? []))]
   return {
     name,
+    instead: instead ?? null,
     doc,
     works: missing.every((need) => !need.must),
     missing: missing.map(({ program, purpose, must }) => ({ program, purpose, must })),
@@ -150,6 +178,15 @@ async function isInstalled(program: string): Promise<boolean> {
       return true
   }
   return false
+}
+
+/** A program that only looks installed is none; what it says is of no interest here. */
+async function isStarting({ program, starts }: Need): Promise<boolean> {
+  if (starts === undefined) return true
+  return promisify(execFile)(program, [...starts], { timeout: 20_000 }).then(
+    () => true,
+    () => false,
+  )
 }
 
 async function triedIsolation(signal: AbortSignal): Promise<UserNamespace | null> {
