@@ -208,7 +208,7 @@ async function receive(response: Response, { part, from, url, idle, options }: R
 
 function tooLong(url: string, most: number, isExpected: boolean): Complaint {
   return isExpected
-    ? new Complaint(`${url} is longer than the ${most} bytes that the index tells`)
+    ? new NotAsTold(url, `more than ${most} bytes`)
     : new Complaint(`${url} is longer than ${most} bytes`)
 }
 

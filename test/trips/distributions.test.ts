@@ -1,0 +1,364 @@
+/** `ctl pkgs sync-profile` against archives that the distributions' own tools made and GnuPG signed. */
+import assert from 'node:assert/strict'
+import { execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdir, readdir, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { test, type TestContext } from 'node:test'
+import { getBinaryPackage, listBinaryPackages } from '../../src/wire/packages.ts'
+import { listQueue } from '../../src/wire/queue.ts'
+import { put, sha256 } from '../help/archives.ts'
+import { lacksPrograms } from '../help/debs.ts'
+import { openGpg, withOneByteChanged, type Gpg } from '../help/gpg.ts'
+import { startServer, type TestServer } from '../help/server.ts'
+import { runProgram, tempFolder, type Ended } from '../cmd/program.ts'
+
+const run = (program: string, args: readonly string[], cwd: string, environment = {}): Buffer =>
+  execFileSync(program, args, {
+    cwd,
+    env: { ...process.env, ...environment },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+
+/** A server, and profiles for archives below `home`. */
+async function setUp(t: TestContext) {
+  const home = await tempFolder(t)
+  const server = await startServer(t)
+  const sync = (profile: Record<string, unknown>, ...more: string[]): Promise<Ended> =>
+    syncProfile({ server, home }, profile, more)
+  return { home, server, sync, gpg: openGpg(t), keyring: join(home, 'keyring.gpg') }
+}
+
+async function syncProfile(
+  { server, home }: { server: TestServer; home: string },
+  profile: Record<string, unknown>,
+  more: readonly string[],
+): Promise<Ended> {
+  const lines = Object.entries(profile).map(([key, value]) => `${key} = ${JSON.stringify(value)}`)
+  await writeFile(join(home, 'sync.conf'), `[profile."lab"]\n${lines.join('\n')}\n`)
+  const where = ['-H', server.address, '--cookie-file', server.cookieFile, '--sync-config', 'sync.conf']
+  return runProgram(['ctl', 'pkgs', 'sync-profile', 'lab', ...where, ...more], { home })
+}
+
+async function listedAt({ call }: TestServer): Promise<string[]> {
+  const { records } = await call(listBinaryPackages)
+  return records.map(
+    ({ name, version, architecture, index }) => `${name} ${version} ${architecture} ${index}`,
+  )
+}
+
+type Signing = { gpg: Gpg; keyring: string }
+
+/** The keys an archive may be signed with, and in which words we refuse it; the archive stays as it is. */
+function refusals({ gpg, keyring }: Signing): [what: string, sign: (by: Sign) => void, words: RegExp][] {
+  const good = gpg.key('good')
+  const other = gpg.key('other')
+  const old = gpg.key('old', { day: '20250101T000000', days: 30 })
+  const lost = gpg.key('lost')
+  return [
+    [
+      'another key',
+      (by) => (gpg.exported(keyring, good), by(other)),
+      /is not proven: .*key [0-9A-F]{16} is in none of the keyrings/,
+    ],
+    [
+      'a key that expired',
+      (by) => (gpg.exported(keyring, good, old), by(old, '20250110T000000')),
+      /is not proven: .*expired on 2025-01-31/,
+    ],
+    [
+      'a key that was revoked',
+      (by) => (by(lost), gpg.revoke(lost), gpg.exported(keyring, good, lost)),
+      /is not proven: .*was revoked/,
+    ],
+  ]
+}
+
+type Sign = (key: string, day?: string) => void
+
+/** Refused in these words, nothing is changed at the server. */
+async function assertRefused(
+  { server, sync }: Awaited<ReturnType<typeof setUp>>,
+  profile: Record<string, unknown>,
+  words: RegExp,
+): Promise<void> {
+  const before = await listedAt(server)
+  const { code, stderr } = await sync(profile)
+  assert.match(stderr, words)
+  assert.match(stderr, /not synced, and left as it was/)
+  assert.equal(code, 1)
+  assert.deepEqual(await listedAt(server), before)
+}
+
+// --- Debian
+
+const debianTools = lacksPrograms('dpkg-deb', 'apt-ftparchive', 'gpg', 'gzip')
+
+/** An archive as `apt-ftparchive` makes it: `hello` in this version. */
+async function debianArchive(folder: string, version: string, date: string): Promise<void> {
+  await rm(folder, { recursive: true, force: true })
+  const pool = join(folder, 'pool/main/h/hello')
+  const tree = join(folder, 'tree')
+  const control = `Package: hello\nVersion: ${version}\nArchitecture: all\nMaintainer: A <a@b.example>\nDescription: says hello\n`
+  await put(join(tree, 'DEBIAN/control'), control)
+  await mkdir(pool, { recursive: true })
+  run('dpkg-deb', ['--root-owner-group', '-b', tree, join(pool, `hello_${version}_all.deb`)], folder)
+  await rm(tree, { recursive: true })
+  const archive = `hello_${version}.tar.gz`
+  await put(join(pool, archive), 'source')
+  const md5 = run('md5sum', [archive], pool).toString().slice(0, 32)
+  const sums = `Checksums-Sha256:\n ${sha256('source')} 6 ${archive}\nFiles:\n ${md5} 6 ${archive}\n`
+  const dsc = `Format: 3.0 (native)\nSource: hello\nBinary: hello\nArchitecture: all\nVersion: ${version}\nMaintainer: A <a@b.example>\n${sums}`
+  await put(join(pool, `hello_${version}.dsc`), dsc)
+  const indexes = { packages: 'dists/lab/main/binary-all/Packages', sources: 'dists/lab/main/source/Sources' }
+  for (const [what, index] of Object.entries(indexes)) {
+    await put(join(folder, index), run('apt-ftparchive', [what, 'pool'], folder))
+    run('gzip', ['-nk', index], folder)
+  }
+  const fields = { Codename: 'lab', Suite: 'lab', Date: date }
+  const options = Object.entries(fields).flatMap(([key, value]) => [
+    '-o',
+    `APT::FTPArchive::Release::${key}=${value}`,
+  ])
+  const release = run('apt-ftparchive', [...options, 'release', 'dists/lab'], folder).toString()
+  await put(join(folder, 'dists/lab/Release'), release.replace(/^Date: .*$/m, `Date: ${date}`))
+}
+
+test('an archive of apt-ftparchive, signed by GnuPG', { skip: debianTools, timeout: 120_000 }, async (t) => {
+  const made = await setUp(t)
+  const { home, server, sync, gpg, keyring } = made
+  const folder = join(home, 'debian')
+  const release = join(folder, 'dists/lab/Release')
+  const inRelease = join(folder, 'dists/lab/InRelease')
+  const lists = { releases: ['lab'], components: ['main'], architectures: ['all'] }
+  const profile = { distro: 'debian', source: folder, ...lists, keyrings: [keyring] }
+  const sign: Sign = (key, day) => gpg.sign(key, release, 'clear', inRelease, day)
+  const trusted = gpg.key('trusted')
+
+  await debianArchive(folder, '1.0', 'Sun, 22 Nov 2026 10:00:00 UTC')
+  sign(trusted)
+  gpg.exported(keyring, trusted)
+  const first = await sync(profile)
+  assert.equal(first.code, 0, first.stderr)
+  assert.deepEqual(await listedAt(server), ['hello 1.0 all signed'])
+  await sync(profile)
+  assert.equal((await server.call(listQueue)).total, 1)
+
+  for (const [what, signBy, words] of refusals({ gpg, keyring })) {
+    await t.test(`is refused with ${what}`, async () => {
+      signBy(sign)
+      await assertRefused(made, profile, words)
+    })
+  }
+  await t.test('is refused with one byte changed, in Release or index', async () => {
+    gpg.exported(keyring, trusted)
+    sign(trusted)
+    await withOneByteChanged(inRelease, 'lab')
+    await assertRefused(made, profile, /does not fit the content: it was altered/)
+    sign(trusted)
+    const cache = join(home, '.cache/rebuilderd/sync') // what was proven once need not be read again
+    for (const name of await readdir(cache)) if (name.startsWith('plain-')) await rm(join(cache, name))
+    for (const ending of ['', '.gz']) {
+      const index = join(folder, `dists/lab/main/binary-all/Packages${ending}`)
+      if (ending === '') await withOneByteChanged(index, 'hello')
+      else run('gzip', ['-nkf', 'Packages'], join(folder, 'dists/lab/main/binary-all'))
+    }
+    await assertRefused(made, profile, /Packages\S* is not what the index tells: /)
+  })
+  await t.test('is refused when an older one is shown again', async () => {
+    await debianArchive(folder, '0.9', 'Sat, 21 Nov 2026 10:00:00 UTC')
+    sign(trusted)
+    await assertRefused(
+      made,
+      profile,
+      /Release of Sat, 21 Nov 2026 \S+ \S+ is older than the one of Sun, 22 Nov 2026/,
+    )
+  })
+  await t.test('is taken when a newer one comes, and the old package goes', async () => {
+    await debianArchive(folder, '1.1', 'Mon, 23 Nov 2026 10:00:00 UTC')
+    sign(trusted)
+    const { code, stderr } = await sync(profile)
+    assert.match(stderr, /1 new, 1 gone, 1 queued/)
+    assert.equal(code, 0)
+  })
+})
+
+// --- Fedora
+
+const fedoraTools = lacksPrograms('rpmbuild', 'createrepo_c', 'gpg')
+
+test(
+  'a repository of rpmbuild and createrepo_c, signed by GnuPG',
+  { skip: fedoraTools, timeout: 120_000 },
+  async (t) => {
+    const made = await setUp(t)
+    const { home, server, sync, gpg, keyring } = made
+    const os = join(home, 'fedora/43/Everything/x86_64/os')
+    await put(join(home, 'hello.spec'), rpmSpec)
+    await mkdir(join(os, 'Packages'), { recursive: true })
+    run(
+      'rpmbuild',
+      ['-bb', '--define', `_topdir ${home}/rpm`, '--define', `_rpmdir ${os}/Packages`, 'hello.spec'],
+      home,
+      { HOME: home },
+    )
+    run('createrepo_c', ['.'], os)
+    const repomd = join(os, 'repodata/repomd.xml')
+    const lists = { releases: ['43'], components: ['Everything'], architectures: ['x86_64'] }
+    const profile = { distro: 'fedora', source: join(home, 'fedora'), ...lists, keyrings: [keyring] }
+    const sign: Sign = (key, day) => gpg.sign(key, repomd, 'detached', `${repomd}.asc`, day)
+    const trusted = gpg.key('trusted')
+    sign(trusted)
+    gpg.exported(keyring, trusted)
+
+    const first = await sync(profile)
+
+    assert.equal(first.code, 0, first.stderr)
+    assert.deepEqual(await listedAt(server), [
+      'hello 2:1.0-1 noarch signed',
+      'hello-doc 2:1.0-1 noarch signed',
+    ])
+    assert.equal((await server.call(listQueue)).total, 1)
+    for (const [what, signBy, words] of refusals({ gpg, keyring })) {
+      await t.test(`is refused with ${what}`, async () => {
+        signBy(sign)
+        await assertRefused(made, profile, words)
+      })
+    }
+    await t.test('is refused with one byte changed, in repomd.xml or primary.xml', async () => {
+      gpg.exported(keyring, trusted)
+      sign(trusted)
+      const primary = (await readdir(join(os, 'repodata'))).find((name) => name.includes('primary.xml')) ?? ''
+      await withOneByteChanged(join(os, 'repodata', primary), '\0')
+      await assertRefused(made, profile, /primary\.xml\S* is not what the index tells: SHA-256/)
+      await withOneByteChanged(repomd, 'primary')
+      await assertRefused(made, profile, /does not fit the content: it was altered/)
+    })
+    await t.test('is refused without a signature, unless that is taken on trust', async () => {
+      run('createrepo_c', ['.'], os)
+      await rm(`${repomd}.asc`, { force: true })
+      await assertRefused(made, profile, /repomd\.xml\.asc is not there.*\n.*allow_unsigned = true/s)
+      const { code } = await sync({ ...profile, allow_unsigned: true })
+      assert.equal(code, 0)
+      assert.match((await listedAt(server)).join(), /unsigned.*unsigned/)
+    })
+  },
+)
+
+const rpmSpec = `Name: hello
+Epoch: 2
+Version: 1.0
+Release: 1
+Summary: Says hello
+License: MIT
+BuildArch: noarch
+%description
+Says hello.
+%package doc
+Summary: Tells how
+%description doc
+Tells how.
+%files
+%files doc
+`
+
+// --- Arch Linux
+
+const archTools = lacksPrograms('repo-add', 'bsdtar', 'gpg', 'zstd')
+
+test('a database of repo-add, signed by GnuPG', { skip: archTools, timeout: 120_000 }, async (t) => {
+  const made = await setUp(t)
+  const { home, server, sync, gpg, keyring } = made
+  const folder = join(home, 'arch/core/os/x86_64')
+  const trusted = gpg.key('trusted')
+  gpg.exported(keyring, trusted)
+  const names = ['hello', 'hello-doc']
+  for (const name of names) {
+    const file = `${name}-1:2.0-1-any.pkg.tar.zst`
+    const info = `pkgname = ${name}\npkgbase = hello\npkgver = 1:2.0-1\npkgdesc = Says hello\nbuilddate = 1795300000\npackager = A <a@b.example>\nsize = 1\narch = any\n`
+    await put(join(folder, '.PKGINFO'), info)
+    run('bsdtar', ['-caf', file, '.PKGINFO'], folder)
+    gpg.sign(trusted, join(folder, file), 'detached', join(folder, `${file}.asc`))
+    run(
+      'gpg',
+      ['--homedir', gpg.home, '--batch', '--yes', '--dearmor', '-o', `${file}.sig`, `${file}.asc`],
+      folder,
+    )
+    run('repo-add', ['--nocolor', 'core.db.tar.gz', file], folder)
+  }
+  const database = join(folder, 'core.db')
+  const lists = { components: ['core'], architectures: ['x86_64'] }
+  const profile = {
+    distro: 'archlinux',
+    source: `${home}/arch/$repo/os/$arch`,
+    ...lists,
+    keyrings: [keyring],
+  }
+  const sign: Sign = (key, day) => gpg.sign(key, database, 'detached', `${database}.sig`, day)
+  sign(trusted)
+
+  const first = await sync(profile)
+
+  assert.equal(first.code, 0, first.stderr)
+  assert.deepEqual(await listedAt(server), ['hello 1:2.0-1 any signed', 'hello-doc 1:2.0-1 any signed'])
+  const listed = await server.call(getBinaryPackage, { params: { id: 1 } })
+  assert.match(listed.signature ?? '', /^[A-Za-z0-9+/]{100,}=*$/)
+  for (const [what, signBy, words] of refusals({ gpg, keyring })) {
+    await t.test(`is refused with ${what}`, async () => {
+      signBy(sign)
+      await assertRefused(made, profile, words)
+    })
+  }
+  await t.test('is refused with one byte changed', async () => {
+    gpg.exported(keyring, trusted)
+    sign(trusted)
+    await withOneByteChanged(database, '\0')
+    await assertRefused(made, profile, /does not fit the content: it was altered/)
+  })
+})
+
+// --- Tails
+
+const tailsTools = lacksPrograms('python3')
+
+test(
+  'the listing of a real web server, as Tails has one',
+  { skip: tailsTools, timeout: 60_000 },
+  async (t) => {
+    const { home, server, sync } = await setUp(t)
+    for (const version of ['6.9', '6.10', '7.0~rc1']) {
+      for (const ending of ['img', 'iso'])
+        await put(join(home, `tails/stable/tails-amd64-${version}/tails-amd64-${version}.${ending}`), version)
+    }
+    const source = await servedByPython(t, join(home, 'tails'))
+    const profile = { distro: 'tails', source, releases: ['stable'], architectures: ['amd64'] }
+
+    const refused = await sync(profile)
+    const trusted = await sync({ ...profile, allow_unsigned: true })
+
+    assert.deepEqual([refused.code, trusted.code], [1, 0])
+    assert.match(refused.stderr, /is not proven: .*\n.*allow_unsigned = true/s)
+    const images = ['img', 'iso'].map((ending) => `tails-amd64-7.0~rc1.${ending} 7.0~rc1 amd64 unsigned`)
+    assert.deepEqual(await listedAt(server), images)
+    const [binary] = (await server.call(listBinaryPackages)).records
+    const file = await fetch(binary?.url ?? '')
+    assert.equal(await file.text(), '7.0~rc1')
+  },
+)
+
+/** The address of a folder that Python's own web server shows. */
+async function servedByPython(t: TestContext, folder: string): Promise<string> {
+  const args = ['-u', '-m', 'http.server', '0', '--bind', '127.0.0.1', '--directory', folder]
+  const child = spawn('python3', args, { stdio: ['ignore', 'pipe', 'ignore'] })
+  t.after(async () => {
+    const ended = once(child, 'exit')
+    child.kill()
+    await ended
+  })
+  for await (const line of createInterface({ input: child.stdout })) {
+    const port = /port (\d+)/.exec(line)?.[1]
+    if (port !== undefined) return `http://127.0.0.1:${port}`
+  }
+  throw new Error('the web server ended')
+}
