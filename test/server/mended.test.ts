@@ -4,13 +4,7 @@ import { chmod, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import zlib from 'node:zlib'
-import {
-  countersign,
-  generateSigningKey,
-  makeLink,
-  serialiseEnvelope,
-  signLink,
-} from '../../src/attestation.ts'
+import { generateSigningKey, makeLink, serialiseEnvelope, signLink } from '../../src/attestation.ts'
 import { openClient, type Client } from '../../src/client.ts'
 import type { Log } from '../../src/log.ts'
 import { errorReply } from '../../src/server/route.ts'
@@ -76,19 +70,6 @@ test('the server puts its signature under nothing but a link of this worker abou
 
   const none = Object.keys(given).map((what) => [what, what === 'its own'])
   assert.deepEqual(attested, Object.fromEntries(none))
-})
-
-test('a signature under the key of the server that is not its own is replaced by a true one', () => {
-  const [worker, server] = [generateSigningKey(), generateSigningKey()]
-  const own = signLink(makeLink({ artifact: hashed(file), input: hashed('i') }), worker)
-  const signed = countersign(own, server)
-  const [, ours] = signed.signatures
-  const forged = {
-    ...own,
-    signatures: [...own.signatures, { keyid: ours?.keyid ?? '', sig: '0'.repeat(128) }],
-  }
-
-  assert.deepEqual(countersign(forged, server), signed)
 })
 
 test('a result from the future pins neither itself nor the date of the list', async (t) => {
@@ -174,7 +155,7 @@ test('what administrators change is in the log, with the address it came from', 
 
   await importPackages(call, [aPackage()])
   await call(requestRebuild, { body: anyBuild })
-  await call(dropJobs, { query: { name: 'hello' } as never })
+  await call(dropJobs, { query: { name: 'hello' } })
   await call(listQueue)
 
   const told = lines.filter((line) => line.startsWith('administrator'))
@@ -298,11 +279,11 @@ test('a worker that asks while a release is imported gets its job or none, never
   )
   await importPackages(call, packages.slice(0, 1), { release: 'trixie' })
   const workers: Client[] = await Promise.all(['a', 'b', 'c', 'd'].map((key) => worker(key)))
-  let isOver = false
-  const importing = importPackages(call, packages).finally(() => (isOver = true))
+  const over = new AbortController()
+  const importing = importPackages(call, packages).finally(() => over.abort())
   let asked = 0
 
-  while (!isOver) {
+  while (!over.signal.aborted) {
     await Promise.all(workers.map((client) => popped(client.call).catch(noJob)))
     asked += workers.length
   }
