@@ -11,6 +11,7 @@ import { parseArgs } from 'node:util'
 import { half, largeData } from './large.ts'
 import {
   fullScale,
+  measureBackup,
   measureBoth,
   measureImports,
   measurePops,
@@ -89,6 +90,7 @@ async function small(data: string): Promise<void> {
     await measureWorkers(target, 'workers, 20 kB logs', scale, add)
     await measureBoth(target, 'workers, 20 kB logs', scale, add)
     add({ group: 'memory', what: 'after workers', value: server.memory().most, unit: 'MB RSS at most' })
+    await measureBackup(target, 'backup', add)
   })
   add({ group: 'size', what: 'database', value: sizeOf(join(data, 'rebuilderd.db')), unit: 'MB' })
   add({ group: 'size', what: 'blobs', value: sizeOf(join(data, 'blobs')), unit: 'MB' })
@@ -105,7 +107,14 @@ async function large(made: string, data: string): Promise<void> {
     add({ group, what: 'after reads', value: server.memory().most, unit: 'MB RSS at most', most: 512 })
     await measurePops(target, group, scale, add)
     await measureWorkers(target, group, { ...scale, workers: [64] }, add)
-    add({ group, what: 'after workers', value: server.memory().most, unit: 'MB RSS at most', most: 512 })
+    await measureBackup(target, group, add)
+    add({
+      group,
+      what: 'after workers and a backup',
+      value: server.memory().most,
+      unit: 'MB RSS at most',
+      most: 512,
+    })
   })
 }
 

@@ -266,3 +266,46 @@ export async function measurePops(target: Target, group: string, scale: Scale, a
   add({ group, what: 'pop, 300 workers, all at once', value: storm.count / storm.seconds, unit: 'pops/s' })
   add({ group, what: 'pop, 300 workers, all at once', value: p99(storm, 'pop'), unit: 'ms p99' })
 }
+
+/** Reads, pops and reports while a backup is made, and the reads of a server that makes none, to compare with. */
+export async function measureBackup(target: Target, group: string, add: Add): Promise<void> {
+  const paths = (await filledPaths(target.address))
+    .filter(([what]) => !what.startsWith('search inside')) // a scan by its nature
+    .map(([, path]) => path)
+  const reading = (seconds: number): Promise<Outcome> =>
+    drive({
+      kind: 'reads',
+      base: target.address,
+      paths,
+      headers: {},
+      connections: 1,
+      seconds,
+      most: 50_000,
+      isConditional: false,
+    })
+  const calm = await reading(4)
+  const start = performance.now()
+  const reply = await fetch(`${target.address}/api/v1/backup`, {
+    headers: { 'x-auth-cookie': target.process?.cookie ?? '' },
+  })
+  const [bytes, busy] = await Promise.all([lengthOf(reply), reading(4)])
+  const seconds = (performance.now() - start) / 1000
+  add({ group, what: 'backup', value: seconds, unit: 's', note: `${Math.round(bytes / 1e6)} MB` })
+  const longest = (outcome: Outcome): number => Math.max(...(outcome.times['read'] ?? []))
+  add({ group, what: 'slowest read without a backup', value: longest(calm), unit: 'ms', note: noteOf(calm) })
+  add({
+    group,
+    what: 'slowest read during a backup',
+    value: longest(busy),
+    unit: 'ms',
+    most: 50,
+    note: noteOf(busy),
+  })
+}
+
+/** Reads a reply to its end; its bytes. */
+async function lengthOf(reply: Response): Promise<number> {
+  let bytes = 0
+  for await (const chunk of reply.body ?? []) bytes += chunk.length
+  return bytes
+}

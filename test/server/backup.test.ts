@@ -95,7 +95,10 @@ test(
       for (let round = 1; !over.signal.aborted; round++) {
         const version = `${round}-1`
         const named = (n: number) => ({ ...aPackage({ name: `package-${n}` }), version })
-        await importPackages(call, Array.from({ length: 4000 }, (_, n) => named(n)))
+        await importPackages(
+          call,
+          Array.from({ length: 4000 }, (_, n) => named(n)),
+        )
         last = version
       }
     })()
