@@ -1,13 +1,14 @@
 /**
- * `npm run bench [-- --quick] [--json] [--against URL] [--built] [--large]`: how fast a server is. Data are made from seeds; the
+ * `npm run bench [-- --quick] [--json] [--against URL] [--built] [--large] [--check]`: how fast a server is. Data are made from seeds; the
  * server is a process of its own, and the one who asks another. --large adds the database of half a million
- * binaries, which is made once below .cache; --against asks any server that speaks the API, reads only.
+ * binaries, which is made once below .cache; --check measures `ctl check` with it and nothing else; --against asks any server that speaks the API, reads only.
  */
 import { cp, mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { measureChecks } from './check.ts'
 import { half, largeData } from './large.ts'
 import {
   fullScale,
@@ -32,6 +33,7 @@ const { values: given } = parseArgs({
     large: flagOf,
     'large-only': flagOf,
     built: flagOf,
+    check: flagOf,
     against: { type: 'string' },
     profile: { type: 'string' },
   },
@@ -48,12 +50,21 @@ const cache = fileURLToPath(new URL('../../.cache/bench/', import.meta.url))
 
 async function ours(): Promise<void> {
   await mkdir(cache, { recursive: true })
+  if (given.check) return checks()
   if (!given['large-only']) await measureSyncs(add)
   if (!given['large-only']) await inFolder(small)
   if (given.large || given['large-only']) {
     const made = await largeData(cache, half, (text) => console.error(text))
     await inFolder((data) => large(made, data))
   }
+}
+
+async function checks(): Promise<void> {
+  const made = await largeData(cache, half, (text) => console.error(text))
+  await inFolder(async (data) => {
+    await cp(made, data, { recursive: true })
+    await inFolder((folder) => measureChecks(data, folder, given.built, add))
+  })
 }
 
 async function inFolder(work: (folder: string) => Promise<void>): Promise<void> {
