@@ -9,6 +9,7 @@ import type { Installed } from '../../src/cmd/check/installed.ts'
 import { jsonElements } from '../../src/cmd/check/json-stream.ts'
 import { listedPackages } from '../../src/cmd/check/lines.ts'
 import { unlz4 } from '../../src/cmd/check/lz4.ts'
+import { wantedEntries } from '../../src/cmd/check/packages-index.ts'
 import { pacmanPackages } from '../../src/cmd/check/pacman.ts'
 import { publishedHashes, publishedPlaces } from '../../src/cmd/check/published.ts'
 import { sbomPackages } from '../../src/cmd/check/sbom.ts'
@@ -263,6 +264,48 @@ test('indexes that are given are found below folders: primary.xml of rpm, but no
   assert.deepEqual(problems, [])
 })
 
+for (const size of [1, 7, 100_000]) {
+  test(`entries of wanted packages are found in an index that comes in pieces of ${size} bytes`, async () => {
+    const sha256 = 'ab'.repeat(32)
+    const entry = (name: string): string => `Version: 1\nArchitecture: all\nSHA256: ${sha256}\nTag: ${name}\n`
+    const index = [
+      `Package: other\n${entry('x')}`,
+      `Package: one\n${entry('x')}`,
+      `${entry('x')}Package: two\n`,
+      `Package: three \r\n${entry('x')}`,
+      `Package: onesome\nDepends: one\n Package: one\n${entry('x'.repeat(300_000))}`,
+      `\nPackage: four\nArchitecture: all\nVersion: 2\n`,
+      `Package: last\n${entry('x')}`.trimEnd(),
+    ].join('\n')
+    const names = new Set(['one', 'two', 'three', 'four', 'last'])
+
+    const found = await Array.fromAsync(wantedEntries(inPieces(Buffer.from(index), size), names, 'it'))
+
+    assert.deepEqual(
+      found.map((one) => [one.name, one.version, one.architecture, one.sha256]),
+      ['one', 'two', 'three', 'last'].map((name) => [name, '1', 'all', sha256]),
+    )
+  })
+}
+
+test('an index with a malformed entry or one without end is refused', async () => {
+  const read = async (text: string): Promise<unknown> =>
+    Array.fromAsync(wantedEntries(inPieces(Buffer.from(text), 50_000), new Set(['one']), 'it'))
+
+  await assert.rejects(read('Package: one\nno field\n\n'), /it: line 2 /)
+  await assert.rejects(
+    read(`Package: other\nTag: ${'x'.repeat(5_000_000)}`),
+    /it has a stanza that is too long/,
+  )
+})
+
+/** The plain bytes; each block is good until the next is asked for. */
+async function unpacked(chunks: AsyncIterable<Uint8Array>, what: string): Promise<Buffer> {
+  const blocks: Buffer[] = []
+  for await (const block of unlz4(chunks, what)) blocks.push(Buffer.from(block))
+  return Buffer.concat(blocks)
+}
+
 /** Literals of a block, without a match. */
 function literals(text: string): Buffer {
   const bytes = Buffer.from(text)
@@ -284,7 +327,7 @@ test('lz4: matches reach back into earlier blocks and over themselves', async ()
   const match = Buffer.from([0x16, 0x21, 3, 0, 0x10, 0x2e]) // `!`, then ten bytes from three back; then `.`
   const frame = lz4Frame([literals('hello '), match])
 
-  const plain = Buffer.concat(await Array.fromAsync(unlz4(inPieces(frame, 5), 'it'))).toString()
+  const plain = (await unpacked(inPieces(frame, 5), 'it')).toString()
 
   assert.equal(plain, 'hello !o !o !o !o.')
 })
@@ -318,7 +361,7 @@ test('lz4: the lists of this machine are read as apt reads them', async (t) => {
   })
   if (helper.status !== 0) return t.skip('apt-helper (Debian package apt) is missing')
 
-  const plain = Buffer.concat(await Array.fromAsync(unlz4(inPieces(smallest.bytes, 9999), smallest.name)))
+  const plain = await unpacked(inPieces(smallest.bytes, 9999), smallest.name)
 
   assert.equal(plain.equals(helper.stdout), true)
 })

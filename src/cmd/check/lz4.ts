@@ -9,7 +9,7 @@ const history = 64 * 1024
 const largestBlocks: Readonly<Record<number, number>> = { 4: 1 << 16, 5: 1 << 18, 6: 1 << 20, 7: 1 << 22 }
 
 /**
- * The plain bytes of one frame, block by block. Its checksums are not looked at: what is read from it are hashes that
+ * The plain bytes of one frame, block by block, each good until the next is asked for. Its checksums are not looked at: what is read from it are hashes that
  * signatures are compared with, so that damage can only lose a proof and never make one.
  * @throws Complaint where it is cut short or malformed
  */
@@ -32,7 +32,7 @@ export async function* unlz4(chunks: AsyncIterable<Uint8Array>, what: string): A
     if (size > largest) throw cutShort(what)
     const block = await take(size)
     const end = word >= 0x80000000 ? kept + block.copy(window, kept) : expanded(block, window, kept, what)
-    yield Buffer.from(window.subarray(kept, end))
+    yield window.subarray(kept, end)
     const rest = Math.min(history, end)
     window.copyWithin(0, end - rest, end)
     kept = rest
@@ -40,19 +40,28 @@ export async function* unlz4(chunks: AsyncIterable<Uint8Array>, what: string): A
   }
 }
 
-/** Hands out as many bytes as are asked for, however they arrive. */
+/** Hands out as many bytes as are asked for, however they arrive; they are good until the next are asked for. */
 function taker(chunks: AsyncIterable<Uint8Array>, what: string): (length: number) => Promise<Buffer> {
   const source = chunks[Symbol.asyncIterator]()
-  let held: Buffer = Buffer.alloc(0)
+  let held = Buffer.alloc(256 * 1024)
+  let [from, to] = [0, 0]
   return async (length) => {
-    while (held.length < length) {
+    while (to - from < length) {
       const { done, value } = await source.next()
       if (done === true) throw cutShort(what)
-      held = Buffer.concat([held, value])
+      held.copyWithin(0, from, to)
+      to -= from
+      from = 0
+      if (to + value.length > held.length) {
+        const larger = Buffer.alloc(2 * (to + value.length))
+        held.copy(larger, 0, 0, to)
+        held = larger
+      }
+      held.set(value, to)
+      to += value.length
     }
-    const taken = held.subarray(0, length)
-    held = held.subarray(length)
-    return taken
+    from += length
+    return held.subarray(from - length, from)
   }
 }
 

@@ -4,12 +4,12 @@ import { readdir, stat } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { decompressed } from '../../compression.ts'
 import { Complaint, sentenceOf } from '../../errors.ts'
-import { stanzas } from '../../sync/deb822.ts'
 import { pacmanPackages } from '../../sync/pacman-db.ts'
 import { rpmPackages } from '../../sync/rpm-md.ts'
 import { readCached, writeCached } from './cache.ts'
 import { keyOf, type Installed } from './installed.ts'
 import { unlz4 } from './lz4.ts'
+import { wantedEntries } from './packages-index.ts'
 
 /**
  * SHA-256 of package files by `keyOf`, as the distribution publishes them: never as a rebuilder tells them. null where
@@ -60,6 +60,7 @@ export async function publishedHashes(
 ): Promise<Finding> {
   if (known !== null) return { hashes: known, problems: [] }
   const wanted = new Set(packages.map(keyOf))
+  const names = new Set(packages.map(({ name }) => name))
   const hashes = new Map<string, string | null>()
   const problems: string[] = []
   const take = (key: string, sha256: string): void => {
@@ -68,7 +69,7 @@ export async function publishedHashes(
   }
   for (const one of packages) if (one.sha256 !== null) take(keyOf(one), one.sha256)
   for (const file of files) {
-    await readIndex(file, take, signal).catch((error: unknown) => {
+    await readIndex(file, names, take, signal).catch((error: unknown) => {
       signal.throwIfAborted()
       problems.push(`${file} is passed over: ${sentenceOf(error)}`)
     })
@@ -146,7 +147,12 @@ async function keptFiles(
 type Take = (key: string, sha256: string) => void
 
 /** Reads one index of whichever kind its name tells. */
-async function readIndex(path: string, take: Take, signal: AbortSignal): Promise<void> {
+async function readIndex(
+  path: string,
+  names: ReadonlySet<string>,
+  take: Take,
+  signal: AbortSignal,
+): Promise<void> {
   const name = basename(path)
   const chunks = plain(path, signal)
   if (/\.db(\.tar\.\w+)?$/.test(name)) {
@@ -155,22 +161,15 @@ async function readIndex(path: string, take: Take, signal: AbortSignal): Promise
   } else if (/primary\.xml(\.\w+)?$/.test(name)) {
     for await (const one of rpmPackages(chunks, path)) if (one.sha256 !== null) take(keyOf(one), one.sha256)
   } else {
-    const fields = ['Package', 'Version', 'Architecture', 'SHA256'] as const
-    for await (const { fields: found } of stanzas(chunks, { what: path, wanted: fields })) {
-      const {
-        Package: name = '',
-        Version: version = '',
-        Architecture: architecture = '',
-        SHA256 = '',
-      } = found
-      if (/^[0-9a-f]{64}$/.test(SHA256)) take(keyOf({ name, version, architecture }), SHA256)
-    }
+    for await (const one of wantedEntries(chunks, names, path)) take(keyOf(one), one.sha256)
   }
 }
 
 async function* plain(path: string, signal: AbortSignal): AsyncGenerator<Uint8Array> {
   const chunks = createReadStream(path, { signal, highWaterMark: 1 << 16 }) as AsyncIterable<Uint8Array>
-  if (path.endsWith('.lz4')) yield* unlz4(chunks, path)
+  const isOfApt = path.endsWith('Packages.lz4')
+  if (isOfApt)
+    yield* unlz4(chunks, path) // whoever reads those holds on to no block
   else yield* decompressed(chunks, { limit: longestIndex, what: path })
 }
 
