@@ -8,7 +8,7 @@ import type { Evidence, RebuildReport } from '../wire/builds.ts'
 import type { JobArtifact, QueuedJob } from '../wire/queue.ts'
 import { wireTime } from '../wire/schema.ts'
 import { compareArtifact, describeArtifact, outputFor, type Compared, type Original } from './artifact.ts'
-import { runBackend, type BackendResult, type BackendSettings } from './backend.ts'
+import { runBackend, type BackendLimits, type BackendResult, type BackendSettings } from './backend.ts'
 import { fetchCached, type Cache } from './cache.ts'
 import type { Fingerprint } from './compare.ts'
 import type { DiffoscopeSettings } from './diffoscope.ts'
@@ -33,6 +33,8 @@ export type RebuildSettings = {
   /** What the log of a failed build says. */
   logRules: readonly LogRule[]
   isolation: 'auto' | 'require' | 'off'
+  /** Of each build; absent: `defaultLimits`. */
+  limits?: BackendLimits
   /** Folder where copies of the rebuilt files are left, by name; absent: they are removed with the job. */
   outputs?: string | undefined
 }
@@ -111,12 +113,12 @@ async function build(
   { input, originals }: { input: string; originals: readonly Original[] },
   { directory, settings, onLog, signal }: RebuildOptions,
 ): Promise<BackendResult> {
-  const { cache, timeoutSeconds, maxLogBytes, silent, isolation } = settings
+  const { cache, timeoutSeconds, maxLogBytes, silent, isolation, limits } = settings
   const artifacts = originals.map(({ file }) => file)
   const described = { ...job, inputUrl: job.url, artifacts }
   const folder = await madeFolder(join(directory, 'build'))
   const bounds = { cache, timeoutSeconds, maxLogBytes, silent, isolation, signal }
-  const listening = { onLog: listener(onLog, silent) }
+  const listening = { onLog: listener(onLog, silent), ...(limits === undefined ? {} : { limits }) }
   return runBackend({ backend, input, directory: folder, job: described, ...bounds, ...listening })
 }
 
