@@ -57,6 +57,8 @@ type Running = WorkerOptions & {
   lastJobAt: number
   /** null: the server is none of ours. */
   asked: Asked | null
+  /** A result could not be sent: look again soon. */
+  nudge: () => void
 }
 
 /**
@@ -77,7 +79,16 @@ export async function runWorker(options: WorkerOptions): Promise<'stopped' | 're
   const wake = options.wake ?? openWake(options.client.base, options.log, signal)
   const leases = abandoned.flatMap(({ lease }) => lease ?? [])
   const asked = server === 'ours' ? await openAsked(options.directory, leases) : null
-  const running: Running = { ...options, spool, stop, signal, wake, lastJobAt: Date.now(), asked }
+  const running: Running = {
+    ...options,
+    spool,
+    stop,
+    signal,
+    wake,
+    lastJobAt: Date.now(),
+    asked,
+    nudge: () => undefined,
+  }
   for (const held of abandoned) await giveBack(held, running)
   const over = new AbortController()
   const sending = sendUntil(running, over.signal)
@@ -143,8 +154,11 @@ async function signUp({
 }
 
 /** Sends what is left over from earlier, and what could not be sent at once. */
-async function sendUntil({ spool, log, drop }: Running, over: AbortSignal): Promise<void> {
+async function sendUntil(running: Running, over: AbortSignal): Promise<void> {
+  const { spool, log, drop } = running
   for (let failures = 0; !over.aborted;) {
+    const nudged = new AbortController()
+    running.nudge = () => nudged.abort()
     try {
       const left = await spool.send(AbortSignal.any([over, drop]))
       failures = left === 0 ? 0 : failures + 1
@@ -153,7 +167,9 @@ async function sendUntil({ spool, log, drop }: Running, over: AbortSignal): Prom
       log.error(`worker: ${sentenceOf(error)}`)
       failures += 1
     }
-    await pause(failures === 0 ? 30 : patience(failures) * 5, over)
+    if (failures === 0) await pause(30, AbortSignal.any([over, nudged.signal]))
+    if (failures > 0 || nudged.signal.aborted)
+      await pause(patience(failures) * (failures === 0 ? 1 : 5), over)
   }
 }
 
@@ -317,10 +333,11 @@ async function report(
 
 async function keepAndSend(
   body: RebuildReport,
-  { spool, client, log }: Running,
+  running: Running,
   signal: AbortSignal,
   onKept: () => Promise<void> = async () => undefined,
 ): Promise<void> {
+  const { spool, client, log } = running
   try {
     await spool.keep(body)
     await onKept()
@@ -329,9 +346,11 @@ async function keepAndSend(
     await client.call(submitBuild, { body, signal }) // a full disk is no reason to lose it
     return
   }
-  await spool.send(signal).catch((error: unknown) => {
+  const left = await spool.send(signal).catch((error: unknown) => {
     log.warning(`worker: a result waits to be sent: ${sentenceOf(error)}`)
+    return 1
   })
+  if (left > 0) running.nudge()
 }
 
 async function build(

@@ -31,6 +31,8 @@ export type StartOptions = {
   built?: boolean
   /** Run this script instead of the source tree. */
   script?: string | undefined
+  /** A configuration file. */
+  config?: string
   environment?: Record<string, string>
   nodeOptions?: readonly string[]
 }
@@ -45,6 +47,7 @@ export async function startProcess(options: StartOptions): Promise<ServerProcess
   const [program, first] =
     built && existsSync(executable) ? [executable, []] : [process.execPath, [...nodeOptions, script]]
   const serve = ['serve', '--data', data, '--listen', `127.0.0.1:${port}`, '--signup-secret', signupSecret]
+  if (options.config !== undefined) serve.push('--config', options.config)
   const startedAt = performance.now()
   const child = spawn(program, [...first, ...serve], {
     cwd: root,

@@ -16,13 +16,14 @@ export function leftovers(folder: string): Leftovers {
 /** Nothing but the folder for the outputs. */
 export const clean: Leftovers = { mounts: [], groups: [], processes: [], entries: ['out'] }
 
-function linesWith(file: string, text: string): string[] {
+export function linesWith(file: string, text: string): string[] {
   return readFileSync(file, 'utf8')
     .split('\n')
     .filter((line) => line.includes(text))
 }
 
-function groupFolders(): string[] {
+/** Names of control groups at the places where workers make theirs. */
+export function groupFolders(): string[] {
   const lines = readFileSync('/proc/self/cgroup', 'utf8').split('\n')
   const own = lines.map((line) => line.split(':')[2] ?? '').filter((path) => path !== '')
   const roots = ['', 'unified', 'memory', 'pids'].map((name) => join('/sys/fs/cgroup', name))
@@ -34,7 +35,7 @@ function foldersIn(folder: string): string[] {
 }
 
 /** Processes whose arguments or environment name the folder, this one aside. */
-function processesWith(text: string): string[] {
+export function processesWith(text: string): string[] {
   return readdirSync('/proc').filter((id) => {
     if (!/^\d+$/.test(id) || Number(id) === process.pid) return false
     return contentOf(`/proc/${id}/cmdline`).includes(text) || contentOf(`/proc/${id}/environ`).includes(text)

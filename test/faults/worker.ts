@@ -1,0 +1,346 @@
+import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { openClient, type Client } from '../../src/client.ts'
+import { listBuilds } from '../../src/wire/builds.ts'
+import { submitPackages } from '../../src/wire/packages.ts'
+import { seeded } from '../bench/data.ts'
+import { startProcess, type ServerProcess } from '../bench/process.ts'
+import { processesWith } from '../help/machine.ts'
+import { aPackage, aReport, anArtifact } from '../help/server.ts'
+import type { FaultReport } from './report.ts'
+import {
+  entriesOf,
+  leftBy,
+  startMirror,
+  startProxy,
+  startWorker,
+  trapHolder,
+  type Moment,
+  type WorkerProcess,
+} from './stage.ts'
+
+type Victim = 'worker' | 'backend' | 'server'
+type Step = { victim: Victim; when: string; moment: Moment; isFresh?: boolean; isSlow?: boolean }
+
+const jobsOf = (data: string): string[] =>
+  entriesOf(join(data, 'jobs')).map((name) => join(data, 'jobs', name))
+const hasJob = (has: (job: string) => boolean): Moment => ({ folder: (data) => jobsOf(data).some(has) })
+const inJob = (path: string): Moment => hasJob((job) => existsSync(join(job, path)))
+const spooled = (end: string): Moment => ({
+  folder: (data) =>
+    entriesOf(join(data, 'spool')).some((server) =>
+      entriesOf(join(data, 'spool', server)).some((name) => name.endsWith(end)),
+    ),
+})
+const asks = (pattern: RegExp, side: 'before' | 'after'): Moment => ({ asks: pattern, side })
+const pop = /^POST .*\/queue\/pop/
+const report = /^POST .*\/builds/
+const piece = /^POST .*\/queue\/\d+\/log/
+
+/** A job from its first question to its last trace. The first ones are those of the short run. */
+const steps: readonly Step[] = [
+  {
+    victim: 'worker',
+    when: 'its job is on its way to it',
+    moment: { asks: pop, side: 'after', answer: 'Rebuild' },
+  },
+  { victim: 'worker', when: 'the build runs', moment: { prints: 'half way' } },
+  { victim: 'backend', when: 'it builds', moment: { prints: 'half way' } },
+  { victim: 'worker', when: 'its result was taken unheard', moment: asks(report, 'after') },
+  { victim: 'server', when: 'a result comes', moment: asks(report, 'before') },
+  { victim: 'worker', when: 'its result is on disk', moment: spooled('.json') },
+  { victim: 'worker', when: 'it asks for a challenge', moment: asks(/challenge/, 'before'), isFresh: true },
+  { victim: 'worker', when: 'it registers', moment: asks(/^POST .*\/workers$/, 'before'), isFresh: true },
+  { victim: 'worker', when: 'it is registered', moment: asks(/^POST .*\/workers$/, 'after'), isFresh: true },
+  { victim: 'worker', when: 'it asks for a job', moment: asks(pop, 'before') },
+  { victim: 'worker', when: 'its folder is made', moment: hasJob(() => true) },
+  { victim: 'worker', when: 'its note is written', moment: inJob('job.json') },
+  { victim: 'worker', when: 'half of the original has come', moment: { fetches: '.deb' } },
+  { victim: 'worker', when: 'half of the input has come', moment: { fetches: '.buildinfo' } },
+  { victim: 'worker', when: 'the folders of the build are made', moment: inJob('build/tools') },
+  { victim: 'worker', when: 'the input is copied', moment: inJob('build/tools/sandbox.sh') },
+  { victim: 'worker', when: 'the build has begun', moment: { prints: 'begins' } },
+  { victim: 'worker', when: 'a piece of the log is on its way', moment: asks(piece, 'before'), isSlow: true },
+  { victim: 'worker', when: 'a piece of the log was taken', moment: asks(piece, 'after'), isSlow: true },
+  { victim: 'worker', when: 'the outputs are there', moment: { prints: 'all made' } },
+  {
+    victim: 'worker',
+    when: 'the build is over',
+    moment: hasJob((job) => existsSync(join(job, 'build/out')) && !existsSync(join(job, 'build/home'))),
+  },
+  { victim: 'worker', when: 'half of its result is on disk', moment: spooled('.part') },
+  { victim: 'worker', when: 'its result is on its way', moment: asks(report, 'before') },
+  { victim: 'backend', when: 'it begins', moment: { prints: 'begins' } },
+  { victim: 'backend', when: 'its outputs are there', moment: { prints: 'all made' } },
+  { victim: 'backend', when: 'its folders are made', moment: inJob('build/home/ready') },
+  { victim: 'server', when: 'a worker asks for a job', moment: asks(pop, 'before') },
+  { victim: 'server', when: 'a job is on its way', moment: { asks: pop, side: 'after', answer: 'Rebuild' } },
+  {
+    victim: 'server',
+    when: 'a worker asks for a challenge',
+    moment: asks(/challenge/, 'after'),
+    isFresh: true,
+  },
+  {
+    victim: 'server',
+    when: 'a worker registers',
+    moment: asks(/^POST .*\/workers$/, 'before'),
+    isFresh: true,
+  },
+  { victim: 'server', when: 'a worker downloads', moment: { fetches: '.deb' } },
+  { victim: 'server', when: 'a build runs', moment: { prints: 'half way' } },
+  { victim: 'server', when: 'a piece of a log comes', moment: asks(piece, 'before'), isSlow: true },
+  { victim: 'server', when: 'a result was taken unheard', moment: asks(report, 'after') },
+]
+
+/** It leaves children, mounts and groups behind wherever it may. */
+const backend = `#!/bin/sh
+read seconds < "$1"
+echo begins; : > "$HOME/ready"
+mount -t tmpfs left-over /mnt 2> /dev/null
+setsid sh -c 'setsid sleep 7654 & sleep 7654' &
+sleep "$seconds"; echo half way; sleep 0.2
+tail -n +2 "$1" > "$REBUILDERD_OUTDIR/$REBUILDERD_ARTIFACTS"
+echo all made; sleep 0.1
+`
+const patience = 90_000
+
+/**
+ * Kills a worker, its builds and its server with SIGKILL at every step of a job, the first time of each round at the
+ * steps in their order, later at any time. Each job has to come to one verdict, and nothing may be left over.
+ * @param script the program to run in place of the source tree
+ */
+export async function workerKillings(kills: number, script?: string): Promise<FaultReport> {
+  const folder = await mkdtemp(join(tmpdir(), 'rebuilderd-kill-'))
+  const stage = await openStage(folder, script)
+  const losses: string[] = []
+  const killed: Record<Victim, number> = { worker: 0, backend: 0, server: 0 }
+  const random = seeded(kills)
+  let slowest = 0
+  try {
+    for (let number = 1; number <= kills && losses.length < 5; number++) {
+      const known = steps[number - 1] ?? (number % 3 === 0 ? anyTime(random) : steps[number % steps.length])
+      if (known === undefined) break
+      const begin = performance.now()
+      losses.push(...(await oneKill(stage, number, known)))
+      slowest = Math.max(slowest, performance.now() - begin)
+      killed[known.victim] += 1
+    }
+    losses.push(...(await wrongVerdicts(stage)))
+  } finally {
+    await stage.close()
+    await rm(folder, { recursive: true, force: true })
+  }
+  const counts = {
+    'kills of the worker': killed.worker,
+    'of builds': killed.backend,
+    'of the server': killed.server,
+    jobs: stage.wanted.size,
+    'attempts recorded': stage.attempts(),
+    'workers started': stage.pids.length,
+    'mounts, groups, processes and folders left': losses.filter((loss) => loss.includes('left')).length,
+    'longest until the verdict in s': Math.round(slowest / 1000),
+  }
+  return { name: 'kill -9 of worker, build and server at every step of a job', counts, losses }
+}
+
+function anyTime(random: () => number): Step {
+  const victim = (['worker', 'backend', 'server'] as const)[Math.floor(random() * 3)] ?? 'worker'
+  const milliseconds = Math.round(random() * 900)
+  const due = { at: 0 }
+  const folder = (data: string): boolean => {
+    if (due.at === 0 && jobsOf(data).length > 0) due.at = performance.now() + milliseconds
+    return due.at > 0 && performance.now() > due.at
+  }
+  return { victim, when: `${milliseconds} ms have passed`, moment: { folder } }
+}
+
+type Stage = {
+  folder: string
+  traps: ReturnType<typeof trapHolder>
+  /** Every worker that was started. */
+  pids: number[]
+  /** The verdict of each package. */
+  wanted: Map<string, 'GOOD' | 'BAD'>
+  client: () => Client
+  add: (number: number, isSlow: boolean) => Promise<string>
+  attempts: () => number
+  count: (n: number) => void
+  worker: () => WorkerProcess
+  startWorker: () => void
+  killServer: () => Promise<void>
+  close: () => Promise<void>
+}
+
+async function openStage(folder: string, script: string | undefined): Promise<Stage> {
+  const traps = trapHolder()
+  const [data, config, path] = ['server', 'server.toml', 'backend.sh'].map((name) => join(folder, name)) as [
+    string,
+    string,
+    string,
+  ]
+  mkdirSync(join(folder, 'tmp'))
+  writeFileSync(config, '[schedule]\ninfrastructure_retry_minutes = 0\n')
+  writeFileSync(path, backend)
+  chmodSync(path, 0o755)
+  let server: ServerProcess = await startProcess({ data, config, script })
+  const port = Number(new URL(server.address).port)
+  const files = new Map<string, string>()
+  const proxy = await startProxy(() => server.address, traps)
+  const mirror = await startMirror(files, traps)
+  const pids: number[] = []
+  const wanted = new Map<string, 'GOOD' | 'BAD'>()
+  const start = (): WorkerProcess => {
+    const started = startWorker({ base: proxy.base, folder, backend: path, script }, traps)
+    pids.push(started.pid)
+    return started
+  }
+  let worker = start()
+  let attempts = 0
+  const over = new AbortController()
+  const looking = lookInto(join(folder, 'worker'), traps, over.signal)
+  const client = (): Client => openClient({ base: server.address, cookie: server.cookie, timeout: 10_000 })
+  return {
+    folder,
+    traps,
+    pids,
+    wanted,
+    client,
+    attempts: () => attempts,
+    count: (n) => (attempts = n),
+    worker: () => worker,
+    startWorker: () => (worker = start()),
+    async add(number, isSlow) {
+      const name = `tiny-${number}`
+      const status = number % 3 === 0 ? 'BAD' : 'GOOD'
+      wanted.set(name, status)
+      files.set(`/${name}.deb`, status === 'GOOD' ? `made of ${name}\n` : 'made of something else\n')
+      files.set(`/${name}.buildinfo`, `${isSlow ? 1.5 : 0.1}\nmade of ${name}\n`)
+      const artifacts = [anArtifact({ name, url: `${mirror.base}/${name}.deb` })]
+      const one = aPackage({ name, url: `${mirror.base}/${name}.buildinfo`, artifacts })
+      const body = aReport([one], { release: name })
+      for (let tries = 0; ; tries++) {
+        const isDone = await client()
+          .call(submitPackages, { body })
+          .then(() => true)
+          .catch((error: unknown) => {
+            if (tries > 100) throw error // else it is being killed
+            return false
+          })
+        if (isDone) return name
+        await sleep(100)
+      }
+    },
+    async killServer() {
+      await server.kill('SIGKILL')
+      server = await startProcess({ data, config, script, port })
+    },
+    async close() {
+      over.abort()
+      await looking
+      await worker.kill()
+      await server.kill('SIGTERM')
+      proxy.close()
+      mirror.close()
+    },
+  }
+}
+
+/** Looks whether the worker's folder is what a trap waits for. */
+async function lookInto(
+  data: string,
+  traps: ReturnType<typeof trapHolder>,
+  signal: AbortSignal,
+): Promise<void> {
+  while (!signal.aborted) {
+    if (traps.isSet()) void traps.springIf((moment) => 'folder' in moment && moment.folder(data))
+    await sleep(traps.isSet() ? 1 : 20)
+  }
+}
+
+/** One kill, and what was not as it should be afterwards. */
+async function oneKill(stage: Stage, number: number, step: Step): Promise<string[]> {
+  const { traps } = stage
+  const told = (why: string): string => `kill ${number}, of the ${step.victim} when ${step.when}: ${why}`
+  let spring = (): void => undefined
+  const sprung = new Promise<void>((resolve) => (spring = resolve))
+  if (step.isFresh === true) await stage.worker().kill()
+  let after: Promise<void> = Promise.resolve()
+  traps.set({
+    moment: step.moment,
+    async spring() {
+      if (step.victim === 'server') after = stage.killServer()
+      else if (step.victim === 'worker') await stage.worker().kill()
+      else killBuild(stage, number)
+      spring()
+    },
+  })
+  const name = await stage.add(number, step.isSlow === true)
+  if (step.isFresh === true) stage.startWorker()
+  const isSprung = await Promise.race([sprung.then(() => true), sleep(patience / 3, false, { ref: false })])
+  traps.set(null)
+  if (!isSprung) return [told('that moment never came')]
+  await after
+  if (step.victim === 'worker') stage.startWorker()
+  const trouble = await untilSettled(stage, name)
+  return trouble.map(told)
+}
+
+/** In turn the program that the worker started, or any process of the build. */
+function killBuild({ folder, worker }: Stage, number: number): void {
+  const ids = processesWith(`REBUILDERD_OUTDIR=${join(folder, 'worker')}`).map(Number)
+  const own = ids.filter((id) => parentOf(id) === worker().pid)
+  const id = number % 2 === 0 ? own[0] : ids[number % Math.max(1, ids.length)]
+  try {
+    if (id !== undefined) process.kill(id, 'SIGKILL')
+  } catch {
+    // It has just ended by itself.
+  }
+}
+
+function parentOf(id: number): number {
+  try {
+    return Number(/^PPid:\t(\d+)$/m.exec(readFileSync(`/proc/${id}/status`, 'utf8'))?.[1])
+  } catch {
+    return 0
+  }
+}
+
+async function verdictsOf(stage: Stage, name: string): Promise<string[]> {
+  const { records } = await stage.client().call(listBuilds, { query: { name, limit: 1000 } })
+  stage.count(Math.max(stage.attempts(), ...records.map(({ id }) => id)))
+  return records.map(({ status }) => status).filter((status) => status === 'GOOD' || status === 'BAD')
+}
+
+/** Waits until a job has its verdict and nothing of it is left. */
+async function untilSettled(stage: Stage, name: string): Promise<string[]> {
+  const end = performance.now() + patience
+  let trouble: string[] = []
+  while (performance.now() < end) {
+    const { child, pid, said } = stage.worker()
+    if (child.exitCode !== null) return [`the worker ended by itself: ${said().slice(-500)}`]
+    const verdicts = await verdictsOf(stage, name).catch(() => [])
+    const left = leftBy(stage.pids, stage.folder, pid)
+    trouble = [
+      ...(verdicts.length === 0 ? [`${name} has no verdict; ${said().slice(-600)}`] : []),
+      ...left.map((what) => `left: ${what}`),
+    ]
+    if (trouble.length === 0) return []
+    await sleep(100)
+  }
+  return trouble
+}
+
+/** Every package has one verdict, and the right one. */
+async function wrongVerdicts(stage: Stage): Promise<string[]> {
+  const wrong: string[] = []
+  for (const [name, status] of stage.wanted) {
+    const verdicts = await verdictsOf(stage, name)
+    if (verdicts.length !== 1 || verdicts[0] !== status)
+      wrong.push(`${name} should be ${status} once, and is ${verdicts.join(', ')}`)
+  }
+  return wrong
+}
