@@ -1,4 +1,4 @@
-/** `npm run test:faults [-- --short]`: breaks a server in every way we know, prints the counts, and ends with 1 where anything was lost. */
+/** `npm run test:faults [-- --short]`: breaks a server and a worker in every way we know, prints the counts, and ends with 1 where anything was lost. */
 import { execFile } from 'node:child_process'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -10,9 +10,10 @@ import { killings } from './kill.ts'
 import { clockJumps, foreignProgram, spoiltBlobs, twoServers } from './others.ts'
 import { powerLosses } from './power.ts'
 import { longRun, reportLine, shortRun } from './report.ts'
+import { workerKillings } from './worker.ts'
 
 const isShort = process.argv.includes('--short')
-const { kills, cuts } = isShort ? shortRun : longRun
+const { kills, cuts, workerKills } = isShort ? shortRun : longRun
 const faults = [
   () => twoServers(),
   () => foreignProgram(),
@@ -21,6 +22,7 @@ const faults = [
   () => fullDisk(),
   () => powerLosses(cuts),
   () => (isShort ? killings(kills) : withScript((script) => killings(kills, script))),
+  () => (isShort ? workerKillings(workerKills) : withScript((script) => workerKillings(workerKills, script))),
 ]
 
 /** The program as it is shipped, made for this run: it starts in a third of the time that the source tree takes. */

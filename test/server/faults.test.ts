@@ -5,10 +5,13 @@ import { killings } from '../faults/kill.ts'
 import { clockJumps, foreignProgram, spoiltBlobs, twoServers } from '../faults/others.ts'
 import { powerLosses } from '../faults/power.ts'
 import { reportLine, shortRun, type FaultReport } from '../faults/report.ts'
+import { workerKillings } from '../faults/worker.ts'
 
 /** The same runs as `npm run test:faults`, shorter. */
 const faults: Readonly<Record<string, () => Promise<FaultReport>>> = {
   'a server that is killed under load loses nothing that it acknowledged': () => killings(shortRun.kills),
+  'worker, builds and server killed while jobs run come to one verdict each and leave nothing': () =>
+    workerKillings(shortRun.workerKills),
   'power that goes off loses no acknowledged commit': () => powerLosses(shortRun.cuts),
   'a full disk is told in words, and the service goes on when there is space': fullDisk,
   'a second server is turned away from a folder that is in use': twoServers,
