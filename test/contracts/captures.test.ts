@@ -4,12 +4,22 @@ import { existsSync, readFileSync, readdirSync } from 'node:fs'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import zlib from 'node:zlib'
-import type { Client } from '../../src/client.ts'
+import { generateSigningKey, makeLink, serialiseEnvelope, signLink } from '../../src/attestation.ts'
+import { openClient, type Client } from '../../src/client.ts'
 import { submitBuild } from '../../src/wire/builds.ts'
 import { dropJob, requestRebuild } from '../../src/wire/queue.ts'
-import { aPackage, aResult, anArtifact, importPackages, signupSecret, startServer } from '../help/server.ts'
+import { registerWorker } from '../../src/wire/workers.ts'
+import {
+  aPackage,
+  aResult,
+  anArtifact,
+  anArtifactResult,
+  importPackages,
+  signupSecret,
+  startServer,
+} from '../help/server.ts'
 import { jobsOf, popped } from './asking.ts'
-import { ask, documentOf } from './raw.ts'
+import { ask, decoded, documentOf } from './raw.ts'
 
 const folder = fileURLToPath(new URL('../../../shared/fixtures/captures/', import.meta.url))
 const skip = existsSync(folder) ? false : 'the captures of upstream programs are not there'
@@ -62,20 +72,49 @@ function isCovered(theirs: unknown, ours: unknown): boolean {
   )
 }
 
-/** The server of the captures, as near as it matters: GOOD, BAD and FAIL packages of debian lab. */
+/** What became of the packages of the captures' server; their names tell more. */
+const labVerdicts = {
+  'peer-good': 'GOOD',
+  'peer-bad': 'BAD',
+  'peer-fail': 'FAIL',
+  'peer-sync': 'FAIL',
+  'solo-good': 'GOOD',
+  'solo-bad': 'BAD',
+} as const
+
+/** The server of the captures, as near as it matters: packages of debian lab with logs, a diff and an attestation. */
 async function aLab(t: Parameters<typeof startServer>[0]) {
   const server = await startServer(t)
-  const packages = ['peer-good', 'peer-bad', 'peer-fail', 'solo-good'].map((name) =>
+  const key = generateSigningKey()
+  const workerKey = Buffer.from(key.publicKey).toString('base64')
+  const { call } = openClient({ base: server.address, workerKey, signupSecret })
+  await call(registerWorker, { body: { name: 'peer1', tags: [] } })
+  const packages = Object.keys(labVerdicts).map((name) =>
     aPackage({ name, artifacts: [anArtifact({ name })] }),
   )
   await importPackages(server.call, packages, { release: 'lab' })
   for (const _ of packages) {
-    const job = await popped(server.call)
-    const status = job.job.name.endsWith('bad') ? 'BAD' : job.job.name.endsWith('fail') ? 'FAIL' : 'GOOD'
-    await server.call(submitBuild, { body: aResult(job, { status }) })
+    const job = await popped(call)
+    const status = labVerdicts[job.job.name as keyof typeof labVerdicts]
+    const artifacts = job.artifacts.map(({ name, url }) => {
+      const file = url.slice(url.lastIndexOf('/') + 1)
+      const link = makeLink({ artifact: hashed(file), input: hashed('the.buildinfo') })
+      const attestation = status === 'GOOD' ? serialiseEnvelope(signLink(link, key)) : null
+      const diffoscope = status === 'BAD' ? new TextEncoder().encode('--- a\n+++ b\n') : null
+      return anArtifactResult({
+        name,
+        url,
+        status: status === 'FAIL' ? 'UNKWN' : status,
+        attestation,
+        diffoscope,
+      })
+    })
+    await call(submitBuild, { body: aResult(job, { status, artifacts: status === 'FAIL' ? [] : artifacts }) })
   }
-  return server
+  return { ...server, workerKey }
 }
+
+const hashed = (file: string) => ({ file, sha256: 'a'.repeat(64), sha512: 'b'.repeat(128) })
 
 test('what curl was told at the edges', { skip }, async (t) => {
   const { address } = await aLab(t)
@@ -106,6 +145,62 @@ test('what curl was told at the edges', { skip }, async (t) => {
   }
 })
 
+test('what curl was told about broken requests and codings', { skip }, async (t) => {
+  const { address, workerKey } = await aLab(t)
+  const recorded = new Map(
+    capture('curl-edges.txt')
+      .split(/^=== /m)
+      .slice(1)
+      .map((part) => [/^.*/.exec(part)?.[0] ?? '', part.replaceAll('\r', '')]),
+  )
+  const json = { 'content-type': 'application/json' }
+  const worker = { 'x-worker-key': workerKey, 'x-signup-secret': signupSecret }
+  const requests: Record<string, [method: string, target: string, given: Parameters<typeof ask>[3]]> = {
+    'POST pop bad json, good key': [
+      'POST',
+      '/api/v1/queue/pop',
+      { headers: { ...json, ...worker }, body: '{"x":1}' },
+    ],
+    'POST packages, wrong cookie': [
+      'POST',
+      '/api/v1/packages',
+      {
+        headers: { ...json, 'x-auth-cookie': 'wrong' },
+        body: '{"distribution":"d","architecture":"a","packages":[]}',
+      },
+    ],
+    'POST packages no content type': [
+      'POST',
+      '/api/v1/packages',
+      { headers: { 'x-auth-cookie': 'wrong' }, body: '{}' },
+    ],
+    'gzip accepted?': [
+      'GET',
+      '/api/v1/dashboard',
+      { headers: { 'accept-encoding': 'gzip, deflate, br, zstd' } },
+    ],
+  }
+  // Who may not is told so before the body is looked at.
+  const told: Record<string, number> = { 'POST packages no content type': 403 }
+
+  for (const [name, [method, target, given]] of Object.entries(requests)) {
+    const part = recorded.get(name)
+    assert.ok(part !== undefined, name)
+    const reply = await ask(address, method, target, given)
+    const status = Number(/^HTTP\/1.1 (\d+)/m.exec(part)?.[1])
+
+    assert.equal(reply.status, told[name] ?? status, name)
+    if (name in told) continue
+    for (const header of ['content-type', 'content-encoding', 'vary'])
+      assert.equal(
+        reply.headers[header],
+        new RegExp(`^${header}: (.*)$`, 'm').exec(part)?.[1],
+        `${name}: ${header}`,
+      )
+    if (status === 400) assert.match(reply.text, /^Json deserialize error: [^\n]*supported_backends[^\n]*$/)
+  }
+})
+
 /** Long bodies were cut in the capture. */
 function isWhole(body: string): boolean {
   try {
@@ -122,6 +217,7 @@ type Exchange = {
   headers: Record<string, string>
   body: string | null
   status: number
+  told: ReadonlyMap<string, string>
   answer: string | null
 }
 
@@ -144,6 +240,11 @@ function exchanges(text: string): Exchange[] {
         headers,
         body: bodyOf(asked),
         status: Number(/HTTP\/1.1 (\d+)/.exec(told)?.[1]),
+        told: new Map(
+          [...(told.split('\n\n')[0] ?? '').matchAll(/^([\w-]+): (.*)$/gm)].map(
+            ([, name = '', value = '']) => [name, value],
+          ),
+        ),
         answer: bodyOf(told),
       }
     })
@@ -219,40 +320,63 @@ function translated(body: string, jobs: ReadonlyMap<number, number>): string {
   return whole.replace(/"queue_id":(\d+)/, (_, id) => `"queue_id":${jobs.get(Number(id)) ?? Number(id)}`)
 }
 
-test('what rebuildctl asks is understood', { skip }, async (t) => {
+test('what rebuildctl and debian-repro-status ask is answered alike', { skip }, async (t) => {
   const { address, cookie } = await aLab(t)
   const asked = readdirSync(folder)
-    .filter((name) => name.startsWith('rebuildctl-'))
+    .filter((name) => /^(rebuildctl|debian-repro-status)-/.test(name))
     .flatMap((name) => exchanges(capture(name)).map((exchange) => ({ name, ...exchange })))
-  assert.ok(asked.length > 20, 'the captures were read')
+  assert.ok(asked.length > 45, 'the captures were read')
+  let found: Found | undefined // what our server told last of the package that is asked for next
 
-  for (const { name, method, target, headers, body, status, answer } of asked) {
-    if (/\/builds\/\d+\//.test(target)) continue // ids of another server
+  for (const { name, method, target, headers, body, status, told, answer } of asked) {
+    const path = ownIds(target, found)
     await t.test(`${name}: ${method} ${target}`, async () => {
       const cookies = status === 403 ? { 'x-auth-cookie': 'wrong' } : { 'x-auth-cookie': cookie }
       const given = {
-        accept: headers['accept'] ?? '*/*',
-        'accept-encoding': 'zstd',
+        accept: headers['accept'] ?? headers['Accept'] ?? '*/*',
+        ...(headers['accept-encoding'] === undefined
+          ? {}
+          : { 'accept-encoding': headers['accept-encoding'] }),
         ...(headers['x-auth-cookie'] === undefined ? {} : cookies),
       }
       const typed =
         body === null ? given : { ...given, 'content-type': 'application/json', 'content-encoding': 'zstd' }
-      const reply = await ask(address, method, target, {
+      const reply = await ask(address, method, path, {
         headers: typed,
         ...(body === null ? {} : { body: zlib.zstdCompressSync(body) }),
       })
 
       assert.equal(reply.status, status, reply.text)
-      if (status !== 200 || answer === null || !isWhole(answer)) return
-      const ours =
-        reply.headers['content-encoding'] === 'zstd'
-          ? zlib.zstdDecompressSync(reply.bytes).toString()
-          : reply.text
+      for (const header of headersThatMatter)
+        if (told.has(header)) assert.equal(reply.headers[header], told.get(header), header)
+      if (told.has('last-modified')) assert.match(reply.headers['last-modified'] ?? '', / GMT$/)
+      if (status !== 200 || answer === null) return
+      const ours = decoded(reply).toString()
+      assert.notEqual(ours, '')
+      if (!isWhole(answer)) return
+      found = (JSON.parse(ours) as { records?: Found[] }).records?.[0]
       const shapes = [JSON.parse(answer) as unknown, JSON.parse(ours) as unknown].map(shapeOf)
       if (!isEmptyList(shapes[1])) assert.ok(isCovered(shapes[0], shapes[1]), JSON.stringify(shapes))
     })
   }
 })
+
+const headersThatMatter = [
+  'content-type',
+  'content-encoding',
+  'vary',
+  'x-content-type-options',
+  'content-security-policy',
+]
+
+type Found = { build_id: number; artifact_id: number | null }
+
+/** The address of a build of theirs, as that of the build of ours which was found just before. */
+function ownIds(target: string, found: Found | undefined): string {
+  return target
+    .replace(/\/builds\/\d+/, `/builds/${found?.build_id ?? 0}`)
+    .replace(/\/artifacts\/\d+/, `/artifacts/${found?.artifact_id ?? 0}`)
+}
 
 function isEmptyList(shape: unknown): boolean {
   return (
