@@ -34,11 +34,23 @@ start() {
 }
 
 with_repro() {
-  local code=0
+  local code=0 last
   cd "$work"
-  NOCHECK=1 "$1" -o "$outdir" -- "$input" || code=$?
-  [ "$code" = 0 ] || finish 1 build_failed "$1 ended with $code"
-  exit 0
+  NOCHECK=1 "$1" -o "$outdir" -- "$input" 2>&1 | tee "$work/log" || code=${PIPESTATUS[0]}
+  # It compares, too, and ends badly where bytes differ: that is for the worker to judge.
+  if [ "$code" = 0 ] || has_all; then exit 0; fi
+  grep -q '==>.* Making package' "$work/log" || {
+    last=$(grep . "$work/log" | tail -n 1 | tr -d '[:cntrl:]' | head -c 500 | iconv -c -t UTF-8) || :
+    finish 3 environment_unavailable "$1 cannot make the build environment: $last"
+  }
+  finish 1 build_failed "$1 ended with $code"
+}
+
+# Whether all is there that was asked for.
+has_all() {
+  local file
+  [ -n "${REBUILDERD_ARTIFACTS-}" ] || return 1
+  while read -r file; do [ -f "$outdir/$file" ] || return 1; done <<< "$REBUILDERD_ARTIFACTS"
 }
 
 # --- without it ----------------------------------------------------------------------------------------------

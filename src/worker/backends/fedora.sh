@@ -6,6 +6,8 @@
 # Fedora publishes no record of the build environment with its packages, so the result tells that the present
 # toolchain was used: equal bytes are equal, different ones prove nothing.
 #   REBUILDERD_BACKEND_ROOT   configuration of mock; default fedora-RELEASE-ARCHITECTURE
+#   REBUILDERD_BACKEND_BUILD_ROOT   you know the root that the packages were built in: the configuration of mock that
+#                             makes it again, or host: it is this machine, with rpmbuild. Then differences count.
 # Without mock, rpmbuild does it where the machine itself is a Fedora of that release.
 # Exit: 0 built, 1 the build failed, 2 bad input, 3 environment unavailable, 5 our own trouble.
 set -euo pipefail
@@ -17,12 +19,15 @@ builder=1234
 finish() { # CODE REASON SENTENCE
   echo "fedora: $3"
   if [ -n "${REBUILDERD_RESULT-}" ]; then
-    printf '{"reason":%s,"note":"%s","present_toolchain":true}\n' "$(if [ -n "$2" ]; then echo "\"$2\""; else echo null; fi)" "${3//[\"\\]/}" > "$REBUILDERD_RESULT"
+    printf '{"reason":%s,"note":"%s","present_toolchain":%s}\n' "$(if [ -n "$2" ]; then echo "\"$2\""; else echo null; fi)" "${3//[\"\\]/}" "$present" > "$REBUILDERD_RESULT"
   fi
   exit "$1"
 }
 
 start() {
+  known=${REBUILDERD_BACKEND_BUILD_ROOT-}
+  present=true
+  [ -z "$known" ] || present=false
   input=$(realpath "$1")
   outdir=$(realpath "${REBUILDERD_OUTDIR:?}")
   work=$(mktemp -d "${TMPDIR:-/var/tmp}/rebuild.XXXXXX")
@@ -37,7 +42,7 @@ start() {
 }
 
 with_mock() {
-  local code=0 root=${REBUILDERD_BACKEND_ROOT:-fedora-${release:-rawhide}-$architecture}
+  local code=0 root=${known:-${REBUILDERD_BACKEND_ROOT:-fedora-${release:-rawhide}-$architecture}}
   [[ $root =~ ^[A-Za-z0-9._+-]+$ ]] || finish 2 input_invalid 'the configuration of mock has an odd name'
   mock -r "$root" --rebuild --resultdir "$work/result" --uniqueext "job$$" "$input" || code=$?
   case $code in
@@ -50,17 +55,22 @@ with_mock() {
 }
 
 with_rpmbuild() {
-  local code=0 own
+  local code=0 own builder_name defines
   # shellcheck disable=SC1091
   own=$(. /etc/os-release && echo "${ID-}${VERSION_ID-}")
-  [ "$own" = "fedora$release" ] ||
+  [ "$known" = host ] || [ "$own" = "fedora$release" ] ||
     finish 3 environment_unavailable "mock is not installed, and this machine is no Fedora $release"
+  # Times and host in the header as the distribution has them.
+  builder_name=$(rpm -qp --nosignature --qf '%{BUILDHOST}' "$input" 2> /dev/null) || finish 2 input_invalid 'the input is no source package'
+  [[ $builder_name =~ ^[A-Za-z0-9._-]{1,255}$ ]] || finish 2 input_invalid 'the source package has an odd build host'
+  defines=(--define "_buildhost $builder_name" --define 'source_date_epoch_from_changelog 1'
+    --define 'use_source_date_epoch_as_buildtime 1' --define 'clamp_mtime_to_source_date_epoch 1')
   mkdir "$work/top"
   cp "$input" "$work/top/input.src.rpm"
   chown -R "$builder:$builder" "$work/top" 2> /dev/null || :
   /bin/bash "$here/sandbox.sh" --bind "$work/top" /builddir --user "$builder" --directory /builddir -- \
     env -i PATH=/usr/bin:/bin HOME=/builddir LC_ALL=C.UTF-8 TZ=UTC \
-    rpmbuild --rebuild --nocheck --define '_topdir /builddir/build' /builddir/input.src.rpm || code=$?
+    rpmbuild --rebuild --nocheck "${defines[@]}" --define '_topdir /builddir/build' /builddir/input.src.rpm || code=$?
   [ "$code" != 125 ] || finish 5 backend_error 'the sandbox for the build cannot be made'
   [ "$code" = 0 ] || finish 1 build_failed "rpmbuild ended with $code"
   collect "$work/top/build/RPMS"
@@ -69,14 +79,15 @@ with_rpmbuild() {
 collect() {
   find "$1" -type f -name '*.rpm' ! -name '*.src.rpm' -exec cp --no-preserve=ownership,mode -t "$outdir" {} +
   [ -n "$(ls "$outdir")" ] || finish 1 build_failed 'the build ended well but made no package'
-  finish 0 '' 'built with the present toolchain'
+  if [ "$present" = true ]; then finish 0 '' 'built with the present toolchain'; fi
+  finish 0 '' "built in the root that the settings name: $known"
 }
 
 start "$@"
-if command -v mock > /dev/null; then
+if [ "$known" != host ] && command -v mock > /dev/null; then
   with_mock
-elif command -v rpmbuild > /dev/null; then
+elif [[ $known =~ ^(host)?$ ]] && command -v rpmbuild > /dev/null; then
   with_rpmbuild
 else
-  finish 3 environment_unavailable 'neither mock nor rpmbuild is installed'
+  finish 3 environment_unavailable 'what rebuilds in this root, mock or rpmbuild, is not installed'
 fi
