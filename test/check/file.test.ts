@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { test, type TestContext } from 'node:test'
+import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { gzipSync, zstdCompressSync } from 'node:zlib'
 import { pack } from 'tar-stream'
@@ -15,9 +15,8 @@ import {
   signLink,
 } from '../../src/attestation.ts'
 import { packageOfFile } from '../../src/cmd/check/package-file.ts'
-import { aServer } from '../help/files.ts'
 import { temporaryFolder } from '../help/server.ts'
-import { hashesOf, runCheck, standingsOf } from './help.ts'
+import { aWitness, hashesOf, runCheck, standingsOf } from './help.ts'
 
 const signal = AbortSignal.timeout(60_000)
 
@@ -152,28 +151,6 @@ test('a .deb that dpkg-deb made is read as dpkg-deb reads it', async (t) => {
 
   assert.deepEqual([name, version, architecture], ['hello', '1:2.10-3', 'amd64'])
 })
-
-/** A server that knows one package and has this attestation for it. */
-async function aWitness(
-  t: TestContext,
-  one: { name: string; version: string; architecture: string; distro: string },
-  attestation: Uint8Array,
-  pem: string,
-): Promise<string> {
-  const row = { ...one, status: 'GOOD', build_id: 1, has_attestation: true }
-  const artifact = { id: 2, name: one.name, has_diffoscope: false, has_attestation: true, status: 'GOOD' }
-  const replies: Readonly<Record<string, string | Uint8Array>> = {
-    '/api/v0/pkgs/list': JSON.stringify([row]),
-    '/api/v1/meta/public-keys': JSON.stringify({ current: [pem] }),
-    '/api/v1/builds/1/artifacts': JSON.stringify([artifact]),
-    '/api/v1/builds/1/artifacts/2/attestation': attestation,
-  }
-  return aServer(t, (request, response) => {
-    request.resume()
-    const reply = replies[new URL(request.url ?? '/', 'http://witness').pathname]
-    response.writeHead(reply === undefined ? 404 : 200).end(reply)
-  })
-}
 
 test('a downloaded file is verified before it is installed; one changed bit and it is not', async (t) => {
   const home = await temporaryFolder(t)

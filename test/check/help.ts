@@ -145,6 +145,28 @@ export async function aClosedPort(): Promise<string> {
   return `http://127.0.0.1:${port}`
 }
 
+/** A server that knows one package and has this attestation for it. */
+export async function aWitness(
+  t: TestContext,
+  one: { name: string; version: string; architecture: string; distro: string },
+  attestation: Uint8Array,
+  pem: string,
+): Promise<string> {
+  const row = { ...one, status: 'GOOD', build_id: 1, has_attestation: true }
+  const artifact = { id: 2, name: one.name, has_diffoscope: false, has_attestation: true, status: 'GOOD' }
+  const replies: Readonly<Record<string, string | Uint8Array>> = {
+    '/api/v0/pkgs/list': JSON.stringify([row]),
+    '/api/v1/meta/public-keys': JSON.stringify({ current: [pem] }),
+    '/api/v1/builds/1/artifacts': JSON.stringify([artifact]),
+    '/api/v1/builds/1/artifacts/2/attestation': attestation,
+  }
+  return aServer(t, (request, response) => {
+    request.resume()
+    const reply = replies[new URL(request.url ?? '/', 'http://witness').pathname]
+    response.writeHead(reply === undefined ? 404 : 200).end(reply)
+  })
+}
+
 export type Checked = Ended & { document: CheckDocument }
 export type CheckDocument = {
   summary: { count: number; size: number } & Record<string, { count: number; percent: number }>
