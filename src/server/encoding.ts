@@ -1,4 +1,5 @@
 import type { IncomingMessage } from 'node:http'
+import type { Transform } from 'node:stream'
 import { promisify } from 'node:util'
 import zlib from 'node:zlib'
 import type { Context } from 'hono'
@@ -10,12 +11,24 @@ const codings = ['br', 'zstd', 'gzip', 'deflate'] as const
 export type Coding = (typeof codings)[number] | 'identity'
 
 const { constants } = zlib
+const [quick, medium] = [{ params: { [constants.BROTLI_PARAM_QUALITY]: 4 } }, { level: 6 }]
 const compressors = {
-  br: (bytes: Uint8Array) =>
-    promisify(zlib.brotliCompress)(bytes, { params: { [constants.BROTLI_PARAM_QUALITY]: 4 } }),
-  zstd: (bytes: Uint8Array) => promisify(zlib.zstdCompress)(bytes),
-  gzip: (bytes: Uint8Array) => promisify(zlib.gzip)(bytes, { level: 6 }),
-  deflate: (bytes: Uint8Array) => promisify(zlib.deflate)(bytes, { level: 6 }),
+  br: {
+    whole: (bytes: Uint8Array) => promisify(zlib.brotliCompress)(bytes, quick),
+    stream: () => zlib.createBrotliCompress(quick),
+  },
+  zstd: {
+    whole: (bytes: Uint8Array) => promisify(zlib.zstdCompress)(bytes),
+    stream: () => zlib.createZstdCompress(),
+  },
+  gzip: {
+    whole: (bytes: Uint8Array) => promisify(zlib.gzip)(bytes, medium),
+    stream: () => zlib.createGzip(medium),
+  },
+  deflate: {
+    whole: (bytes: Uint8Array) => promisify(zlib.deflate)(bytes, medium),
+    stream: () => zlib.createDeflate(medium),
+  },
 } as const
 
 const decoders = {
@@ -58,7 +71,12 @@ function weightsOf(accepted = ''): Map<string, number> {
 }
 
 export async function encoded(bytes: Uint8Array, coding: Coding): Promise<Uint8Array> {
-  return coding === 'identity' ? bytes : compressors[coding](bytes)
+  return coding === 'identity' ? bytes : compressors[coding].whole(bytes)
+}
+
+/** Compresses what is too long to be in memory at once. */
+export function compressorFor(coding: Exclude<Coding, 'identity'>): Transform {
+  return compressors[coding].stream()
 }
 
 /**

@@ -1,11 +1,9 @@
-import { createZstdDecompress, zstdCompress } from 'node:zlib'
-import { promisify } from 'node:util'
-import { Readable } from 'node:stream'
+import { Readable, type Transform } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
+import { createZstdDecompress } from 'node:zlib'
 import type { Context } from 'hono'
-import { codingFor, encoded, type Coding } from './encoding.ts'
+import { codingFor, compressorFor, type Coding } from './encoding.ts'
 import { describe, type Revision } from './revision.ts'
-
-const zstd = promisify(zstdCompress)
 
 /** A list that took this long to make is given out again for a while, though the data has moved on. */
 const costly = 50
@@ -30,16 +28,21 @@ export function keeper(most: number) {
 
   const make = async (revision: Revision, text: () => AsyncIterable<string>): Promise<Kept> => {
     const start = performance.now()
-    const parts: Buffer[] = []
-    for await (const part of text()) parts.push(Buffer.from(part))
-    const plain = Buffer.concat(parts)
-    const frame = await zstd(plain)
-    const took = performance.now() - start
+    let size = 0
+    const bytes = async function* (): AsyncGenerator<Buffer> {
+      for await (const part of text()) {
+        const piece = Buffer.from(part)
+        size += piece.length
+        yield piece
+      }
+    }
+    const frame = await gathered(bytes(), compressorFor('zstd'))
+    const madeAt = performance.now()
     return {
       revision,
-      madeAt: performance.now(),
-      took,
-      size: plain.length,
+      madeAt,
+      took: madeAt - start,
+      size,
       codings: new Map([['zstd', Promise.resolve(frame)]]),
     }
   }
@@ -93,13 +96,24 @@ function described(reply: Response, revision: Revision): Response {
 }
 
 /** The same list in another coding, kept from now on. */
-function recoded(list: Kept, frame: Uint8Array, coding: Coding): Promise<Uint8Array> {
-  const made = (async () => {
-    const parts: Uint8Array[] = []
-    for await (const part of Readable.from([frame]).pipe(createZstdDecompress()))
-      parts.push(part as Uint8Array)
-    return encoded(Buffer.concat(parts), coding)
-  })()
+function recoded(list: Kept, frame: Uint8Array, coding: Exclude<Coding, 'identity'>): Promise<Uint8Array> {
+  const made = gathered(Readable.from([frame]), createZstdDecompress(), compressorFor(coding))
   list.codings.set(coding, made)
   return made
+}
+
+/** What comes out at the end, whole; a list that is on its way is never there in plain. */
+async function gathered(
+  from: AsyncIterable<Uint8Array>,
+  ...through: readonly Transform[]
+): Promise<Uint8Array> {
+  const parts: Uint8Array[] = []
+  await pipeline([
+    from,
+    ...through,
+    async (pieces: AsyncIterable<Uint8Array>) => {
+      for await (const piece of pieces) parts.push(piece)
+    },
+  ])
+  return Buffer.concat(parts)
 }
