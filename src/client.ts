@@ -1,5 +1,7 @@
-import { zstdCompress } from 'node:zlib'
+import { Readable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
 import { promisify } from 'node:util'
+import { createZstdCompress, zstdCompress } from 'node:zlib'
 import { ofetch, type FetchError } from 'ofetch'
 import { Complaint } from './errors.ts'
 import {
@@ -11,7 +13,7 @@ import {
   type QueryOf,
   type ReplyOf,
 } from './wire/endpoint.ts'
-import { checked, encodeJson } from './wire/schema.ts'
+import { checked, jsonPieces } from './wire/schema.ts'
 
 const zstd = promisify(zstdCompress)
 
@@ -67,7 +69,7 @@ export function openClient(options: ClientOptions): Client {
     async call(row, given = {}) {
       const address = addressOf(base, row, given.params)
       const what = `${row.method} ${address}`
-      const sent = hasBody(row) || given.body !== undefined ? await zstd(encodeJson(given.body)) : undefined
+      const sent = hasBody(row) || given.body !== undefined ? await packed(given.body) : undefined
       const signals = [AbortSignal.timeout(options.timeout ?? 120_000), options.signal, given.signal]
       const reply = await ofetch
         .raw(address, {
@@ -104,6 +106,23 @@ export function openClient(options: ClientOptions): Client {
       return reply._data ?? emptyStream()
     },
   }
+}
+
+/** A body as zstd; a large one is never there as one text. */
+async function packed(body: unknown): Promise<Uint8Array> {
+  const pieces = jsonPieces(body)
+  const [first, second] = [pieces.next(), pieces.next()]
+  if (second.done === true) return zstd(first.value ?? '')
+  const parts: Uint8Array[] = []
+  const all = function* (): Generator<string> {
+    yield first.value ?? ''
+    yield second.value
+    yield* pieces
+  }
+  await pipeline(Readable.from(all()), createZstdCompress(), async (chunks: AsyncIterable<Uint8Array>) => {
+    for await (const chunk of chunks) parts.push(chunk)
+  })
+  return Buffer.concat(parts)
 }
 
 async function* emptyStream(): AsyncGenerator<Uint8Array> {}

@@ -1,10 +1,11 @@
+import { setImmediate as immediately } from 'node:timers/promises'
 import type { Client } from '../client.ts'
 import { Complaint, complaintOf, sentenceOf } from '../errors.ts'
 import type { PackageReport } from '../wire/packages.ts'
 import type { Context } from './command.ts'
 import { openAdminClient, openPublicClient, type ServerOptions } from './credentials.ts'
 import { changesOf, type Changes } from './foretell.ts'
-import { counted, jsonLine, paintFor, shownCount, shownJson } from './output.ts'
+import { counted, jsonLinePieces, paintFor, shownCount, shownJson } from './output.ts'
 import { post, scopeName } from './post.ts'
 
 export type Delivery = ServerOptions & {
@@ -135,8 +136,13 @@ async function printReports(runs: readonly Run[], options: Delivery, context: Co
   const failures: Failed[] = []
   for (const run of runs) {
     try {
-      for await (const report of run.reports)
-        context.write(`${printed++ === 0 ? '[' : ','}\n${jsonLine(report)}`)
+      for await (const report of run.reports) {
+        context.write(printed++ === 0 ? '[\n' : ',\n')
+        for (const piece of jsonLinePieces(report)) {
+          context.write(piece)
+          await immediately() // what is written is only let go of then
+        }
+      }
     } catch (error) {
       failures.push({ run, error })
     }

@@ -1,3 +1,4 @@
+import { jsonPieces } from '../wire/schema.ts'
 import { printable } from '../log.ts'
 
 /** Text in a colour, or as it is. The width of what a person sees is that of the text. */
@@ -100,6 +101,11 @@ export function shownJson(document: unknown): string {
 /** JSON on one line. */
 export function jsonLine(document: unknown): string {
   return escapedJson(JSON.stringify(document))
+}
+
+/** The same in pieces, for what is too long to be in memory once more. */
+export function* jsonLinePieces(document: unknown): Generator<string> {
+  for (const piece of jsonPieces(document)) yield escapedJson(piece)
 }
 
 function escapedJson(json: string): string {

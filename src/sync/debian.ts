@@ -58,12 +58,11 @@ async function* releaseReports(reading: Reading, failures: Failure[]): AsyncGene
   const failed = new Map<string, Error>()
   try {
     const release = await readRelease(reading.mirror, name, profile, context)
-    const indexes = await fetchIndexes(reading, release)
-    const sources = await readSources(indexes.sources, reading)
-    const groups = await readBinaries(indexes.binaries, sources, reading, failed)
+    const groups = await readGroups(reading, release, failed)
     for (const architecture of [...new Set(profile.architectures)].sort()) {
       if (failed.has(architecture)) continue
       const packages = [...(groups.get(architecture)?.values() ?? [])]
+      groups.delete(architecture) // while this one is sent, only those to come are kept
       yield {
         distribution: 'debian',
         release: name,
@@ -79,6 +78,17 @@ async function* releaseReports(reading: Reading, failures: Failure[]): AsyncGene
   for (const [architecture, trouble] of failed) {
     failures.push({ scope: `debian ${name} ${architecture}`, trouble })
   }
+}
+
+/** Binaries by architecture and source. What was needed of the sources is forgotten then. */
+async function readGroups(
+  reading: Reading,
+  release: Release | null,
+  failed: Map<string, Error>,
+): Promise<Groups> {
+  const indexes = await fetchIndexes(reading, release)
+  const sources = await readSources(indexes.sources, reading)
+  return readBinaries(indexes.binaries, sources, reading, failed)
 }
 
 /** An index and what became of its download. */

@@ -87,6 +87,35 @@ export function encodeJson(body: unknown): string {
   })
 }
 
+/** Characters of a piece of JSON, more or less. */
+const pieceLength = 1 << 16
+
+/** The same text in pieces: the long lists of an object need not be in memory as one text. */
+export function* jsonPieces(body: unknown): Generator<string> {
+  if (typeof body !== 'object' || body === null || Array.isArray(body) || body instanceof Uint8Array) {
+    yield encodeJson(body)
+    return
+  }
+  const members = Object.entries(body).filter(([, value]) => value !== undefined)
+  let text = '{'
+  for (const [place, [name, value]] of members.entries()) {
+    text += `${place === 0 ? '' : ','}${JSON.stringify(name)}:`
+    if (!Array.isArray(value)) {
+      text += encodeJson(value)
+      continue
+    }
+    text += '['
+    for (const [index, item] of value.entries()) {
+      text += `${index === 0 ? '' : ','}${item === undefined ? 'null' : encodeJson(item)}`
+      if (text.length < pieceLength) continue
+      yield text
+      text = ''
+    }
+    text += ']'
+  }
+  yield `${text}}`
+}
+
 /**
  * Checks data from outside.
  * @param what what the data is, for the message: `the reply of GET /api/v1/queue`

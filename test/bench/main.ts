@@ -1,5 +1,5 @@
 /**
- * `npm run bench [-- --quick] [--json] [--against URL] [--built] [--large] [--check]`: how fast a server is. Data are made from seeds; the
+ * `npm run bench [-- --quick] [--json] [--against URL] [--built] [--large] [--check] [--sync [--mirror URL]]`: how fast a server is. Data are made from seeds; the
  * server is a process of its own, and the one who asks another. --large adds the database of half a million
  * binaries, which is made once below .cache; --check measures `ctl check` with it and nothing else; --against asks any server that speaks the API, reads only.
  */
@@ -34,6 +34,8 @@ const { values: given } = parseArgs({
     'large-only': flagOf,
     built: flagOf,
     check: flagOf,
+    sync: flagOf,
+    mirror: { type: 'string' },
     against: { type: 'string' },
     profile: { type: 'string' },
   },
@@ -51,7 +53,9 @@ const cache = fileURLToPath(new URL('../../.cache/bench/', import.meta.url))
 async function ours(): Promise<void> {
   await mkdir(cache, { recursive: true })
   if (given.check) return checks()
-  if (!given['large-only']) await measureSyncs(add)
+  const executable = given.built ? fileURLToPath(new URL('../../dist/rebuilderd', import.meta.url)) : null
+  if (!given['large-only']) await measureSyncs(add, { mirror: given.mirror ?? null, executable })
+  if (given.sync) return
   if (!given['large-only']) await inFolder(small)
   if (given.large || given['large-only']) {
     const made = await largeData(cache, half, (text) => console.error(text))
