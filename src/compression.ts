@@ -49,9 +49,21 @@ export async function* decompressed(
 
 /** Compresses for storage, at a level where more time gains little. */
 export async function zstdFrame(bytes: Uint8Array): Promise<Uint8Array> {
-  const params = { [constants.ZSTD_c_compressionLevel]: 11, [constants.ZSTD_c_checksumFlag]: 1 }
-  return promisify(zstdCompress)(bytes, { params })
+  const params = { [constants.ZSTD_c_checksumFlag]: 1, ...effort(bytes.length) }
+  return promisify(zstdCompress)(bytes, { params, pledgedSrcSize: bytes.length })
 }
+
+/** Told the size, zstd takes memory to match; level 11 for a large log would be forty megabytes. */
+function effort(size: number): Record<number, number> {
+  if (size <= largePlain) return { [constants.ZSTD_c_compressionLevel]: 11 }
+  return {
+    [constants.ZSTD_c_compressionLevel]: 9,
+    [constants.ZSTD_c_windowLog]: 20,
+    [constants.ZSTD_c_hashLog]: 18,
+    [constants.ZSTD_c_chainLog]: 18,
+  }
+}
+const largePlain = 512 * 1024
 
 /**
  * The plain bytes of a stored blob, which is a zstd frame or plain already.

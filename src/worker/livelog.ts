@@ -18,7 +18,7 @@ const mostWaiting = 8 * 1024 * 1024
  */
 export function openLiveLog(
   { base, workerKey, jobId }: { base: string; workerKey: string; jobId: number },
-  everyMilliseconds = 1000,
+  everyMilliseconds = 500,
 ): LiveLog {
   const over = new AbortController()
   let waiting: Uint8Array[] = []

@@ -1,5 +1,6 @@
 /**
- * `npm run bench [-- --quick] [--json] [--against URL] [--built] [--large] [--check] [--sync [--mirror URL]]`: how fast a server is. Data are made from seeds; the
+ * `npm run bench [-- --quick] [--json] [--against URL] [--built] [--large] [--check] [--worker] [--sync [--mirror URL]]`: how fast
+ * a server is, or with --worker a worker. Data are made from seeds; the
  * server is a process of its own, and the one who asks another. --large adds the database of half a million
  * binaries, which is made once below .cache; --check measures `ctl check` with it and nothing else; --against asks any server that speaks the API, reads only.
  */
@@ -23,6 +24,7 @@ import {
   type Row,
 } from './measure.ts'
 import { measureSyncs } from './sync.ts'
+import { measureWorker } from './worker.ts'
 import { sizeOf, startProcess, type ServerProcess } from './process.ts'
 
 const flagOf = { type: 'boolean', default: false } as const
@@ -37,6 +39,7 @@ const { values: given } = parseArgs({
     sync: flagOf,
     mirror: { type: 'string' },
     against: { type: 'string' },
+    worker: flagOf,
     profile: { type: 'string' },
   },
 })
@@ -146,9 +149,15 @@ function lineOf({ what, value, unit, most, least, note }: Row): string {
   return `  ${what.padEnd(44)} ${value.toFixed(digits).padStart(10)} ${unit.padEnd(16)} ${verdict.padEnd(16)} ${note ?? ''}`.trimEnd()
 }
 
-await (given.against === undefined
-  ? ours()
-  : measureReads({ address: given.against, process: null, data: '' }, 'reads', scale, add))
+async function worker(data: string): Promise<void> {
+  await withServer(data, (server) => measureWorker(server, join(data, '../worker'), given.quick, add))
+}
+
+await (given.worker
+  ? inFolder(worker)
+  : given.against === undefined
+    ? ours()
+    : measureReads({ address: given.against, process: null, data: '' }, 'reads', scale, add))
 console.log(
   given.json ? JSON.stringify({ processors: availableParallelism(), rows }, null, 2) : tableOf(rows),
 )

@@ -274,6 +274,7 @@ test('builds that outlived their worker are ended by the next one', async (t) =>
 
   void runWorker(options)
   const [, signal] = await ended
+  await upstream.until('/pop')
 
   assert.equal(signal, 'SIGKILL')
 })

@@ -1,0 +1,245 @@
+/** What a worker costs: memory with large logs and files, time beside the backend, hashing, many jobs at once, live logs. */
+import { spawn } from 'node:child_process'
+import { chmodSync, createReadStream, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:http'
+import { once } from 'node:events'
+import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { openClient, type Client } from '../../src/client.ts'
+import { getBuild, listBuilds } from '../../src/wire/builds.ts'
+import { submitPackages } from '../../src/wire/packages.ts'
+import { listQueue, watchLog } from '../../src/wire/queue.ts'
+import { compareFiles, fingerprintOf } from '../../src/worker/compare.ts'
+import { withScript } from '../help/script.ts'
+import { aPackage, aReport, anArtifact } from '../help/server.ts'
+import type { Add } from './measure.ts'
+import { signupSecret, type ServerProcess } from './process.ts'
+
+const group = 'worker'
+const { signal } = new AbortController()
+/** As the executable is started. */
+const flags = ['--max-semi-space-size=2', '--optimize-for-size']
+const gigabyte = 1_000_000_000
+/** What the build input says is done in a shell. */
+const backend = '#!/bin/sh\nsh "$1"\n'
+
+/** Rows about one worker process with one server of ours. */
+export async function measureWorker(
+  server: ServerProcess,
+  folder: string,
+  isQuick: boolean,
+  add: Add,
+): Promise<void> {
+  await withScript((script) => measured(server, { folder, script }, isQuick, add))
+}
+
+/** Where the bench works, and the program that is the worker. */
+type Place = { folder: string; script: string }
+
+async function measured(server: ServerProcess, place: Place, isQuick: boolean, add: Add): Promise<void> {
+  const { folder } = place
+  mkdirSync(folder, { recursive: true })
+  const mirror = createServer((request, response) => {
+    createReadStream(join(folder, 'mirror', (request.url ?? '').replaceAll('..', '')))
+      .on('error', () => response.writeHead(404).end())
+      .pipe(response)
+  })
+  mirror.listen(0, '127.0.0.1')
+  await once(mirror, 'listening')
+  const base = `http://127.0.0.1:${(mirror.address() as AddressInfo).port}`
+  const archive = anArchive(server, folder, base)
+  const size = isQuick ? gigabyte / 10 : gigabyte
+  try {
+    await measureHashing(folder, add)
+    await measureJobs(server, archive, place, add)
+    await measureMemory(server, archive, place, size, add)
+  } finally {
+    mirror.closeAllConnections()
+    mirror.close()
+  }
+}
+
+type Archive = { client: Client; publish: (names: readonly string[], lines: string) => Promise<void> }
+
+/** Packages whose original is the file `original`. */
+function anArchive(server: ServerProcess, folder: string, base: string): Archive {
+  const client = openClient({ base: server.address, cookie: server.cookie })
+  mkdirSync(join(folder, 'mirror'))
+  writeFileSync(join(folder, 'mirror/original'), 'good bytes')
+  return {
+    client,
+    async publish(names, lines) {
+      const packages = names.map((name) => {
+        writeFileSync(join(folder, `mirror/${name}.buildinfo`), `${lines}\n# ${name}\n`)
+        const artifacts = [anArtifact({ name, url: `${base}/original` })]
+        return aPackage({ name, url: `${base}/${name}.buildinfo`, artifacts })
+      })
+      await client.call(submitPackages, { body: aReport(packages, { release: names[0] ?? '' }) })
+    },
+  }
+}
+
+/** One worker process while some work is done; what it used of memory at most, in megabytes. */
+async function withWorker(
+  server: ServerProcess,
+  { folder, script }: Place,
+  jobs: number,
+  work: () => Promise<void>,
+): Promise<number> {
+  const path = join(folder, 'backend.sh')
+  writeFileSync(path, backend)
+  chmodSync(path, 0o755)
+  const args = [
+    'worker',
+    'connect',
+    server.address,
+    '--secret',
+    signupSecret,
+    '--data',
+    join(folder, 'worker'),
+  ]
+  const child = spawn(
+    process.execPath,
+    [...flags, script, ...args, '--backend', `debian=${path}`, '--jobs', String(jobs)],
+    { stdio: 'ignore', env: { ...process.env, NO_PROXY: '*' } },
+  )
+  try {
+    await work()
+    const status = readFileSync(`/proc/${child.pid}/status`, 'utf8')
+    return Number(/^VmHWM:\s+(\d+)/m.exec(status)?.[1]) / 1024
+  } finally {
+    const ended = once(child, 'exit')
+    child.kill('SIGTERM')
+    await ended
+  }
+}
+
+async function untilBuilt({ client }: Archive, names: readonly string[]): Promise<number[]> {
+  const ids: number[] = []
+  for (const name of names) {
+    for (;;) {
+      const { records } = await client.call(listBuilds, { query: { name } })
+      const [found] = records
+      if (found !== undefined) {
+        if (found.status !== 'GOOD') throw new Error(`${name} became ${found.status} ${found.reason ?? ''}`)
+        ids.push(found.id)
+        break
+      }
+      await sleep(20)
+    }
+  }
+  return ids
+}
+
+async function measureHashing(folder: string, add: Add): Promise<void> {
+  const [one, other] = [join(folder, 'one'), join(folder, 'other')]
+  for (const path of [one, other]) writeFileSync(path, Buffer.alloc(512 * 1024 * 1024, 'some bytes'))
+  const rate = async (work: () => Promise<unknown>): Promise<number> => {
+    const { user, system } = process.cpuUsage()
+    await work()
+    const used = process.cpuUsage({ user, system })
+    return statSync(one).size / 1000 / (used.user + used.system)
+  }
+  const compared = await rate(() => compareFiles(one, other, { signal }))
+  add({ group, what: 'compare with SHA-256', value: compared, unit: 'GB per CPU s', least: 1 })
+  const printed = await rate(() => fingerprintOf(one, { signal }))
+  add({ group, what: 'SHA-256 and SHA-512 of a file', value: printed, unit: 'GB per CPU s', least: 0.5 })
+  for (const path of [one, other]) writeFileSync(path, '')
+}
+
+const quick = 'printf "good bytes" > "$REBUILDERD_OUTDIR/original"'
+
+async function measureJobs(server: ServerProcess, archive: Archive, place: Place, add: Add): Promise<void> {
+  const serial = Array.from({ length: 40 }, (_, index) => `serial-${index}`)
+  await withWorker(server, place, 1, async () => {
+    await archive.publish(['warm'], quick)
+    await untilBuilt(archive, ['warm'])
+    await archive.publish(serial, quick)
+    await untilBuilt(archive, serial.slice(0, 1))
+    const begin = performance.now()
+    const ids = await untilBuilt(archive, serial)
+    const each = (performance.now() - begin) / (serial.length - 1)
+    add({
+      group,
+      what: 'a job beside its build, isolated',
+      value: each - (await ownTime(archive, ids)),
+      unit: 'ms',
+      most: 50,
+    })
+    await measureLive(server, archive, add)
+  })
+  const many = Array.from({ length: 32 }, (_, index) => `many-${index}`)
+  const most = await withWorker(server, place, 8, async () => {
+    await archive.publish(many, `sleep 1; ${quick}`)
+    const begin = performance.now()
+    await untilBuilt(archive, many)
+    const seconds = (performance.now() - begin) / 1000
+    add({
+      group,
+      what: '32 jobs of a second, 8 at once',
+      value: seconds,
+      unit: 's',
+      note: '4 s of them in builds',
+    })
+  })
+  add({ group, what: '8 jobs at once', value: most, unit: 'MB RSS at most', most: 120 })
+}
+
+/** What the backends themselves took, on average, in milliseconds. */
+async function ownTime({ client }: Archive, ids: readonly number[]): Promise<number> {
+  let sum = 0
+  for (const id of ids) sum += (await client.call(getBuild, { params: { id } })).evidence?.seconds ?? 0
+  return (1000 * sum) / ids.length
+}
+
+/** From a line that a build prints to whoever watches. */
+async function measureLive(server: ServerProcess, archive: Archive, add: Add): Promise<void> {
+  await archive.publish(['live'], `sleep 1; date +%s%N | cut -c1-13; sleep 4; ${quick}`)
+  let job: number | undefined
+  while (job === undefined) {
+    const { records } = await archive.client.call(listQueue, { query: { name: 'live' } })
+    job = records.find(({ started_at }) => started_at !== null)?.id
+    await sleep(10)
+  }
+  const path = watchLog.path.replace('{id}', String(job))
+  for (;;) {
+    const text = await (await fetch(`${server.address}${path}`)).text()
+    const [printed] = /\d{13}/.exec(text) ?? []
+    if (printed !== undefined) {
+      add({
+        group,
+        what: 'a line until a watcher sees it',
+        value: (Date.now() - Number(printed)) / 1000,
+        unit: 's',
+        most: 1,
+      })
+      break
+    }
+    await sleep(10)
+  }
+  await untilBuilt(archive, ['live'])
+}
+
+async function measureMemory(
+  server: ServerProcess,
+  archive: Archive,
+  place: Place,
+  size: number,
+  add: Add,
+): Promise<void> {
+  const chatter = 'cc -O2 -Wall -c -o $i.o some/folder/with/a/name/file-$i.c # and more of it'
+  const lines = `seq -f "${chatter.replaceAll('$i', '%.0f')}" 100000000 | head -c ${size}; ${quick}`
+  const withLog = await withWorker(server, place, 1, async () => {
+    await archive.publish(['log'], lines)
+    await untilBuilt(archive, ['log'])
+  })
+  add({ group, what: `log of ${size / 1e6} MB`, value: withLog, unit: 'MB RSS at most', most: 120 })
+  const whole = `head -c ${2 * size} /dev/zero`
+  await once(spawn('/bin/sh', ['-c', `${whole} > ${join(place.folder, 'mirror/original')}`]), 'exit')
+  const withFile = await withWorker(server, place, 1, async () => {
+    await archive.publish(['file'], `${whole} > "$REBUILDERD_OUTDIR/original"`)
+    await untilBuilt(archive, ['file'])
+  })
+  add({ group, what: `file of ${(2 * size) / 1e6} MB`, value: withFile, unit: 'MB RSS at most', most: 120 })
+}
