@@ -1,6 +1,14 @@
 import type { IndexTrust } from '../../wire/packages.ts'
 import { first, sql, trusted, type Database, type Row, type Sql, type Transaction } from './database.ts'
-import { pageOfRows, recordsOfPage, whereOf, type Listing, type PageRequest } from './page.ts'
+import {
+  isAmong,
+  pageOfRows,
+  recordsOfPage,
+  refuseLongSort,
+  whereOf,
+  type Listing,
+  type PageRequest,
+} from './page.ts'
 import { question } from './work.ts'
 
 export type BinaryRow = Row & {
@@ -78,6 +86,7 @@ const binaries: Listing = {
     first_seen: 'b.first_seen',
     decided_at: 'b.decided_at',
   },
+  walked: ['id', 'name', 'version', 'last_seen'],
 }
 
 /** The same as records of the wire, written by SQLite: of a hundred, that takes half the time. */
@@ -118,6 +127,7 @@ const sources: Listing = {
     first_seen: 's.first_seen',
     decided_at: 's.decided_at',
   },
+  walked: ['id', 'name', 'version'],
 }
 
 export type PackageFilter = {
@@ -162,12 +172,10 @@ function inReleases(column: string, ids: readonly number[] | null): Sql[] {
 /** UNKWN is what has no verdict yet. */
 function inStatuses(column: string, statuses: readonly string[] | undefined): Sql[] {
   if (statuses === undefined) return []
-  const known = statuses.filter((status) => status !== 'UNKWN')
-  const [only] = known
-  const named =
-    known.length === 1 && only !== undefined
-      ? sql`${trusted(column)} = ${only}`
-      : sql`+${trusted(column)} IN ${known}`
+  const named = isAmong(
+    column,
+    statuses.filter((status) => status !== 'UNKWN'),
+  )
   return [statuses.includes('UNKWN') ? sql`(${named} OR ${trusted(column)} IS NULL)` : named]
 }
 
@@ -203,8 +211,10 @@ export const binaryPage = question(
   'packages.binary',
   async (tx, { filter, request }: { filter: PackageFilter; request: PageRequest }): Promise<string> => {
     const { where, counted } = await binaryConditions(tx, filter)
-    const records = await recordsOfPage(tx, binaryRecords, request, where)
-    return `{"total":${await numberOf(tx, counted)},"records":[${records}]}`
+    const total = await numberOf(tx, counted)
+    refuseLongSort(binaryRecords, request, total)
+    const records = total === 0 ? '' : await recordsOfPage(tx, binaryRecords, request, where)
+    return `{"total":${total},"records":[${records}]}`
   },
 )
 
@@ -223,7 +233,7 @@ async function binaryConditions(
     ...given(filter.version, (value) => sql`b.version = ${value}`),
     ...given(filter.source_name, (value) => sql`s.name = ${value}`),
     ...inStatuses('b.status', filter.status),
-    ...given(filter.reason, (value) => sql`b.reason IN ${value}`),
+    ...given(filter.reason, (value) => isAmong('b.reason', value)),
     ...given(filter.since, (value) => sql`b.decided_at >= ${value}`),
     ...given(filter.maintainer, (value) => sql`instr(lower(s.maintainer), lower(${value})) > 0`),
     ...matches('b.name', filter.search, filter.search_type),
@@ -286,17 +296,18 @@ export async function listSourceRows(
     ...given(filter.name, (value) => sql`s.name = ${value}`),
     ...given(filter.version, (value) => sql`s.version = ${value}`),
     ...inStatuses(`${status}.status`, filter.status),
-    ...given(filter.reason, (value) => sql`${trusted(status)}.reason IN ${value}`),
+    ...given(filter.reason, (value) => isAmong(`${status}.reason`, value)),
     ...given(filter.since, (value) => sql`${trusted(status)}.decided_at >= ${value}`),
     ...given(filter.maintainer, (value) => sql`instr(lower(s.maintainer), lower(${value})) > 0`),
     ...matches('s.name', filter.search, filter.search_type),
   ]
-  const rows = await pageOfRows<SourceRow>(db, listing, request, where)
   const isSimple = isCountable(filter) && filter.component === undefined && filter.architecture === undefined
   const counted = isSimple
     ? sourceCount(filter, releases)
     : sql`SELECT count(*) AS n FROM ${listing.from} ${whereOf(where)}`
-  return { total: await numberOf(db, counted), rows }
+  const total = await numberOf(db, counted)
+  refuseLongSort(listing, request, total)
+  return { total, rows: total === 0 ? [] : await pageOfRows<SourceRow>(db, listing, request, where) }
 }
 
 function hasComponent(component: string): Sql {

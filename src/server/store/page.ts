@@ -19,9 +19,16 @@ export type Listing = {
   columns: Sql
   /** With joins; the table that has the ids goes first. */
   from: Sql
+  /** The same for looking up one row, where `from` prescribes another way through the tables. */
+  lookup?: Sql
   id: string
   sorts: Readonly<Record<string, string>>
+  /** The words whose order an index has, so that a page costs the same however long the list; undefined: the list is short. */
+  walked?: readonly string[]
 }
+
+/** Most records that are sorted for a page where no index has the order: a few hundred milliseconds. */
+const mostSorted = 100_000
 
 type Cursor = { id: number; value: Value | undefined }
 type Order = 'ASC' | 'DESC'
@@ -68,6 +75,19 @@ export async function recordsOfPage(
   return whole?.records ?? ''
 }
 
+/**
+ * Refuses to sort a list that has no index for it and is long.
+ * @param total how many records the filters leave
+ * @throws Complaint
+ */
+export function refuseLongSort({ walked }: Listing, { sort }: PageRequest, total: number): void {
+  if (sort === undefined || walked === undefined || walked.includes(sort) || total <= mostSorted) return
+  throw new Complaint(`${total} records are too many to be sorted by \`${sort}\``, {
+    hint: `ask for fewer than ${mostSorted} with filters, or sort by one of ${walked.join(', ')}`,
+    exitCode: 2,
+  })
+}
+
 /** The question for a page, and whether its rows come the other way round; null: it is empty. */
 async function queryOfPage(
   db: Transaction,
@@ -92,6 +112,14 @@ async function queryOfPage(
     SELECT ${listing.columns} FROM ${listing.from} ${whereOf(conditions)}
      ORDER BY ${orderOf(listing.id, column, walked)} LIMIT ${limit}`
   return { query, isBackwards: walked !== shown }
+}
+
+/** One value is looked up in an index, which has its rows in the order of ids; several are filtered while walking the order asked for. */
+export function isAmong(column: string, values: readonly string[]): Sql {
+  const [only] = values
+  return values.length === 1 && only !== undefined
+    ? sql`${trusted(column)} = ${only}`
+    : sql`+${trusted(column)} IN ${values}`
 }
 
 /** `WHERE a AND b`, or nothing. */
@@ -137,7 +165,7 @@ async function cursorAt(
   if (column === listing.id) return { id, value: undefined }
   const row = await first(
     db.all<{ value: Value }>(
-      sql`SELECT ${trusted(column)} AS value FROM ${listing.from} WHERE ${trusted(listing.id)} = ${id}`,
+      sql`SELECT ${trusted(column)} AS value FROM ${listing.lookup ?? listing.from} WHERE ${trusted(listing.id)} = ${id}`,
     ),
   )
   return row === null ? null : { id, value: row.value }
@@ -152,5 +180,8 @@ function beyond(id: string, column: string, cursor: Cursor, sign: '>' | '<'): Sq
     return sign === '>' ? sql`(${among} OR ${sortColumn} IS NOT NULL)` : among
   }
   const pair = sql`(${sortColumn}, ${idColumn}) ${compare} (${cursor.value}, ${cursor.id})`
-  return sign === '>' ? pair : sql`(${pair} OR ${sortColumn} IS NULL)`
+  // That the column alone is not less says nothing new, but an index of another table than the ids' can use it.
+  return sign === '>'
+    ? sql`${sortColumn} >= ${cursor.value} AND ${pair}`
+    : sql`(${pair} OR ${sortColumn} IS NULL)`
 }

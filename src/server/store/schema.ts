@@ -430,6 +430,21 @@ export const migrations: readonly string[] = [
   ALTER TABLE scopes ADD COLUMN changed_at TEXT;
   UPDATE scopes SET checked_at = imported_at;
   `,
+  `
+  -- Lists in these orders, and what was decided since a moment or for a reason.
+  CREATE INDEX builds_by_start ON builds (started_at);
+  CREATE INDEX builds_by_built ON builds (built_at);
+  CREATE INDEX builds_by_status ON builds (status);
+  CREATE INDEX builds_by_reason ON builds (reason);
+  CREATE INDEX builds_by_retries ON builds (retries);
+  CREATE INDEX builds_by_worker ON builds (worker);
+  CREATE INDEX binary_packages_by_version ON binary_packages (version);
+  CREATE INDEX source_packages_by_version ON source_packages (version);
+  CREATE INDEX binary_packages_by_decision ON binary_packages (decided_at) WHERE decided_at IS NOT NULL;
+  CREATE INDEX binary_packages_by_reason ON binary_packages (reason) WHERE reason IS NOT NULL;
+  CREATE INDEX source_packages_by_decided ON source_packages (decided_at) WHERE decided_at IS NOT NULL;
+  CREATE INDEX source_packages_by_cause ON source_packages (reason) WHERE reason IS NOT NULL;
+  `,
 ]
 
 /**
