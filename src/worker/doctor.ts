@@ -58,7 +58,7 @@ const needs: Readonly<Record<string, readonly Need[]>> = {
     },
     {
       program: 'debootsnap',
-      packaged: 'devscripts python3-pycurl python3-debian python3-requests',
+      packaged: 'devscripts equivs apt-utils python3-pycurl python3-debian python3-requests',
       purpose: 'fetches the recorded packages',
       starts: ['--help'],
       must: true,
@@ -76,7 +76,7 @@ const needs: Readonly<Record<string, readonly Need[]>> = {
     {
       program: 'archlinux-repro',
       packaged: null,
-      purpose: 'the same under another name',
+      purpose: 'is repro under its other name',
       either: 'builder',
       must: true,
     },
@@ -101,8 +101,8 @@ const needs: Readonly<Record<string, readonly Need[]>> = {
     },
     {
       program: 'rpmbuild',
-      packaged: null,
-      purpose: 'builds on a Fedora machine',
+      packaged: 'rpm',
+      purpose: 'builds on a Fedora machine, or where the settings name this machine as the build root',
       either: 'builder',
       must: true,
     },
@@ -161,7 +161,10 @@ async function checkBackend({ name, doc, instead }: BuiltIn): Promise<BackendHea
     doc,
     works: missing.every((need) => !need.must),
     missing: missing.map(({ program, purpose, must }) => ({ program, purpose, must })),
-    install: packages.length === 0 ? null : `apt-get install --no-install-recommends ${packages.join(' ')}`,
+    install:
+      packages.length === 0
+        ? null
+        : `apt-get update && apt-get install --no-install-recommends ${packages.join(' ')}`,
   }
 }
 

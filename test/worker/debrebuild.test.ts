@@ -83,6 +83,17 @@ test(
   },
 )
 
+test('of a signed input debrebuild gets what was signed', { skip }, async (t) => {
+  const armoured = `-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\n${buildinfo}\n-----BEGIN PGP SIGNATURE-----\n\nabc=$(x)\n-----END PGP SIGNATURE-----\n`
+  const lines = 'cat "$4"; echo bytes > "$result/hello_1.0-1_amd64.deb"'
+
+  const result = await rebuild(t, { lines, input: `${armoured}Environment:\n X="$(reboot)"\n` })
+
+  assert.equal(result.exitCode, 0, logOf(result))
+  assert.ok(logOf(result).includes(buildinfo))
+  assert.doesNotMatch(logOf(result), /PGP|reboot/)
+})
+
 test(
   'bytes that debrebuild finds to differ are outputs all the same: the worker compares',
   { skip },

@@ -27,7 +27,10 @@ test('on a bare machine each backend says what installs it', async (t) => {
 
   const [debian] = backends
   assert.equal(debian?.works, false)
-  assert.match(debian.install ?? '', /^apt-get install --no-install-recommends .*\bmmdebstrap\b/)
+  assert.match(
+    debian.install ?? '',
+    /^apt-get update && apt-get install --no-install-recommends .*\bmmdebstrap\b/,
+  )
   assert.ok(backends.every((backend) => backend.missing.length > 0 && !backend.works))
 })
 

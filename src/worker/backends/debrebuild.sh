@@ -37,15 +37,28 @@ start() {
   [[ $builder =~ ^[a-z0-9+-]{1,40}$ ]] || finish 5 backend_error 'the setting builder has an odd value'
 }
 
-# debrebuild hands some fields to shells as they are.
+# Only what the signature covers, if there is one; whether it is good was for the server to check.
+without_armour() {
+  awk '
+    /^-----BEGIN PGP SIGNED MESSAGE-----/ { signed = 1; header = 1; next }
+    header { if ($0 ~ /^[ \t\r]*$/) header = 0; next }
+    /^-----BEGIN PGP SIGNATURE-----/ { exit }
+    signed { sub(/^- /, "") }
+    { sub(/\r$/, ""); if ($0 != "") print }' "$1"
+}
+
+# debrebuild hands some fields to shells as they are: it gets a copy of what was looked at here.
 check_input() {
   [[ $input = *.buildinfo ]] || finish 2 input_invalid 'the input is not a .buildinfo'
   [ "$(stat -c %s "$input")" -le 20000000 ] || finish 2 input_invalid 'the input is larger than 20 MB'
   local odd='^[A-Z_][A-Z0-9_]*="[A-Za-z0-9 .,:;/=+_%@~^-]*"$'
-  awk '/^Environment:/ { on = 1; next } /^[^ \t]/ { on = 0 } on { sub(/^[ \t]+/, ""); print }' "$input" |
-    tr -d '\r' | grep -vE "$odd" > "$work/odd" && finish 2 input_invalid 'the input has an odd Environment'
+  mkdir "$work/input"
+  plain=$work/input/$(basename "$input")
+  without_armour "$input" > "$plain"
+  awk '/^Environment:/ { on = 1; next } /^[^ \t]/ { on = 0 } on { sub(/^[ \t]+/, ""); print }' "$plain" |
+    grep -vE "$odd" > "$work/odd" && finish 2 input_invalid 'the input has an odd Environment'
   grep -qE '^(Source|Version|Architecture|Build-Path|Build-Architecture|Host-Architecture):.*[^A-Za-z0-9 .:+~/()_-]' \
-    <(tr -d '\r' < "$input") && finish 2 input_invalid 'the input has a field with odd characters'
+    "$plain" && finish 2 input_invalid 'the input has a field with odd characters'
   return 0
 }
 
@@ -76,7 +89,7 @@ explain() {
   if grep -q '^dpkg-buildpackage: info: source package ' "$work/log"; then
     finish 1 build_failed "debrebuild ended with $code"
   fi
-  last=$(grep . "$work/log" | tail -n 1) || last="it ended with $code"
+  last=$(grep . "$work/log" | tail -n 2 | paste -sd ' ') || last="it ended with $code"
   case $(tail -n 50 "$work/log") in
     *'cannot load '* | *'need '*' field'* | *'deps_parse failed'* | *'nothing to build'* | *'Refusing to use '*)
       finish 2 input_invalid "debrebuild refuses the input: $last" ;;
@@ -92,7 +105,7 @@ check_program
 mkdir "$work/result"
 cd "$work"
 code=0
-debrebuild "${options[@]}" -- "$input" 2>&1 | tee "$work/log" || code=${PIPESTATUS[0]}
+debrebuild "${options[@]}" -- "$plain" 2>&1 | tee "$work/log" || code=${PIPESTATUS[0]}
 has_all || [ "$code" = 0 ] || explain "$code"
 find "$work/result" -maxdepth 1 -type f -name '*.*deb' -exec cp --no-preserve=ownership,mode -t "$outdir" {} +
 finish 0 '' 'built by debrebuild, with the network on'
