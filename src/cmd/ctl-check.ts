@@ -7,7 +7,7 @@ import { reportCsv, reportDocument } from './check/export.ts'
 import { summaryOf } from './check/judge.ts'
 import { configuredRebuilders, namedRebuilders, type Rebuilder } from './check/rebuilders.ts'
 import { readInventory, watchedOnly } from './check/sources.ts'
-import { reportLines } from './check/tell.ts'
+import { reportLines, shownPercent } from './check/tell.ts'
 import { command, flag, number, text, texts, type Context, type Given } from './command.ts'
 import { chooseServer, folderOf, serverOptions } from './credentials.ts'
 import { jsonLine, paintFor, shownJson } from './output.ts'
@@ -66,7 +66,9 @@ export const check = command(
       const report = await reportOf(given, context, line)
       line.clear()
       await show(report, given, context)
-      return outcomeOf(report, given)
+      const outcome = outcomeOf(report, given)
+      if (outcome === belowGoal) context.log.error(`check: ${shortfallOf(report, given)}`)
+      return outcome
     } finally {
       line.clear()
     }
@@ -159,9 +161,22 @@ async function show(report: Report, given: CheckOptions, context: Context): Prom
 }
 
 function outcomeOf(report: Report, given: CheckOptions): number {
-  const { by, count } = summaryOf(report.packages)
-  const enough = by.verified.count + (given.acceptClaims ? by.claimed.count : 0)
-  const goal = given.failUnder ?? (given.file === undefined ? 0 : 100)
   if (report.alarms.length > 0) return alarmed
-  return (enough / count) * 100 < goal ? belowGoal : 0
+  return sufficient(report, given) < goalOf(given) ? belowGoal : 0
+}
+
+function goalOf({ failUnder, file }: CheckOptions): number {
+  return failUnder ?? (file === undefined ? 0 : 100)
+}
+
+/** Percent of the packages that count for the exit code. */
+function sufficient(report: Report, { acceptClaims }: CheckOptions): number {
+  const { by, count } = summaryOf(report.packages)
+  return ((by.verified.count + (acceptClaims ? by.claimed.count : 0)) / count) * 100
+}
+
+function shortfallOf(report: Report, given: CheckOptions): string {
+  const word = given.acceptClaims ? 'verified or claimed' : 'verified'
+  if (given.file !== undefined) return `${given.file} is not ${word}`
+  return `${shownPercent(sufficient(report, given))} % are ${word}, ${goalOf(given)} % are asked for`
 }

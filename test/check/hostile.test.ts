@@ -326,7 +326,7 @@ test('words of a newer server that are not known here do not silence it', async 
       ['BAD', 'cosmic_rays'],
       ['FAIL', 'constructor'],
       ['unknown', 'the rebuilder says "MAYBE"'],
-      ['claimed', 'too few attestations'],
+      ['claimed', 'there is no attestation'],
     ],
   )
   assert.match(stdout, /BAD +odd +1\.0-1 +amd64 +cosmic_rays +http/)

@@ -23,6 +23,7 @@ test('a package is verified by as many distinct rebuilders as asked for, and cla
   const rebuilders = [first, second, third].flatMap(({ address }) => ['--rebuilder', address])
 
   const { document, stderr, code } = await runCheck(home, ['--root', root, '--threshold', '2', ...rebuilders])
+  const said = document.packages.find(({ name }) => name === 'said')
   const alone = await runCheck(home, ['--root', root, ...rebuilders.slice(0, 2)])
 
   assert.deepEqual([code, stderr], [0, ''])
@@ -39,6 +40,7 @@ test('a package is verified by as many distinct rebuilders as asked for, and cla
   assert.equal(document.summary['verified']?.count, 1)
   const fails = document.packages.find(({ name }) => name === 'fails')
   assert.equal(fails?.reason, 'build_failed')
+  assert.equal(said?.reason, 'attested by 1 of the 2 that are asked for')
   assert.match(fails?.link ?? '', /^http:\/\/127\.0\.0\.1:\d+\/api\/v1\/builds\/\d+\/log$/)
   assert.equal(standingsOf(alone.document)['one'], 'verified')
 })
@@ -206,6 +208,8 @@ test('the exit code tells whether enough is verified', async (t) => {
   assert.equal(await codeOf('--fail-under', '51'), 3)
   assert.equal(await codeOf('--fail-under', '75', '--accept-claims'), 0)
   assert.equal(await codeOf('--threshold', '2'), 2)
+  const below = await runCheck(home, ['--root', root, '--rebuilder', address, '--fail-under', '51'])
+  assert.match(below.stderr, /error +check: 50\.0 % are verified, 51 % are asked for\n$/)
 })
 
 test('the configuration names rebuilders, their keys and what they are asked', async (t) => {
@@ -249,7 +253,7 @@ test('people get a summary, what is not verified with the worst first, and a pag
   const csv = await runProgram([...args, '--csv'], { home })
 
   assert.equal(code, 0)
-  assert.match(stdout, /^3 packages \(debian, 307\.2 kB\); 1 rebuilder must agree\n/)
+  assert.match(stdout, /^3 packages \(debian, 307\.2 kB\); 1 rebuilder must confirm each\n/)
   assert.match(stdout, /^ {2}verified +1 +33\.3 % +33\.3 % of the size/m)
   assert.match(stdout, /Not verified\n {2}BAD +bad .*content_differs: .*\/log\n {2}unknown +odd /)
   const html = await readFile(page, 'utf8')

@@ -8,6 +8,7 @@ import { keyOf } from './installed.ts'
 import { addPins, knownKeys, readPins, shortId, trustOf, type Pins, type Trust } from './pins.ts'
 import { openKeyring, type Keyring, type Signer } from './proofs.ts'
 import { publishedHashes, publishedPlaces, type Published } from './published.ts'
+import { counted } from '../output.ts'
 import type { Rebuilder } from './rebuilders.ts'
 
 export type CheckOptions = {
@@ -62,7 +63,7 @@ export async function checkPackages(packages: readonly Installed[], options: Che
   const keyring = openKeyring(options.cache)
   const places = await publishedPlaces(packages, options)
   const isProven = await provenBefore(packages, { pins, keyring, known: places.known, rebuilders })
-  progress(`asking ${rebuilders.length} for ${packages.length} packages`)
+  progress(`asking ${counted(rebuilders.length, 'rebuilder')} about ${counted(packages.length, 'package')}`)
   const [published, asked] = await Promise.all([
     publishedHashes(packages, places, options),
     Promise.all(rebuilders.map((one) => ask(one, packages, { ...options, isProven }))),

@@ -75,7 +75,7 @@ function judgedOne(
   const standing = standingOf({ verified, good, bad, threshold, voices: counting })
   const culprit = culpritOf(standing, counting)
   const reason =
-    standing === 'verified' ? null : reasonOf(standing, voices, culprit, hash, { good, threshold })
+    standing === 'verified' ? null : reasonOf(standing, voices, culprit, hash, { good, verified, threshold })
   const link = culprit === undefined ? null : linkOf(culprit)
   return { installed, standing, reason, link, sha256: hash ?? null, verified, good, bad, voices }
 }
@@ -109,25 +109,31 @@ function reasonOf(
   voices: readonly Voice[],
   culprit: Voice | undefined,
   hash: string | null | undefined,
-  { good, threshold }: { good: number; threshold: number },
+  { good, verified, threshold }: { good: number; verified: number; threshold: number },
 ): string {
   if (standing === 'BAD') return culprit?.answer.reason ?? 'the rebuilt file differs'
   if (standing === 'FAIL') return culprit?.answer.reason ?? 'could not be rebuilt'
   if (standing === 'partly') return `GOOD by ${good} of the ${threshold} that are asked for`
-  if (standing === 'claimed') return lackOfProof(voices, hash)
+  if (standing === 'claimed') return lackOfProof(voices, hash, { verified, threshold })
   if (voices.some(({ isOtherFile }) => isOtherFile)) return 'another file than the published one was rebuilt'
   const told = voices.find(({ answer }) => answer.reason !== null)?.answer.reason
   return told ?? (voices.length > 0 ? 'not rebuilt yet' : 'no rebuilder knows it')
 }
 
-function lackOfProof(voices: readonly Voice[], hash: string | null | undefined): string {
+function lackOfProof(
+  voices: readonly Voice[],
+  hash: string | null | undefined,
+  { verified, threshold }: { verified: number; threshold: number },
+): string {
   const outcomes = new Set(voices.map(({ proof }) => proof?.outcome))
   if (outcomes.has('forged')) return 'the attestation is not signed by the known key'
   if (outcomes.has('other file')) return 'the attestation is about another file than the published one'
   if (outcomes.has('unreadable')) return 'the attestation cannot be had or read'
   if (hash === null) return 'several files of this version are published'
   if (hash === undefined) return 'the hash of the published file is not known here'
-  return 'too few attestations'
+  return verified === 0
+    ? 'there is no attestation'
+    : `attested by ${verified} of the ${threshold} that are asked for`
 }
 
 /** Packages that some rebuilder calls GOOD and another one BAD. */

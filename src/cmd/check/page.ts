@@ -1,5 +1,5 @@
 import { html, raw } from 'hono/html'
-import { shownCount } from '../output.ts'
+import { counted, shownCount } from '../output.ts'
 import { shownBytes } from '../progress.ts'
 import type { Report } from './check.ts'
 import { disagreements, summaryOf, unverified, type Judged } from './judge.ts'
@@ -10,7 +10,7 @@ type Markup = ReturnType<typeof html>
 /** The report as one page that needs nothing else: no scripts, no fonts, no pictures from anywhere. */
 export async function reportPage(report: Report): Promise<string> {
   const { count, size, by } = summaryOf(report.packages)
-  const title = `${shownPercent(by.verified.percent)} % of ${shownCount(count)} packages verified`
+  const title = `${shownPercent(by.verified.percent)} % of ${counted(count, 'package')} verified`
   const page = await html`<!doctype html>
     <html lang="en">
       <head>
@@ -26,8 +26,9 @@ export async function reportPage(report: Report): Promise<string> {
         <h1>${title}</h1>
         <p>
           Checked on
-          <time datetime="${report.at.toISOString()}">${report.at.toISOString().slice(0, 16)} UTC</time>.
-          ${report.threshold} of ${report.rebuilders.length} rebuilders must agree.
+          <time datetime="${report.at.toISOString()}"
+            >${report.at.toISOString().slice(0, 16).replace('T', ' ')} UTC</time
+          >. ${report.threshold} of ${counted(report.rebuilders.length, 'rebuilder')} must confirm each.
         </p>
         ${report.alarms.map((alarm) => html`<p class="alarm" role="alert">${alarm}</p>`)}
         ${report.warnings.map((warning) => html`<p>${warning}</p>`)}
@@ -136,9 +137,9 @@ const style = `
 body { max-width: 75rem; margin: 2rem auto; padding: 0 1rem }
 table { border-collapse: collapse; width: 100%; margin: 2rem 0; display: block; overflow-x: auto }
 caption { text-align: left; font-weight: bold; font-size: 1.2rem; padding: .5rem 0 }
-th, td { text-align: left; padding: .25rem .75rem .25rem 0; border-bottom: 1px solid var(--edge); font-weight: normal; overflow-wrap: anywhere }
+th, td { text-align: left; padding: .25rem .75rem .25rem 0; border-bottom: 1px solid var(--edge); font-weight: normal; overflow-wrap: break-word }
 thead th { font-weight: bold }
-.number { text-align: right; font-variant-numeric: tabular-nums }
+.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums }
 .verified { color: light-dark(#05631c, #7fd98f); font-weight: bold }
 .claimed { color: light-dark(#0a4a9c, #8fbcff) }
 .partly, .FAIL, .unknown { color: light-dark(#7a4a00, #f0c060) }

@@ -44,7 +44,7 @@ function summaryLines(report: Report, paint: Paint): string[] {
   const { count, size, by } = summaryOf(report.packages)
   const names = [...new Set(report.packages.map(({ installed }) => installed.distribution))].join(', ')
   const bytes = size === 0 ? '' : `, ${shownBytes(size)}`
-  const head = `${paint.bold(counted(count, 'package'))} (${printable(names)}${bytes}); ${counted(report.threshold, 'rebuilder')} must agree`
+  const head = `${paint.bold(counted(count, 'package'))} (${printable(names)}${bytes}); ${counted(report.threshold, 'rebuilder')} must confirm each`
   const rows = meanings.map(([standing, meaning]): Cell[] => {
     const tally = by[standing]
     return [
