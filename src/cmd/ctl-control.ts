@@ -114,6 +114,8 @@ export function sentencesOf(item: Outlook): { status?: string; text: string }[] 
           text: `${reason === null ? 'every file is equal' : reasonText(reason)} (${shownTime(decided_at)})`,
         }
   const sentences = [verdict, { text: nextOf(item) }]
+  if (item.index === 'unsigned')
+    sentences.push({ text: 'index: unsigned (taken on trust, no signature proves it)' })
   if (item.paused && job !== null && job.started_at === null)
     sentences.push({ text: 'the queue is paused: nothing is handed out' })
   return sentences

@@ -124,7 +124,9 @@ async function printPackages(records: AsyncIterable<BinaryPackage>, context: Con
   for await (const record of records) {
     context.signal.throwIfAborted()
     const why = context.isTerminal && record.reason !== null ? ` ${paint.faint(record.reason)}` : ''
-    context.out(packageLine(record, paint) + why)
+    const trust =
+      context.isTerminal && record.index === 'unsigned' ? ` ${paint.faint('index: unsigned')}` : ''
+    context.out(packageLine(record, paint) + why + trust)
   }
 }
 

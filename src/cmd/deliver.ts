@@ -6,7 +6,7 @@ import type { Context } from './command.ts'
 import { openAdminClient, openPublicClient, type ServerOptions } from './credentials.ts'
 import { changesOf, type Changes } from './foretell.ts'
 import { counted, jsonLinePieces, paintFor, shownCount, shownJson } from './output.ts'
-import { post, scopeName } from './post.ts'
+import { EmptyList, post, scopeName } from './post.ts'
 
 export type Delivery = ServerOptions & {
   readonly printJson?: boolean
@@ -74,7 +74,7 @@ export async function deliver(runs: readonly Run[], options: Delivery, context: 
 type Take = (report: PackageReport) => Promise<Partial<Summary>>
 type Failed = { run: Run; error: unknown }
 
-/** Takes the reports of a run until one fails: what comes after it may rest on it. */
+/** Takes the reports of a run until one fails: what comes after it may rest on it, unless it was only empty. */
 async function runOne({ profile, ...run }: Run, take: Take, summaries: Summary[]): Promise<Failed[]> {
   let begin = performance.now()
   let current: PackageReport | null = null
@@ -82,18 +82,27 @@ async function runOne({ profile, ...run }: Run, take: Take, summaries: Summary[]
     const seconds = Math.round(performance.now() - begin) / 1000
     summaries.push({ ...summaryOf(current), profile, seconds, ...more })
   }
+  const failures: Failed[] = []
+  const fail = (error: unknown): void => {
+    note({ outcome: 'failed', error: sentenceOf(error) })
+    failures.push({ run: { profile, ...run }, error })
+  }
   try {
     for await (const report of run.reports) {
       current = report
-      note(await take(report))
+      try {
+        note(await take(report))
+      } catch (error) {
+        if (!(error instanceof EmptyList)) throw error
+        fail(error)
+      }
       current = null
       begin = performance.now()
     }
-    return []
   } catch (error) {
-    note({ outcome: 'failed', error: sentenceOf(error) })
-    return [{ run: { profile, ...run }, error }]
+    fail(error)
   }
+  return failures
 }
 
 function summaryOf(report: PackageReport | null): Omit<Summary, 'profile' | 'seconds'> {

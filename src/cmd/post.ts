@@ -11,6 +11,16 @@ export function scopeName({ distribution, release, architecture }: PackageReport
   return printable(`${distribution}${release === null ? '' : `/${release}`} (${architecture})`)
 }
 
+/** A report that lists nothing. Those after it are not to blame. */
+export class EmptyList extends Complaint {
+  constructor(name: string) {
+    super(`the list of ${name} is empty: importing it would end all work on it`, {
+      hint: 'are components and filters right? --force imports it all the same',
+    })
+    this.name = 'EmptyList'
+  }
+}
+
 /** What came of a report. `scope` is what the server tells of its import; null where it is one of upstream's. */
 export type Posted =
   | { outcome: 'posted'; scope: Scope | null }
@@ -36,9 +46,7 @@ export async function post(
 ): Promise<Posted> {
   const name = scopeName(report)
   if (report.packages.length === 0 && !force) {
-    throw new Complaint(`the list of ${name} is empty: importing it would end all work on it`, {
-      hint: 'are components and filters right? --force imports it all the same',
-    })
+    throw new EmptyList(name)
   }
   const limited = signal === undefined ? {} : { signal }
   const confirmed = force ? null : await confirmationOf(client, report, limited)

@@ -6,7 +6,7 @@ import type { Log } from '../log.ts'
 import { checkedProfile, reportsOf, type Profile } from '../sync/index.ts'
 import { wireTime } from '../wire/schema.ts'
 import { forgetSync, listSyncs, writeSync, type SyncState } from '../wire/sync.ts'
-import { post } from './post.ts'
+import { EmptyList, post } from './post.ts'
 
 export type Sync = { name: string; everySeconds: number; profile: Profile }
 
@@ -122,27 +122,25 @@ async function runOne(
   }
   const started_at = wireTime(new Date())
   await note({ state: 'running', started_at, next_at: null })
+  const empty: EmptyList[] = []
   const done = { reports: 0, unchanged: 0, queued: 0 }
-  const ended = (more: Partial<SyncState>): Promise<SyncState> => {
+  const ended = (error: string | null): Promise<SyncState> => {
     const now = wireTime(new Date())
     const changed = done.reports > 0 ? { changed_at: now } : {}
-    const next_at = wireTime(nextAt)
-    return note({
-      state: 'waiting',
-      started_at,
-      ended_at: now,
-      next_at,
-      ...done,
-      error: null,
-      ...changed,
-      ...more,
-    })
+    const checked = error === null ? { checked_at: now } : {}
+    const times = { started_at, ended_at: now, next_at: wireTime(nextAt), ...changed, ...checked }
+    return note({ state: 'waiting', ...times, ...done, error })
   }
   try {
     await during(`reading the archive ${sync.profile.source}`, async () => {
       for await (const body of reportsOf(sync.profile, { log, signal, cache })) {
         const limit = AbortSignal.any([signal, AbortSignal.timeout(importTimeout)])
-        const posted = await post(client, body, { force: false, signal: limit })
+        const posted = await post(client, body, { force: false, signal: limit }).catch((error: unknown) => {
+          if (!(error instanceof EmptyList)) throw error
+          empty.push(error)
+          return null
+        })
+        if (posted === null) continue
         done[posted.outcome === 'posted' ? 'reports' : 'unchanged']++
         done.queued += posted.outcome === 'posted' ? (posted.scope?.queued ?? 0) : posted.queued
       }
@@ -150,10 +148,11 @@ async function runOne(
     log.info(
       `sync ${sync.name}: ${done.reports} reports imported, ${done.unchanged} unchanged, ${done.queued} jobs queued`,
     )
-    return await ended({ checked_at: wireTime(new Date()) })
+    if (empty[0] !== undefined) throw empty[0] // the others are in
+    return await ended(null)
   } catch (error) {
     if (signal.aborted) return before
     log.error(`sync ${sync.name}: ${sentenceOf(error)}`)
-    return ended({ error: sentenceOf(error).slice(0, 4000) })
+    return ended(sentenceOf(error).slice(0, 4000))
   }
 }

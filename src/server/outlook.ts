@@ -35,6 +35,7 @@ async function outlook(db: Database, schedule: Schedule, row: OutlookRow, farm: 
     reason: row.reason !== null && isReason(row.reason) ? row.reason : null,
     decided_at: row.decided_at,
     seen_in_last_sync: row.seen === 1,
+    index: row.index_trust,
     retries: row.retries,
     infrastructure_retries: row.infrastructure_retries,
     max_retries: schedule.maxRetries,

@@ -183,6 +183,8 @@ export const Outlook = v.object({
   reason: v.nullable(Reason),
   decided_at: v.nullable(DateTime),
   seen_in_last_sync: v.boolean(),
+  /** `unsigned`: the index that lists it was taken on trust. Null: not told. */
+  index: v.optional(v.nullable(v.picklist(['signed', 'unsigned'])), null),
   retries: Count,
   infrastructure_retries: Count,
   max_retries: v.nullable(Count),

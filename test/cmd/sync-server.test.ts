@@ -164,6 +164,16 @@ test('--json tells what came of each report, and of the one that was refused', a
   assert.deepEqual(others, [])
 })
 
+test('an empty list is refused by itself: those after it are imported', async (t) => {
+  const { server, ctl } = await startWithCtl(t)
+  const input = [JSON.stringify(aReport([], { architecture: 'all' })), reportOf('one')].join('\n')
+
+  const { code, stderr } = await ctl(['sync-stdin'], input)
+
+  assert.match(stderr, /the list of debian\/sid \(all\) is empty/)
+  assert.deepEqual([code, (await server.call(listScopes)).map((scope) => scope.architecture)], [1, ['amd64']])
+})
+
 /** `sync.conf` with two archives that are there, and one between them that is not. */
 async function writeProfiles(home: string): Promise<void> {
   const archives = { first: 'one', missing: null, last: 'two' }

@@ -10,7 +10,17 @@ import { openClient, type Client } from '../../src/client.ts'
 import { secondsOf, syncsOf } from '../../src/cmd/syncs.ts'
 import { listBinaryPackages } from '../../src/wire/packages.ts'
 import { listSyncs, type SyncState } from '../../src/wire/sync.ts'
-import { aBinary, aFolder, aSource, writeDebianArchive } from '../help/archives.ts'
+import {
+  aBinary,
+  aFolder,
+  aKey,
+  aPacmanPackage,
+  aSource,
+  pacmanDb,
+  put,
+  writeDebianArchive,
+} from '../help/archives.ts'
+import { runProgram } from '../cmd/program.ts'
 
 for (const [given, seconds] of [
   ['15m', 900],
@@ -68,6 +78,55 @@ test('a server keeps up with the archives of its configuration, and tells how th
   assert.deepEqual([good?.reports, good?.queued], [1, 1])
   assert.deepEqual([good?.checked_at, good?.changed_at], [good?.ended_at, good?.ended_at])
   assert.deepEqual([broken?.checked_at, broken?.changed_at], [null, null])
+})
+
+test('Debian and Arch in two lines of configuration are kept up with, and marked where taken on trust', async (t) => {
+  const folder = await aFolder(t)
+  const [debian, arch] = [join(folder, 'debian'), join(folder, 'arch')]
+  const key = await aKey()
+  const keyring = join(folder, 'keyring.gpg')
+  await put(keyring, key.publicKey.write())
+  const content = { binaries: { 'main/amd64': [aBinary()] }, sources: { main: [aSource()] } }
+  await writeDebianArchive(debian, { ...content, release: 'trixie', key })
+  await put(
+    join(arch, 'core/os/x86_64/core.db'),
+    await pacmanDb({ 'bash-1': aPacmanPackage({ NAME: 'bash' }) }),
+  )
+  const config = join(folder, 'rebuilderd.conf')
+  const lines = [
+    'sync = [',
+    `  { distro = "debian", source = "${debian}", keyrings = ["${keyring}"], releases = ["trixie"], components = ["main"], architectures = ["amd64"] },`,
+    `  { distro = "archlinux", source = "${arch}/$repo/os/$arch", components = ["core"], architectures = ["x86_64"], allow_unsigned = true },`,
+    ']',
+  ]
+  await writeFile(config, lines.join('\n'))
+
+  const client = await serveProcess(t, join(folder, 'data'), config)
+  const syncs = await untilAllEnded(client, 2)
+  const { records } = await client.call(listBinaryPackages)
+  const ctl = (...words: string[]) =>
+    runProgram(['ctl', ...words, '-H', client.base], { home: folder, environment: { TZ: 'UTC' } })
+  const [status, why, signed] = [
+    await ctl('sync', 'status'),
+    await ctl('why', 'bash'),
+    await ctl('why', 'hello'),
+  ]
+  const page = async (path: string): Promise<string> => (await fetch(client.base + path)).text()
+
+  const told = syncs.map(({ name, every, error }) => [name, every, error])
+  assert.deepEqual(told.sort(), [
+    ['archlinux', 900, null],
+    ['debian-trixie', 900, null],
+  ])
+  assert.deepEqual(records.map(({ name, index }) => [name, index]).sort(), [
+    ['bash', 'unsigned'],
+    ['hello', 'signed'],
+  ])
+  assert.match(status.stdout, /^archlinux: last checked 20\S+ \S+, last changed 20\S+ \S+; next at 20/m)
+  assert.match(why.stdout, /index: unsigned \(taken on trust/)
+  assert.doesNotMatch(signed.stdout, /unsigned/)
+  assert.match(await page('/archlinux/-/bash'), /index: unsigned/)
+  assert.doesNotMatch(await page('/debian/trixie/hello'), /index: unsigned/)
 })
 
 function configOf(...archives: readonly string[]): string {

@@ -17,6 +17,7 @@ export type OutlookRow = Row & {
   job_id: number | null
   state: string | null
   requires: string | null
+  index_trust: 'signed' | 'unsigned' | null
 }
 
 /** Answers of one question at the most. */
@@ -26,7 +27,7 @@ const mostRows = 50
 export function outlookRows(db: Database, filter: JobFilter): Promise<OutlookRow[]> {
   return db.all<OutlookRow>(sql`
     SELECT s.name, s.version, r.distribution, r.name AS release, c.architecture, i.status, i.reason, i.decided_at, i.seen,
-           g.retries, g.infrastructure_retries, j.id AS job_id, j.state, j.requires
+           g.retries, g.infrastructure_retries, j.id AS job_id, j.state, j.requires, c.index_trust
       FROM source_packages s JOIN build_inputs i ON i.source_package_id = s.id JOIN releases r ON r.id = s.release_id
       JOIN scopes c ON c.id = i.scope_id JOIN friend_groups g ON g.id = i.group_id LEFT JOIN jobs j ON j.group_id = g.id
       ${whereOf(inputConditions(filter))} ORDER BY i.seen DESC, s.id DESC, i.id LIMIT ${mostRows}`)

@@ -50,6 +50,7 @@ export type InputRow = Row & {
   state: string | null
   next_retry: string | null
   worker: string | null
+  index_trust: string | null
 }
 
 /** Build inputs of source packages, with what the queue does with them. */
@@ -57,7 +58,7 @@ export function inputsOf(db: Database, sourceIds: readonly number[]): Promise<In
   return db.all<InputRow>(sql`
     SELECT i.id, i.source_package_id, i.group_id, c.architecture, g.backend, g.url, i.seen, i.status, i.reason, i.build_id,
            i.decided_at, g.retries, g.infrastructure_retries, j.id AS job_id, j.state, coalesce(j.next_retry, g.next_retry) AS next_retry,
-           w.name AS worker
+           w.name AS worker, c.index_trust
       FROM build_inputs i JOIN scopes c ON c.id = i.scope_id JOIN friend_groups g ON g.id = i.group_id
       LEFT JOIN jobs j ON j.group_id = g.id LEFT JOIN workers w ON w.id = j.worker_id
      WHERE i.source_package_id IN ${sourceIds} ORDER BY c.architecture, i.id LIMIT 500`)
