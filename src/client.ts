@@ -43,6 +43,10 @@ export type Given<E> = {
 export type Client = {
   readonly base: string
   call: <E extends Endpoint>(row: E, given?: Given<E>) => Promise<ReplyOf<E>>
+  /** From now on requests as a worker carry this proof (X-Worker-Proof). */
+  prove: (proof: string) => void
+  /** What says which worker we are, for requests that are made elsewhere. */
+  workerHeaders: () => Record<string, string>
   /** The bytes of a reply as they come, for replies larger than memory; nothing is asked for in a body. */
   chunks: (row: Endpoint) => Promise<AsyncIterable<Uint8Array>>
 }
@@ -64,8 +68,19 @@ export class ServerSaid extends Complaint {
  */
 export function openClient(options: ClientOptions): Client {
   const base = baseOf(options.base)
+  let proof: string | null = null
+  const workerHeaders = (): Record<string, string> => ({
+    ...(options.workerKey === undefined ? {} : { 'x-worker-key': options.workerKey }),
+    ...(proof === null ? {} : { 'x-worker-proof': proof }),
+  })
+  const headersFor = (row: Endpoint, hasContent: boolean): Record<string, string> => ({
+    ...headersOf(options, row, hasContent),
+    ...(isForWorkers(row) ? workerHeaders() : {}),
+  })
   return {
     base,
+    prove: (given) => (proof = given),
+    workerHeaders,
     async call(row, given = {}) {
       const address = addressOf(base, row, given.params)
       const what = `${row.method} ${address}`
@@ -75,7 +90,7 @@ export function openClient(options: ClientOptions): Client {
         .raw(address, {
           method: row.method,
           query: textsOf(given.query ?? {}),
-          headers: headersOf(options, row, sent !== undefined),
+          headers: headersFor(row, sent !== undefined),
           ...(sent === undefined ? {} : { body: sent }),
           responseType: 'arrayBuffer',
           retry: false,
@@ -87,7 +102,7 @@ export function openClient(options: ClientOptions): Client {
       return readReply(row, new Uint8Array(reply._data ?? new ArrayBuffer(0)), what)
     },
     async chunks(row) {
-      const headers = { ...headersOf(options, row, false), 'accept-encoding': 'identity' }
+      const headers = { ...headersFor(row, false), 'accept-encoding': 'identity' }
       const signal = options.signal === undefined ? {} : { signal: options.signal }
       const reply = await ofetch
         .raw(addressOf(base, row), {
@@ -155,14 +170,16 @@ function textsOf(query: Readonly<Record<string, unknown>>): Record<string, strin
   )
 }
 
+function isForWorkers(row: Endpoint): boolean {
+  return row.caller.startsWith('worker') || row.caller === 'signup'
+}
+
 /** Secrets go only where the endpoint asks for them. */
 function headersOf(options: ClientOptions, row: Endpoint, hasContent: boolean): Record<string, string> {
   const headers: Record<string, string> = { 'accept-encoding': 'zstd, gzip', 'user-agent': 'rebuilderd' }
-  const asWorker = row.caller.startsWith('worker') || row.caller === 'signup'
   const asAdmin = row.caller.endsWith('admin')
   if (hasContent) Object.assign(headers, { 'content-type': 'application/json', 'content-encoding': 'zstd' })
   if (options.cookie !== undefined && asAdmin) headers['x-auth-cookie'] = options.cookie
-  if (options.workerKey !== undefined && asWorker) headers['x-worker-key'] = options.workerKey
   if (options.signupSecret !== undefined && row.caller === 'signup')
     headers['x-signup-secret'] = options.signupSecret
   return headers

@@ -33,6 +33,20 @@ export function isProven(body: RegisterRequest, workerKey: string): boolean {
   return proof !== undefined && isTrue(introduction(body, proof.nonce), proof.signature, workerKey)
 }
 
+function presence(session: string): string {
+  return canonicalJson({ what: 'rebuilderd worker session', session })
+}
+
+/** What the X-Worker-Proof header carries: the server's session, and the worker's signature of it. */
+export function presenceOf(session: string, key: SigningKey): string {
+  return `${session}.${signatureOf(presence(session), key)}`
+}
+
+/** Whether the holder of this key signed this session. */
+export function isPresent(session: string, signature: string, workerKey: string): boolean {
+  return isTrue(presence(session), signature, workerKey)
+}
+
 /** The report with the worker's signature of it. */
 export function signedReport(report: RebuildReport, key: SigningKey): RebuildReport {
   return { ...report, signature: signatureOf(essenceOf(report), key) }

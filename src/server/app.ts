@@ -39,7 +39,7 @@ import { wireTime } from '../wire/schema.ts'
 import { Free, getChallenge, getWorker, listWorkers, registerWorker, removeWorker } from '../wire/workers.ts'
 import { bodyOf } from './encoding.ts'
 import { openDoor } from './callers.ts'
-import { openChallenges } from './challenge.ts'
+import { openChallenges, openSessions, type Sessions } from './challenge.ts'
 import { importBytes } from './import-elsewhere.ts'
 import {
   artifactsOfBuild,
@@ -89,7 +89,8 @@ const minute = 60_000
 export function openApp(service: Service): Hono {
   const app = new Hono()
   const { log, db, secrets, now, largestBody } = service
-  const door = openDoor(db, secrets, now)
+  const sessions = openSessions(service.signingKey, now)
+  const door = openDoor(db, secrets, now, sessions)
   const addressOf = (c: Context): string => callerAddress(c, service.realIpHeader)
   app.use(openToReaders)
   app.use(async (c, next) => {
@@ -101,7 +102,7 @@ export function openApp(service: Service): Hono {
   mountBuilds(mount, service)
   mountControl(mount, service)
   mountQueue(mount, service)
-  mountWorkers(mount, service)
+  mountWorkers(mount, service, sessions)
   mountMeta(mount, service)
   mountLegacy(app, mount, service)
   mountGates(mount, service)
@@ -254,11 +255,14 @@ async function freeOf(c: Context): Promise<Free | null> {
   }
 }
 
-function mountWorkers(mount: Mount, service: Service): void {
+function mountWorkers(mount: Mount, service: Service, sessions: Sessions): void {
   const { db, log, now, secrets } = service
   const changed = revisionOf(service, 'workers')
   const challenges = openChallenges(now)
-  mount(getChallenge, async ({ workerKey }) => ({ nonce: challenges.ask(workerKey ?? '') }))
+  mount(getChallenge, async ({ workerKey }) => {
+    const key = workerKey ?? ''
+    return { nonce: challenges.ask(key), session: sessions.open(key) }
+  })
   mount(listWorkers, ({ query }) => workers(db, query), changed)
   mount(getWorker, async ({ params }) => found(await findWorker(db, params.id)), changed)
   mount(registerWorker, async ({ body, workerKey, address }) => {

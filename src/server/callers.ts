@@ -1,5 +1,6 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
 import type { Caller } from '../wire/endpoint.ts'
+import type { Sessions } from './challenge.ts'
 import { Refusal } from './refusal.ts'
 import type { Database } from './store/database.ts'
 import { workerByKey, type WorkerRow } from './store/workers.ts'
@@ -39,7 +40,12 @@ function headerOf(request: Request, name: string): string | null {
 export type Identity = { isAdmin: boolean; worker: KnownWorker | null; workerKey: string | null }
 
 /** Decides whether a caller may do what an endpoint does, before its body is read. */
-export function openDoor(db: Database, secrets: Secrets, now: () => Date) {
+export function openDoor(
+  db: Database,
+  secrets: Secrets,
+  now: () => Date,
+  sessions: Pick<Sessions, 'isTrue'>,
+) {
   const failures = failureCounter(now)
   const known = workerMemory(db)
   const isAdmin = (request: Request): boolean => {
@@ -51,7 +57,9 @@ export function openDoor(db: Database, secrets: Secrets, now: () => Date) {
   const workerOf = async (request: Request): Promise<KnownWorker | null> => {
     const key = headerOf(request, 'x-worker-key')
     const worker = key !== null && isListed(key) ? await known.find(key) : null
-    return secrets.requireProof && worker?.proven !== 1 ? null : worker
+    if (key === null || worker === null) return null
+    if (worker.proven !== 1) return secrets.requireProof ? null : worker
+    return sessions.isTrue(headerOf(request, 'x-worker-proof'), key) ? worker : null
   }
   const maySignUp = (request: Request): boolean => {
     const key = headerOf(request, 'x-worker-key')

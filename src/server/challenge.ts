@@ -1,5 +1,6 @@
 import { createHmac, randomBytes } from 'node:crypto'
-import { isProven } from '../proof.ts'
+import { signingKeyToDer, type SigningKey } from '../attestation.ts'
+import { isPresent, isProven } from '../proof.ts'
 import type { RegisterRequest } from '../wire/workers.ts'
 import { isSame } from './callers.ts'
 import { Refusal } from './refusal.ts'
@@ -40,6 +41,44 @@ export function openChallenges(now: () => Date): Challenges {
       if (!isProven(body, workerKey)) throw new Refusal(403, 'the signature of the challenge is false')
       forget(moment)
       answered.set(nonce, Number(time))
+    },
+  }
+}
+
+/** Milliseconds for which a session lasts; workers take a new one long before. */
+const sessionLifetime = 24 * 3_600_000
+/** Proofs that were found true and are remembered. */
+const mostRemembered = 10_000
+
+/**
+ * What a worker signs once and shows with every request: its key alone is public, every attestation names it.
+ * A session is for one key and for a day, by this server's own clock, and outlives a restart.
+ */
+export type Sessions = {
+  open: (workerKey: string) => string
+  isTrue: (header: string | null, workerKey: string) => boolean
+}
+
+export function openSessions(signingKey: SigningKey, now: () => Date): Sessions {
+  const secret = createHmac('sha256', signingKeyToDer(signingKey))
+    .update('rebuilderd worker sessions')
+    .digest()
+  const known = new Map<string, number>()
+  const sessionOf = (time: number, key: string): string =>
+    `${time}.${createHmac('sha256', secret).update(`${time}.${key}`).digest('hex')}`
+  const isAlive = (time: number): boolean => Math.abs(now().getTime() - time) < sessionLifetime
+  return {
+    open: (workerKey) => sessionOf(now().getTime(), workerKey),
+    isTrue(header, workerKey) {
+      const seen = known.get(`${workerKey} ${header}`)
+      if (seen !== undefined) return isAlive(seen)
+      const [, session = '', time = '0', signature = ''] =
+        /^((\d{1,15})\.[0-9a-f]{64})\.([0-9a-f]{128})$/.exec(header ?? '') ?? []
+      if (!isAlive(Number(time)) || !isSame(session, sessionOf(Number(time), workerKey))) return false
+      if (!isPresent(session, signature, workerKey)) return false
+      if (known.size >= mostRemembered) known.clear()
+      known.set(`${workerKey} ${header}`, Number(time))
+      return true
     },
   }
 }

@@ -38,9 +38,13 @@ export const RegisterRequest = v.object({
 export type RegisterRequest = Shape<typeof RegisterRequest>
 
 export const getChallenge = endpoint('GET', '/api/v1/workers/challenge', {
-  doc: 'A nonce for the key of the X-Worker-Key header, to be signed and sent with the registration.',
+  doc: 'A nonce and a session for the key of the X-Worker-Key header, to be signed: the one is sent with the registration, the other in X-Worker-Proof with every request.',
   caller: 'signup',
-  reply: v.object({ nonce: text(256) }),
+  reply: v.object({
+    nonce: text(256),
+    /** To be signed, and shown in the X-Worker-Proof header of every request from then on. */
+    session: v.optional(text(256)),
+  }),
   upstream: false,
 })
 

@@ -14,10 +14,11 @@ const mostWaiting = 8 * 1024 * 1024
 
 /**
  * @param base address of the server
+ * @param headers which worker we are
  * @param everyMilliseconds pause between pieces
  */
 export function openLiveLog(
-  { base, workerKey, jobId }: { base: string; workerKey: string; jobId: number },
+  { base, headers, jobId }: { base: string; headers: () => Record<string, string>; jobId: number },
   everyMilliseconds = 500,
 ): LiveLog {
   const over = new AbortController()
@@ -40,7 +41,7 @@ export function openLiveLog(
       await sleep(everyMilliseconds, undefined, { signal: over.signal })
       const piece = Buffer.concat(waiting).subarray(0, pieceBytes)
       if (piece.length === 0) continue
-      const status = await post({ base, workerKey, jobId, offset, piece, signal: over.signal })
+      const status = await post({ base, headers: headers(), jobId, offset, piece, signal: over.signal })
       if (status === 'off') return switchOff()
       if (status === 'later') continue
       offset += piece.length
@@ -60,7 +61,7 @@ export function openLiveLog(
 
 type Piece = {
   base: string
-  workerKey: string
+  headers: Record<string, string>
   jobId: number
   offset: number
   piece: Uint8Array<ArrayBuffer>
@@ -70,7 +71,7 @@ type Piece = {
 /** A server that does not know the job, or knows nothing of live logs, is not asked again. */
 async function post({
   base,
-  workerKey,
+  headers,
   jobId,
   offset,
   piece,
@@ -80,7 +81,7 @@ async function post({
   try {
     const reply = await fetch(`${base}${path}?offset=${offset}`, {
       method: appendLog.method,
-      headers: { 'x-worker-key': workerKey, 'content-type': 'application/octet-stream' },
+      headers: { ...headers, 'content-type': 'application/octet-stream' },
       body: piece,
       redirect: 'error',
       signal: AbortSignal.any([signal, AbortSignal.timeout(30_000)]),

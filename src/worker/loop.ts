@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { ServerSaid, type Client } from '../client.ts'
 import { sentenceOf } from '../errors.ts'
 import type { Log } from '../log.ts'
-import { proofOf, signedReport } from '../proof.ts'
+import { presenceOf, proofOf, signedReport } from '../proof.ts'
 import { submitBuild, type RebuildReport } from '../wire/builds.ts'
 import { pingJob, popQueue, type Assignment, type PopRequest } from '../wire/queue.ts'
 import { getChallenge, registerWorker } from '../wire/workers.ts'
@@ -57,6 +57,8 @@ type Running = WorkerOptions & {
   lastJobAt: number
   /** null: the server is none of ours. */
   asked: Asked | null
+  /** When the server last told us what to show with our requests. */
+  sessionAt: number
   /** A result could not be sent: look again soon. */
   nudge: () => void
 }
@@ -87,6 +89,7 @@ export async function runWorker(options: WorkerOptions): Promise<'stopped' | 're
     wake,
     lastJobAt: Date.now(),
     asked,
+    sessionAt: Date.now(),
     nudge: () => undefined,
   }
   for (const held of abandoned) await giveBack(held, running)
@@ -150,7 +153,24 @@ async function signUp({
   })
   const proof = challenge === null ? {} : { proof: proofOf(body, challenge.nonce, settings.key) }
   await client.call(registerWorker, { body: { ...body, ...proof }, signal })
+  if (challenge?.session !== undefined) client.prove(presenceOf(challenge.session, settings.key))
   return challenge === null ? "upstream's" : 'ours'
+}
+
+/** A session lasts for a day; a quarter of it leaves time for servers that are away. */
+const sessionMilliseconds = 6 * 3_600_000
+
+/** Shows another session once ours is old, so that neither a long build nor a long wait ends with it. */
+async function renewed(running: Running, signal: AbortSignal): Promise<void> {
+  const { client, settings, asked, log } = running
+  if (asked === null || Date.now() - running.sessionAt < sessionMilliseconds) return
+  try {
+    const { session } = await client.call(getChallenge, { signal })
+    if (session !== undefined) client.prove(presenceOf(session, settings.key))
+    running.sessionAt = Date.now()
+  } catch (error) {
+    if (!signal.aborted) log.warning(`worker: no new session yet: ${sentenceOf(error)}`)
+  }
 }
 
 /** Sends what is left over from earlier, and what could not be sent at once. */
@@ -234,6 +254,7 @@ async function nextJob(running: Running): Promise<Given | null> {
 async function ask(running: Running): Promise<Assignment | null> {
   const { client, signal, drop, asked } = running
   const named = asked === null ? {} : { lease: await asked.name() }
+  await renewed(running, signal)
   const found = await client.call(popQueue, { body: { ...wishOf(running), ...named }, signal: drop }) // else a job could get lost
   if (found === 'Nothing') return null
   const { Rebuild: assignment } = found
@@ -259,9 +280,12 @@ async function settled(assignment: Assignment, running: Running): Promise<Given>
 /** A server that lost its memory of us, or was only too busy to look, as upstream's then says. */
 async function registerAgain(running: Running): Promise<void> {
   const { log, signal } = running
-  await signUp(running).catch((error: unknown) => {
+  try {
+    await signUp(running)
+    running.sessionAt = Date.now()
+  } catch (error) {
     if (!signal.aborted) log.warning(`worker: cannot register again: ${sentenceOf(error)}`)
-  })
+  }
 }
 
 function wishOf({ settings, architectures }: Running): PopRequest {
@@ -291,7 +315,13 @@ async function workOn({ assignment, directory }: Given, running: Running): Promi
   const ping = async (signal: AbortSignal): Promise<void> => {
     const isOurs = assignment.lease !== null // others expect no body
     const told = isOurs ? { body: await freeHere(running.directory) } : {}
-    await client.call(pingJob, { params: { id: job.id }, ...told, signal })
+    await renewed(running, signal)
+    try {
+      await client.call(pingJob, { params: { id: job.id }, ...told, signal })
+    } catch (error) {
+      if (error instanceof ServerSaid && error.status === 403) running.sessionAt = 0 // the next one shows another
+      throw error
+    }
   }
   const work = async (signal: AbortSignal): Promise<void> => {
     const result = await build(assignment, running, directory, signal)
@@ -355,12 +385,14 @@ async function keepAndSend(
 
 async function build(
   assignment: Assignment,
-  { client, settings, workerKey }: Running,
+  { client, settings }: Running,
   directory: string,
   signal: AbortSignal,
 ): Promise<Result> {
   const isOurs = assignment.lease !== null // only our server names leases, and only it takes logs early
-  const live = isOurs ? openLiveLog({ base: client.base, workerKey, jobId: assignment.job.id }) : null
+  const live = isOurs
+    ? openLiveLog({ base: client.base, headers: client.workerHeaders, jobId: assignment.job.id })
+    : null
   try {
     const listening = live === null ? {} : { onLog: live.add }
     const wanted = isOurs ? settings : { ...settings, diffoscope: textOnly(settings.diffoscope) }

@@ -5,7 +5,7 @@ import { openClient, type Client } from '../../src/client.ts'
 import { loadSettings, serverSettings } from '../../src/config.ts'
 import { silentLog } from '../../src/log.ts'
 import { startServer as start } from '../../src/server/serve.ts'
-import { proofOf, signedReport } from '../../src/proof.ts'
+import { presenceOf, proofOf, signedReport } from '../../src/proof.ts'
 import { submitBuild, type RebuildReport } from '../../src/wire/builds.ts'
 import { popQueue } from '../../src/wire/queue.ts'
 import { getChallenge, listWorkers, registerWorker, removeWorker } from '../../src/wire/workers.ts'
@@ -33,8 +33,9 @@ function aWorker(server: TestServer): { key: SigningKey; client: Client } {
 
 async function proven(server: TestServer): Promise<{ key: SigningKey; client: Client }> {
   const { key, client } = aWorker(server)
-  const { nonce } = await client.call(getChallenge)
+  const { nonce, session = '' } = await client.call(getChallenge)
   await client.call(registerWorker, { body: { ...who, proof: proofOf(who, nonce, key) } })
+  client.prove(presenceOf(session, key))
   return { key, client }
 }
 
@@ -190,6 +191,49 @@ test('a worker without proof may report without a signature, but not with a fals
 
   await client.call(submitBuild, { body: aResult(job) })
   assert.ok(key.publicKey.length === 32)
+})
+
+test('the key of a worker that proved itself is not enough to act as that worker', async (t) => {
+  const server = await startServer(t)
+  const { key, client } = await proven(server)
+  const other = aWorker(server)
+  const workerKey = Buffer.from(key.publicKey).toString('base64')
+  const asIt = (): Client => openClient({ base: server.address, workerKey, signupSecret })
+  const { session = '' } = await asIt().call(getChallenge)
+  const { session: othersSession = '' } = await other.client.call(getChallenge)
+
+  for (const proof of [
+    null,
+    'made up',
+    session,
+    presenceOf(session, other.key),
+    presenceOf(othersSession, key),
+    presenceOf(session.replace(/^\d+/, '0'), key),
+  ]) {
+    const thief = asIt()
+    if (proof !== null) thief.prove(proof)
+    await assert.rejects(thief.call(popQueue, { body: nothing }), said(403), proof ?? 'no proof')
+  }
+  assert.equal(await client.call(popQueue, { body: nothing }), 'Nothing')
+})
+
+test('a session lasts for a day and outlives a restart of the server', async (t) => {
+  const data = await temporaryFolder(t)
+  const before = await startServer(t, { data })
+  const { key } = aWorker(before)
+  const workerKey = Buffer.from(key.publicKey).toString('base64')
+  const first = openClient({ base: before.address, workerKey, signupSecret })
+  const { nonce, session = '' } = await first.call(getChallenge)
+  await first.call(registerWorker, { body: { ...who, proof: proofOf(who, nonce, key) } })
+  await before.stop()
+
+  const server = await startServer(t, { data })
+  const client = openClient({ base: server.address, workerKey, signupSecret })
+  client.prove(presenceOf(session, key))
+
+  assert.equal(await client.call(popQueue, { body: nothing }), 'Nothing')
+  server.clock.ahead = 25 * 3_600_000
+  await assert.rejects(client.call(popQueue, { body: nothing }), said(403))
 })
 
 test('our worker proves itself by itself', async (t) => {
