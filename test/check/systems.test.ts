@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { readFile, readdir, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { readFile, readdir, rm, symlink, writeFile } from 'node:fs/promises'
+import { dirname, join, relative } from 'node:path'
 import { test } from 'node:test'
 import { zstdCompressSync } from 'node:zlib'
 import { pack } from 'tar-stream'
@@ -205,6 +206,32 @@ test('a damaged status file is told of, and the rest is checked', async (t) => {
   assert.deepEqual(standingsOf(document), { hello: 'verified' })
   assert.equal(document.warnings.length, 2)
   assert.match(stderr, /var\/lib\/dpkg\/status: the package at line 1 cannot be read/)
+})
+
+test('links of an image are followed as the image would, never to this machine', async (t) => {
+  const home = await temporaryFolder(t)
+  const root = await aDebian(t, ['hello'], { 'usr/lib/os-release': 'ID=debian\n' })
+  const { address } = await aRebuilder(t, { hello: 'GOOD' })
+  const secret = join(home, 'secret')
+  await writeFile(secret, 'Package: secret\nStatus: install ok installed\nVersion: 1\nArchitecture: all\n')
+  await rm(join(root, 'etc/os-release'))
+  await symlink('/usr/lib/os-release', join(root, 'etc/os-release'))
+  const check = () => runCheck(home, ['--root', root, '--rebuilder', address])
+  const status = join(root, 'var/lib/dpkg/status')
+
+  const inside = await check()
+  await rm(status)
+  await symlink(relative(dirname(status), secret), status)
+  const outside = await check()
+  await rm(status)
+  spawnSync('mkfifo', [status])
+  const pipe = await check()
+
+  assert.deepEqual(standingsOf(inside.document), { hello: 'verified' })
+  assert.equal(outside.code, 1)
+  assert.match(outside.stderr, /var\/lib\/dpkg\/status leads out of /)
+  assert.equal(pipe.code, 1)
+  assert.match(pipe.stderr, /var\/lib\/dpkg\/status is no file/)
 })
 
 test('this very machine is checked with the lists that apt has', async (t) => {

@@ -2,7 +2,7 @@ import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { sentenceOf } from '../../errors.ts'
 import { stanzaOf } from '../../sync/deb822.ts'
-import { fileOrNone, inventoryOf, isWord, type Installed, type Inventory } from './installed.ts'
+import { fileIn, inventoryOf, isWord, type Installed, type Inventory } from './installed.ts'
 
 /**
  * Packages that dpkg has installed below a root: `var/lib/dpkg/status` (man7.org/linux/man-pages/man1/dpkg.1.html),
@@ -10,7 +10,7 @@ import { fileOrNone, inventoryOf, isWord, type Installed, type Inventory } from 
  */
 export async function dpkgPackages(root: string, distribution: string): Promise<Inventory | null> {
   const folder = join(root, 'var/lib/dpkg')
-  const status = await fileOrNone(join(folder, 'status'))
+  const status = await fileIn(root, 'var/lib/dpkg/status')
   const names = await readdir(join(folder, 'status.d')).catch(() => [])
   if (status === null && names.length === 0) return null
   const packages: Installed[] = []
@@ -22,7 +22,7 @@ export async function dpkgPackages(root: string, distribution: string): Promise<
   }
   if (status !== null) read(status, 'var/lib/dpkg/status', false)
   for (const name of names.filter((each) => !each.endsWith('.md5sums')).sort()) {
-    const content = await fileOrNone(join(folder, 'status.d', name))
+    const content = await fileIn(root, `var/lib/dpkg/status.d/${name}`)
     if (content !== null) read(content, `var/lib/dpkg/status.d/${name}`, true)
   }
   return inventoryOf(packages, problems)

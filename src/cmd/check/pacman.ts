@@ -1,6 +1,6 @@
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { fileOrNone, inventoryOf, isWord, type Installed, type Inventory } from './installed.ts'
+import { fileIn, inventoryOf, isWord, type Installed, type Inventory } from './installed.ts'
 
 /** Packages that pacman has installed below a root: one folder each in `var/lib/pacman/local`. Null where it is not there. */
 export async function pacmanPackages(root: string, distribution: string): Promise<Inventory | null> {
@@ -10,7 +10,7 @@ export async function pacmanPackages(root: string, distribution: string): Promis
   const packages: Installed[] = []
   const problems: string[] = []
   for (const name of names.filter((each) => each !== 'ALPM_DB_VERSION').sort()) {
-    const content = await fileOrNone(join(folder, name, 'desc'))
+    const content = await fileIn(root, `var/lib/pacman/local/${name}/desc`)
     const one = content === null ? null : packageOf(content.toString('utf8'), distribution)
     if (one !== null) packages.push(one)
     else problems.push(`var/lib/pacman/local/${name}: the package has no desc with a name, version and arch`)

@@ -1,8 +1,7 @@
 import { readFile } from 'node:fs/promises'
-import { join } from 'node:path'
 import { Complaint, during } from '../../errors.ts'
 import { dpkgPackages } from './dpkg.ts'
-import { fileOrNone, inventoryOf, wholeInput, type Installed, type Inventory } from './installed.ts'
+import { fileIn, inventoryOf, wholeInput, type Installed, type Inventory } from './installed.ts'
 import { listedPackages } from './lines.ts'
 import { pacmanPackages } from './pacman.ts'
 import { packageOfFile } from './package-file.ts'
@@ -72,7 +71,7 @@ const renamed: Readonly<Record<string, string>> = { arch: 'archlinux' }
 /** The distribution of a system by its os-release (freedesktop.org/software/systemd/man/os-release.html). */
 export async function distributionOf(root: string): Promise<string> {
   for (const path of ['etc/os-release', 'usr/lib/os-release']) {
-    const text = (await fileOrNone(join(root, path)))?.toString('utf8') ?? ''
+    const text = (await fileIn(root, path))?.toString('utf8') ?? ''
     const id = /^ID=["']?([a-z0-9._-]+)["']?\s*$/m.exec(text)?.[1]
     if (id !== undefined) return renamed[id] ?? id
   }
