@@ -1,9 +1,10 @@
-import { constants, mkdirSync, readFileSync, statSync } from 'node:fs'
+import { constants, mkdirSync, statSync } from 'node:fs'
 import { copyFile, mkdir, rm } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { Complaint, during } from '../errors.ts'
 import { wireTime } from '../wire/schema.ts'
 import { copiesFolder } from './housekeeping.ts'
+import { isLocked } from './store/barrier.ts'
 import { openBlobs, type Blobs } from './store/blobs.ts'
 import type { Database, Transaction } from './store/database.ts'
 import { touched } from './store/imports.ts'
@@ -131,18 +132,6 @@ function refuseUnreadable(file: string): void {
   }
   if (isLocked(file) || isLocked(`${file}-shm`)) {
     throw new Complaint(`another program has ${file} open`, { hint: "stop upstream's daemon first" })
-  }
-}
-
-/** Whether a process holds a lock on a file (proc(5), /proc/locks); SQLite holds one as long as a database is open. */
-function isLocked(path: string): boolean {
-  const found = statSync(path, { throwIfNoEntry: false })
-  if (found === undefined) return false
-  try {
-    const lines = readFileSync('/proc/locks', 'utf8').split('\n')
-    return lines.some((line) => line.includes(`:${found.ino} `))
-  } catch {
-    return false
   }
 }
 

@@ -1,6 +1,7 @@
 import { MessageChannel, type MessagePort, type Transferable, type Worker } from 'node:worker_threads'
 import { asset, startThread } from '../../assets.ts'
 import { Complaint } from '../../errors.ts'
+import { keepOthersOut } from './barrier.ts'
 import { rowOf, type Database, type Row, type Sql, type Transaction, type Value } from './database.ts'
 import type { Rows } from './engine.ts'
 import { errorOf } from './failure.ts'
@@ -10,11 +11,12 @@ import type { Numbered, Reply, Request } from './thread.ts'
  * Opens a database file in a thread of its own. What waits there at the same moment shares one commit (one fsync);
  * what any of it resolved with, and what a read saw of it, is told only after it.
  * @param path absolute path of the database file
- * @throws Complaint where the file is no database or cannot be opened
+ * @throws Complaint where the file is no database or cannot be opened, or another program has it open
  */
 export async function openSqlite(path: string): Promise<Database> {
+  const barrier = keepOthersOut(path)
   const thread = startThread('database', { path, wasm: asset('sql-wasm.wasm') })
-  const gone = new Promise((resolve) => thread.once('exit', resolve))
+  const gone = new Promise((resolve) => thread.once('exit', resolve)).then(barrier.release)
   const post = connectTo(thread)
   await post.started.catch((error: unknown) => {
     throw unusable(path, error instanceof Error ? error.message : String(error))
