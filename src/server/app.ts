@@ -58,6 +58,7 @@ import {
 import { mountBackup } from './backup.ts'
 import { mountControl } from './control.ts'
 import { mountGates } from './gates.ts'
+import { mountHistory } from './history.ts'
 import { mountLegacy } from './legacy.ts'
 import { mountPages } from './pages.ts'
 import { pingJob, popJob } from './queue.ts'
@@ -101,6 +102,7 @@ export function openApp(service: Service): Hono {
   mountPackages(mount, service)
   mountBuilds(mount, service)
   mountControl(mount, service)
+  mountHistory(mount, service)
   mountQueue(mount, service)
   mountWorkers(mount, service, sessions)
   mountMeta(mount, service)

@@ -51,7 +51,7 @@ export function mountFeeds(app: Hono, service: Service, siteOf: (c: Context) => 
         what: originWords(distribution, release),
         path: `/feed${page}.atom`,
         page,
-        filter: { releaseId: id },
+        filter: { releaseIds: [id] },
       }
     }),
   )
@@ -62,7 +62,7 @@ export function mountFeeds(app: Hono, service: Service, siteOf: (c: Context) => 
       const { id } = found(await releaseNamed(db, distribution, release))
       const page = sourcePath(distribution, release, name)
       const what = `${name} in ${originWords(distribution, release)}`
-      return { what, path: `/feed${page}.atom`, page, filter: { releaseId: id, name } }
+      return { what, path: `/feed${page}.atom`, page, filter: { releaseIds: [id], name } }
     }),
   )
   app.get('/badge/:distribution/:release/:file', async (c) => {

@@ -11,6 +11,7 @@ import { Refusal, notFound } from './refusal.ts'
 import { revisionOf } from './revision.ts'
 import type { Service, WebOptions } from './service.ts'
 import { distributionNames, releaseNames } from './store/packages.ts'
+import { trendKeeper } from './trends.ts'
 import { homeView, queueView, reasonsView, searchView, workersView } from './views.ts'
 import {
   buildView,
@@ -96,19 +97,26 @@ export function mountPages(app: Hono, service: Service): void {
   mountPackagePages(page, service, siteOf)
 }
 
+type Part = 'packages' | 'queue' | 'builds' | 'workers' | 'snapshots'
+
 type PageMount = (
   path: string,
-  parts: readonly ('packages' | 'queue' | 'builds' | 'workers')[] | null,
+  parts: readonly Part[] | null,
   make: (c: Context) => Promise<Page | Response>,
 ) => void
 
+const overviewParts: readonly Part[] = ['packages', 'queue', 'workers', 'snapshots']
+
 function mountOverviews(page: PageMount, service: Service, siteOf: SiteOf): void {
+  const trends = trendKeeper(service.db)
   const keyid = keyidOf(service.signingKey.publicKey)
   const publicKey = publicKeyToPem(service.signingKey.publicKey)
-  page('/', ['packages', 'queue', 'workers'], async (c) => homePage(siteOf(c), await homeView(service)))
+  page('/', overviewParts, async (c) => homePage(siteOf(c), await homeView(service, trends)))
   page('/queue', ['packages', 'queue'], async (c) => queuePage(siteOf(c), await queueView(service)))
   page('/workers', null, async (c) => workersPage(siteOf(c), await workersView(service)))
-  page('/reasons', ['packages'], async (c) => reasonsPage(siteOf(c), await reasonsView(service)))
+  page('/reasons', ['packages', 'snapshots'], async (c) =>
+    reasonsPage(siteOf(c), await reasonsView(service, trends)),
+  )
   page('/search', ['packages'], async (c) =>
     searchPage(siteOf(c), await searchView(service, c.req.query('q') ?? '')),
   )
@@ -117,6 +125,13 @@ function mountOverviews(page: PageMount, service: Service, siteOf: SiteOf): void
     for (const distribution of await distributionNames(service.db, true))
       known.push({ distribution, releases: await releaseNames(service.db, distribution, true) })
     return aboutPage(siteOf(c), { publicKey, keyid, schedule: service.schedule, known })
+  })
+  // The last one: other pages have names of one segment too.
+  page('/:distribution', overviewParts, async (c) => {
+    const distribution = given(c, 'distribution')
+    const view = await homeView(service, trends, distribution)
+    if (view.releases.length === 0) throw notFound()
+    return homePage(siteOf(c), view, distribution)
   })
 }
 
@@ -138,12 +153,6 @@ function mountPackagePages(page: PageMount, service: Service, siteOf: SiteOf): v
       await diffView(service, [Number(c.req.param('id')), Number(c.req.param('artifact')), lineGiven(c)]),
     ),
   )
-  page('/:distribution', ['packages', 'queue', 'workers'], async (c) => {
-    const distribution = given(c, 'distribution')
-    const view = await homeView(service, distribution)
-    if (view.releases.length === 0) throw notFound()
-    return homePage(siteOf(c), view, distribution)
-  })
   page('/:distribution/:release', ['packages'], async (c) =>
     releasePage(
       siteOf(c),

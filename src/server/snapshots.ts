@@ -1,4 +1,6 @@
+import { wireTime } from '../wire/schema.ts'
 import type { Database } from './store/database.ts'
+import { touched } from './store/imports.ts'
 import { generationsOf } from './store/packages.ts'
 import { forgottenChanges, snapshotTaken } from './store/web.ts'
 
@@ -20,7 +22,9 @@ export function pageTender(db: Database, now: () => Date): () => Promise<void> {
     const value = packages?.value ?? 0
     takenAt = moment.getTime()
     if (day === takenDay && value === takenValue) return
-    await db.transaction((tx) => tx.batch([...snapshotTaken(day), forgottenChanges()]))
+    await db.transaction((tx) =>
+      tx.batch([...snapshotTaken(day), forgottenChanges(), touched(wireTime(moment), 'snapshots')]),
+    )
     ;[takenDay, takenValue] = [day, value]
   }
 }

@@ -152,7 +152,7 @@ export async function sourceView(
   const [attempts, others, changes, whys] = await Promise.all([
     attemptsOf(db, inputIds),
     elsewhere(db, release.id, name, groups),
-    latestChanges(db, { name, releaseId: release.id }, 20),
+    latestChanges(db, { name, releaseIds: [release.id] }, 20),
     outlooks(db, schedule, origin),
   ])
   return {

@@ -13,21 +13,17 @@ import {
   packagesNamed,
   paceOf,
   scopeCounts,
-  trendRows,
+  sourceTallies,
+  releaseIdsOf,
   turnsOf,
   type ChangeRow,
   type FoundName,
   type HeldRow,
-  type ScopeCount,
-  type TrendRow,
   type Turns,
 } from './store/web.ts'
 import { listWorkerRows, type WorkerRow } from './store/workers.ts'
-import { added, emptyTally, type Day, type Tally } from './web/chart.ts'
-import { verdictOf } from './web/html.ts'
-
-const dayMilliseconds = 86_400_000
-const trendDays = 90
+import { reasonsOf, tallyOf, trendDays, type TrendDay, type TrendKeeper } from './trends.ts'
+import { added, emptyTally, type Tally } from './web/chart.ts'
 
 export type ArchitectureSummary = {
   architecture: string
@@ -38,9 +34,13 @@ export type ArchitectureSummary = {
 export type ReleaseSummary = {
   distribution: string
   release: string
+  /** Listed build inputs. */
   tally: Tally
+  /** Listed source packages. */
+  sources: Tally
   architectures: ArchitectureSummary[]
-  days: Day[]
+  /** Listed build inputs by reason. */
+  reasons: Record<string, number>
 }
 
 export type QueueSummary = {
@@ -55,41 +55,46 @@ export type QueueSummary = {
 }
 
 export type HomeView = {
-  releases: ReleaseSummary[]
+  releases: (ReleaseSummary & { days: readonly TrendDay[] })[]
   queue: QueueSummary
   worse: ChangeRow[]
   others: ChangeRow[]
 }
 
+/** Changes of each kind that an overview shows. */
+const changesShown = 12
+
 /** The state of everything; of one distribution when it is named. */
-export async function homeView(service: Service, distribution?: string): Promise<HomeView> {
-  const { db, now } = service
-  const [counts, days, queue, worse, others] = await Promise.all([
-    scopeCounts(db),
-    trendRows(db, dayBefore(now(), trendDays)),
+export async function homeView(
+  { db, now }: Service,
+  trends: TrendKeeper,
+  distribution?: string,
+): Promise<HomeView> {
+  const releaseIds = await releaseIdsOf(db, distribution, undefined)
+  const [states, went, queue, worse, others] = await Promise.all([
+    releaseStates(db),
+    trends(now(), trendDays),
     queueSummary(db, now()),
-    latestChanges(db, { turns: [1] }, 12),
-    latestChanges(db, { turns: [2, 3] }, 12),
+    latestChanges(db, { turns: [1], releaseIds }, changesShown),
+    latestChanges(db, { turns: [2, 3], releaseIds }, changesShown),
   ])
-  const releases = releasesOf(counts, days)
-  const isWanted = (row: { distribution: string }): boolean =>
-    distribution === undefined || row.distribution === distribution
-  return {
-    releases: releases.filter(isWanted),
-    queue,
-    worse: worse.filter(isWanted),
-    others: others.filter(isWanted),
-  }
+  const daysOf = new Map(went.map((each) => [keyOf(each), each.days]))
+  const releases = states
+    .filter((row) => distribution === undefined || row.distribution === distribution)
+    .map((row) => ({ ...row, days: daysOf.get(keyOf(row)) ?? [] }))
+  return { releases, queue, worse, others }
 }
 
-export function dayBefore(moment: Date, days: number): string {
-  return new Date(moment.getTime() - days * dayMilliseconds).toISOString().slice(0, 10)
+type OfRelease = { distribution: string; release: string }
+
+function keyOf({ distribution, release }: OfRelease): string {
+  return `${distribution}\n${release}`
 }
 
-function releasesOf(counts: readonly ScopeCount[], trend: readonly TrendRow[]): ReleaseSummary[] {
-  const keyOf = (row: { distribution: string; release: string }): string =>
-    `${row.distribution}\n${row.release}`
-  const days = Map.groupBy(trend, keyOf)
+/** What every release has by verdict, over all and by architecture. */
+export async function releaseStates(db: Database): Promise<ReleaseSummary[]> {
+  const [counts, sources] = await Promise.all([scopeCounts(db), sourceTallies(db)])
+  const sourcesOf = Map.groupBy(sources, keyOf)
   return [...Map.groupBy(counts, keyOf)].map(([key, rows]) => {
     const architectures = [...Map.groupBy(rows, (row) => row.architecture)].map(([architecture, own]) => ({
       architecture,
@@ -101,25 +106,15 @@ function releasesOf(counts: readonly ScopeCount[], trend: readonly TrendRow[]): 
       distribution: rows[0]?.distribution ?? '',
       release: rows[0]?.release ?? '',
       tally: architectures.reduce((sum, each) => added(sum, each.tally), emptyTally),
+      sources: tallyOf(sourcesOf.get(key) ?? []),
       architectures,
-      days: daysOf(days.get(key) ?? []),
+      reasons: reasonsOf(rows),
     }
   })
 }
 
-/** Counts by verdict. */
-export function tallyOf(rows: readonly { status: string | null; n: number | null }[]): Tally {
-  const tally = { ...emptyTally }
-  for (const { status, n } of rows) tally[verdictOf(status)] += n ?? 0
-  return tally
-}
-
-function daysOf(rows: readonly TrendRow[]): Day[] {
-  return [...Map.groupBy(rows, (row) => row.day)].map(([day, own]) => ({ day, tally: tallyOf(own) }))
-}
-
 export async function queueSummary(db: Database, moment: Date): Promise<QueueSummary> {
-  const since = wireTime(new Date(moment.getTime() - dayMilliseconds))
+  const since = aDayBefore(moment)
   const [counts, workers, pace, pause] = await Promise.all([
     jobCounts(db),
     farmOf(db),
@@ -148,6 +143,19 @@ function perHourOf(pace: readonly { n: number; oldest: string }[], moment: Date)
   return pace.reduce((sum, row) => sum + row.n, 0) / hours
 }
 
+function aDayBefore(moment: Date): string {
+  return wireTime(new Date(moment.getTime() - 86_400_000))
+}
+
+/** What each worker rebuilt in the last 24 hours, by its name. */
+export async function workersDone(
+  db: Database,
+  moment: Date,
+): Promise<{ worker: string | null; tally: Tally }[]> {
+  const pace = await paceOf(db, aDayBefore(moment))
+  return [...Map.groupBy(pace, (row) => row.worker)].map(([worker, own]) => ({ worker, tally: tallyOf(own) }))
+}
+
 export type QueueView = { summary: QueueSummary; turns: Turns }
 const turnsShown = 100
 
@@ -160,16 +168,17 @@ export type WorkerSummary = { worker: WorkerRow; jobs: HeldRow[]; done: Tally }
 export type WorkersView = { workers: WorkerSummary[]; total: number }
 
 export async function workersView({ db, now }: Service): Promise<WorkersView> {
-  const since = wireTime(new Date(now().getTime() - dayMilliseconds))
-  const [{ rows, total }, held, pace] = await Promise.all([
+  const [{ rows, total }, held, done] = await Promise.all([
     listWorkerRows(db, { limit: 1000, sort: 'name', direction: 'Ascending' }),
     heldJobs(db),
-    paceOf(db, since),
+    workersDone(db, now()),
   ])
+  const jobsOf = Map.groupBy(held, (job) => job.worker_id)
+  const doneBy = new Map(done.map(({ worker, tally }) => [worker, tally]))
   const workers = rows.map((row) => ({
     worker: row,
-    jobs: held.filter((job) => job.worker_id === row.id),
-    done: tallyOf(pace.filter((each) => each.worker === row.name)),
+    jobs: jobsOf.get(row.id) ?? [],
+    done: doneBy.get(row.name) ?? emptyTally,
   }))
   return { workers: workers.sort((a, b) => b.worker.online - a.worker.online), total }
 }
@@ -182,25 +191,21 @@ export type ReasonSummary = {
 }
 
 /** Reasons of listed packages that are not GOOD: how many now, and day by day. */
-export async function reasonsView({ db, now }: Service): Promise<ReasonSummary[]> {
-  const [counts, trend] = await Promise.all([scopeCounts(db), trendRows(db, dayBefore(now(), trendDays))])
-  const days = [...new Set(trend.map((row) => row.day))]
-  const codes = new Set([...counts, ...trend].map((row) => row.reason ?? '').filter(isReason))
-  const summaries = [...codes].map((reason) => {
-    const own = counts.filter((row) => row.reason === reason)
-    const byRelease = [...Map.groupBy(own, (row) => `${row.distribution}\n${row.release}`).values()]
-    const sum = (rows: readonly { n: number | null }[]): number =>
-      rows.reduce((all, row) => all + (row.n ?? 0), 0)
-    return {
-      reason,
-      now: sum(own),
-      days: days.map((day) => sum(trend.filter((row) => row.day === day && row.reason === reason))),
-      releases: byRelease.map((rows) => ({
-        distribution: rows[0]?.distribution ?? '',
-        release: rows[0]?.release ?? '',
-        n: sum(rows),
-      })),
-    }
+export async function reasonsView({ db, now }: Service, trends: TrendKeeper): Promise<ReasonSummary[]> {
+  const [states, went] = await Promise.all([releaseStates(db), trends(now(), trendDays)])
+  const days = Map.groupBy(
+    went.flatMap((each) => each.days),
+    (each) => each.day,
+  )
+  const inOrder = [...days].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, own]) => own)
+  const codes = new Set([...states, ...inOrder.flat()].flatMap((each) => Object.keys(each.reasons)))
+  const summaries = [...codes].filter(isReason).map((reason) => {
+    const sum = (rows: readonly { reasons: Readonly<Record<string, number>> }[]): number =>
+      rows.reduce((all, row) => all + (row.reasons[reason] ?? 0), 0)
+    const releases = states
+      .map(({ distribution, release, reasons }) => ({ distribution, release, n: reasons[reason] ?? 0 }))
+      .filter(({ n }) => n > 0)
+    return { reason, now: sum(states), days: inOrder.map(sum), releases }
   })
   return summaries.sort((a, b) => b.now - a.now)
 }

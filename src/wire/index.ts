@@ -3,6 +3,7 @@ import * as backup from './backup.ts'
 import * as builds from './builds.ts'
 import type { Endpoint } from './endpoint.ts'
 import * as gates from './gates.ts'
+import * as history from './history.ts'
 import * as meta from './meta.ts'
 import * as packages from './packages.ts'
 import * as queue from './queue.ts'
@@ -20,6 +21,7 @@ export const endpoints: readonly Endpoint[] = [
   queue,
   workers,
   meta,
+  history,
   gates,
   sync,
   v0,

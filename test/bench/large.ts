@@ -31,7 +31,7 @@ export async function largeData(
   tell: (text: string) => void,
 ): Promise<string> {
   const schema = createHash('sha256').update(migrations.join()).digest('hex').slice(0, 8)
-  const name = `large-${shape.releases}x${shape.binaries}x${shape.attempts}-${schema}`
+  const name = `large-${shape.releases}x${shape.binaries}x${shape.attempts}-${schema}-2`
   const data = join(folder, name)
   if (existsSync(join(data, 'rebuilderd.db'))) return data
   const making = join(folder, `${name}.making`)
@@ -43,6 +43,7 @@ export async function largeData(
     await migrate(db, file)
     await importAll(db, shape, tell)
     await writeHistory(db, shape, tell)
+    await writeDays(db)
   } finally {
     await db.close()
   }
@@ -84,6 +85,23 @@ async function writeHistory(db: Database, shape: LargeShape, tell: (text: string
     })
     if (Math.floor(from / step) % 10 === 0) tell(`history of ${from} of ${last} inputs written`)
   }
+}
+
+/** Ninety days of numbers and twenty thousand changes of verdicts, for the pages. */
+async function writeDays(db: Database): Promise<void> {
+  const days = numbers(90).map((back) => new Date(Date.now() - back * 86_400_000).toISOString().slice(0, 10))
+  await db.transaction(async (tx) => {
+    for (const [back, day] of days.entries())
+      await tx.all(sql`
+        INSERT INTO snapshots (day, scope_id, status, reason, n)
+        SELECT ${day}, scope_id, status, reason, max(0, n - ${back} * 20) FROM input_counts WHERE seen = 1 AND n > 0`)
+    await tx.all(sql`
+      INSERT INTO changes (at, build_id, release_id, name, version, architecture, status, reason, before, turn)
+      SELECT i.decided_at, i.build_id, s.release_id, s.name, s.version, 'amd64', i.status, i.reason,
+             CASE i.id % 3 WHEN 0 THEN 'GOOD' ELSE 'FAIL' END, 1 + i.id % 3
+        FROM build_inputs i JOIN source_packages s ON s.id = i.source_package_id
+       WHERE i.id % 12 < 3 AND i.build_id IS NOT NULL LIMIT 20000`)
+  })
 }
 
 /** Builds, their artifacts and the latest results of some inputs: of five the first is GOOD, one FAIL, three BAD. */

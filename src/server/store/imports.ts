@@ -366,7 +366,7 @@ export async function queueNeeds(
 /** Marks parts of the data as changed, for ETag and Last-Modified. */
 export function touched(
   now: string,
-  ...names: readonly ('packages' | 'queue' | 'builds' | 'workers')[]
+  ...names: readonly ('packages' | 'queue' | 'builds' | 'workers' | 'snapshots')[]
 ): Sql {
   const rows = joined(
     names.map((name) => sql`(${name}, 1, ${now})`),

@@ -54,7 +54,7 @@ const fewRows = 5000
 /** In releases of more source packages names are found by how they begin only. */
 const largeRelease = 60_000
 /** Totals are counted up to here where no counter knows them. */
-const mostCounted = 10_000
+const mostCounted = 5000
 const mostMaintainers = 20_000
 
 const listing: Listing = {
@@ -78,22 +78,55 @@ export async function listSources(
   if (filter.architecture !== undefined && scope === undefined)
     return { rows: [], total: 0, isTotalKnown: true, isPrefixOnly: false }
   const isLarge = (await countedSources(db, release.id, {})) > largeRelease
-  const where = [
-    sql`s.release_id = ${release.id}`,
-    sql`s.seen = 1`,
-    ...(scope === undefined ? ofSource(filter) : await ofInput(db, scope.id, filter)),
+  const found = [
+    ...(scope === undefined ? [] : [await ofInput(db, scope.id, filter)]),
     ...(await ofComponent(db, scope === undefined ? scopes : [scope], filter.component)),
     ...(await ofMaintainer(db, release.id, filter.maintainer)),
-    ...ofName(filter.search, isLarge),
   ]
+  const others = [
+    ...(scope === undefined ? ofSource(filter) : []),
+    ...ofName(filter.search, isLarge, found.some(isLookup)),
+  ]
+  const where = conditionsOf(release.id, found, others)
   const rows = await pageOfRows<ListedSource>(db, listing, request, where)
   const isCounted = [filter.component, filter.maintainer, filter.search].every((value) => value === undefined)
   const total = !isCounted
-    ? await countUpTo(db, where)
+    ? await countUpTo(db, conditionsOf(release.id, found.map(toCount), others))
     : scope === undefined
       ? await countedSources(db, release.id, filter)
       : await countedInputs(db, scope.id, filter)
   return { rows, total, isTotalKnown: isCounted || total < mostCounted, isPrefixOnly: isLarge }
+}
+
+/**
+ * A condition: the ids that it allows, where they are few, so that they can be looked up; else a test of each row,
+ * and another way to say it for those who count and need no order.
+ */
+type Found = { ids: Sql } | { test: Sql; counting?: Sql }
+
+function isLookup(found: Found): found is { ids: Sql } {
+  return 'ids' in found
+}
+
+function toCount(found: Found): Found {
+  return isLookup(found) || found.counting === undefined ? found : { test: found.counting }
+}
+
+/**
+ * All conditions of a list. Few ids lead the way: the plus signs then keep the planner from walking all names of the
+ * release to find them in order.
+ */
+function conditionsOf(releaseId: number, found: readonly Found[], others: readonly Sql[]): Sql[] {
+  const [lead, ...rest] = found.filter(isLookup)
+  const tests = [...found.flatMap((each) => (isLookup(each) ? [] : [each.test])), ...others]
+  if (lead === undefined) return [sql`s.release_id = ${releaseId}`, sql`s.seen = 1`, ...tests]
+  return [
+    sql`s.id IN (${lead.ids})`,
+    ...rest.map(({ ids }) => sql`+s.id IN (${ids})`),
+    sql`+s.release_id = ${releaseId}`,
+    sql`+s.seen = 1`,
+    ...tests,
+  ]
 }
 
 /** UNKWN is what has no verdict yet. */
@@ -109,7 +142,7 @@ function ofSource({ status, reason }: SourceFilter): Sql[] {
 }
 
 /** By the input of one architecture: looked up first where few match, else tested while walking the names. */
-async function ofInput(db: Database, scopeId: number, filter: SourceFilter): Promise<Sql[]> {
+async function ofInput(db: Database, scopeId: number, filter: SourceFilter): Promise<Found> {
   const { status, reason } = filter
   const condition = [
     sql`i.scope_id = ${scopeId}`,
@@ -118,18 +151,18 @@ async function ofInput(db: Database, scopeId: number, filter: SourceFilter): Pro
     ...(reason === undefined ? [] : [sql`i.reason = ${reason}`]),
   ]
   if ((await countedInputs(db, scopeId, filter)) <= fewRows)
-    return [sql`+s.id IN (SELECT i.source_package_id FROM build_inputs i ${whereOf(condition)})`]
+    return { ids: sql`SELECT i.source_package_id FROM build_inputs i ${whereOf(condition)}` }
   const own = sql`i.source_package_id = s.id`
   const [scoped, ...others] = condition
   const tested = [own, sql`+${scoped ?? own}`, ...others.map((part) => sql`+${part}`)]
-  return [sql`EXISTS (SELECT 1 FROM build_inputs i ${whereOf(tested)})`]
+  return { test: sql`EXISTS (SELECT 1 FROM build_inputs i ${whereOf(tested)})` }
 }
 
 async function ofComponent(
   db: Database,
   scopes: readonly ScopeRow[],
   component: string | undefined,
-): Promise<Sql[]> {
+): Promise<Found[]> {
   if (component === undefined) return []
   const ids = scopes.map((scope) => scope.id)
   const counted = await first(
@@ -139,15 +172,19 @@ async function ofComponent(
   )
   if ((counted?.n ?? 0) <= fewRows)
     return [
-      sql`+s.id IN (SELECT b.source_package_id FROM binary_packages b WHERE b.scope_id IN ${ids} AND b.component = ${component})`,
+      {
+        ids: sql`SELECT b.source_package_id FROM binary_packages b WHERE b.scope_id IN ${ids} AND b.component = ${component}`,
+      },
     ]
   return [
-    sql`EXISTS (SELECT 1 FROM binary_packages b WHERE b.source_package_id = s.id AND b.component = ${component})`,
+    {
+      test: sql`EXISTS (SELECT 1 FROM binary_packages b WHERE b.source_package_id = s.id AND b.component = ${component})`,
+    },
   ]
 }
 
 /** Maintainers that a text is part of; their names are read by leaps through the index, not row by row. */
-async function ofMaintainer(db: Database, releaseId: number, text: string | undefined): Promise<Sql[]> {
+async function ofMaintainer(db: Database, releaseId: number, text: string | undefined): Promise<Found[]> {
   if (text === undefined) return []
   const pattern = `%${text.replace(/[\\%_]/g, '\\$&')}%`
   const names = await db.all<{ maintainer: string }>(sql`
@@ -158,14 +195,16 @@ async function ofMaintainer(db: Database, releaseId: number, text: string | unde
         FROM m WHERE m.maintainer IS NOT NULL LIMIT ${mostMaintainers})
     SELECT maintainer FROM m WHERE maintainer LIKE ${pattern} ESCAPE '\\' LIMIT 100`)
   const all = names.map((row) => row.maintainer)
-  return [
-    sql`+s.id IN (SELECT x.id FROM source_packages x WHERE x.release_id = ${releaseId} AND x.maintainer IN ${all})`,
-  ]
+  const ids = sql`SELECT x.id FROM source_packages x WHERE x.release_id = ${releaseId} AND x.maintainer IN ${all}`
+  const some = await db.all<{ id: number }>(sql`${ids} LIMIT ${fewRows + 1}`)
+  if (some.length <= fewRows) return [{ ids }]
+  return [{ test: sql`+s.maintainer IN ${all}`, counting: sql`s.maintainer IN ${all}` }]
 }
 
-function ofName(search: string | undefined, isLarge: boolean): Sql[] {
+function ofName(search: string | undefined, isLarge: boolean, isLed: boolean): Sql[] {
   if (search === undefined) return []
-  if (isLarge) return [sql`s.name >= ${search}`, sql`s.name < ${`${search}\u{10ffff}`}`]
+  const column = trusted(isLed ? '+s.name' : 's.name')
+  if (isLarge) return [sql`${column} >= ${search}`, sql`${column} < ${`${search}\u{10ffff}`}`]
   return [sql`s.name LIKE ${`%${search.replace(/[\\%_]/g, '\\$&')}%`} ESCAPE '\\'`]
 }
 

@@ -1,5 +1,5 @@
 /** What pages ask that the API does not: numbers over everything, changes of verdicts, the queue by turn. */
-import { first, sql, trusted, type Database, type Row, type Sql } from './database.ts'
+import { first, joined, sql, trusted, type Database, type Row, type Sql } from './database.ts'
 
 export type ScopeCount = Row & {
   distribution: string
@@ -37,6 +37,15 @@ export function trendRows(db: Database, since: string): Promise<TrendRow[]> {
     SELECT s.day, r.distribution, r.name AS release, s.status, s.reason, sum(s.n) AS n
       FROM snapshots s JOIN scopes c ON c.id = s.scope_id JOIN releases r ON r.id = c.release_id
      WHERE s.day >= ${since} GROUP BY s.day, r.id, s.status, s.reason ORDER BY s.day`)
+}
+
+export type SourceTally = Row & { distribution: string; release: string; status: string; n: number }
+
+/** Listed source packages of every release by verdict. */
+export function sourceTallies(db: Database): Promise<SourceTally[]> {
+  return db.all<SourceTally>(sql`
+    SELECT r.distribution, r.name AS release, x.status, sum(x.n) AS n
+      FROM source_counts x JOIN releases r ON r.id = x.release_id WHERE x.seen = 1 AND x.n > 0 GROUP BY r.id, x.status`)
 }
 
 /** Days that snapshots are kept. */
@@ -104,9 +113,12 @@ export type ChangeRow = Row & {
 export type ChangeFilter = {
   /** 1 worse, 2 better, 3 first or otherwise different */
   turns?: readonly number[]
-  releaseId?: number
-  name?: string
-  maintainer?: string
+  /** Only these releases. */
+  releaseIds?: readonly number[] | undefined
+  name?: string | undefined
+  maintainer?: string | undefined
+  /** Only those before this one. */
+  before?: number | undefined
 }
 
 const changeColumns =
@@ -115,21 +127,48 @@ const changeColumns =
 
 /** Changes of verdicts, newest first. Each turn is read from its index, so that rare ones are found among many. */
 export async function latestChanges(db: Database, filter: ChangeFilter, limit: number): Promise<ChangeRow[]> {
-  const { turns = [1, 2, 3], releaseId, name, maintainer } = filter
-  const select = (condition: Sql): Sql => sql`
-    SELECT ${changeColumns} FROM changes v JOIN releases r ON r.id = v.release_id WHERE ${condition} ORDER BY v.id DESC LIMIT ${limit}`
-  const ofRelease = releaseId === undefined ? trusted('1') : sql`v.release_id = ${releaseId}`
-  const queries =
-    name !== undefined
-      ? [select(sql`v.name = ${name} AND ${ofRelease}`)]
-      : maintainer !== undefined
-        ? [select(sql`v.maintainer = ${maintainer}`)]
-        : turns.map((turn) => select(sql`v.turn = ${turn} AND ${ofRelease}`))
-  const rows = await db.batch<ChangeRow>(queries)
+  const rows = await db.batch<ChangeRow>(
+    changeConditions(filter).map(
+      (condition) => sql`
+        SELECT ${changeColumns} FROM changes v JOIN releases r ON r.id = v.release_id
+         WHERE ${joined(condition, ' AND ')} ORDER BY v.id DESC LIMIT ${limit}`,
+    ),
+  )
   return rows
     .flat()
     .sort((a, b) => b.id - a.id)
     .slice(0, limit)
+}
+
+/** Questions that together are the one asked; each walks one index downwards. */
+function changeConditions(filter: ChangeFilter): Sql[][] {
+  const { turns = [1, 2, 3], releaseIds, name, maintainer, before } = filter
+  const older = before === undefined ? [] : [sql`v.id < ${before}`]
+  const ofReleases = releaseIds === undefined ? [] : [sql`+v.release_id IN ${releaseIds}`]
+  const ofTurns = turns.length === 3 ? [] : [sql`+v.turn IN ${turns}`]
+  const ofMaintainer = maintainer === undefined ? [] : [sql`v.maintainer = ${maintainer}`]
+  const ofName = name === undefined ? [] : [sql`v.name = ${name}`]
+  if (name !== undefined || maintainer !== undefined)
+    return [[...ofName, ...ofMaintainer, ...ofReleases, ...ofTurns, ...older]]
+  if (releaseIds === undefined) return turns.map((turn) => [sql`v.turn = ${turn}`, ...older])
+  return releaseIds.flatMap((id) =>
+    turns.map((turn) => [sql`v.release_id = ${id}`, sql`v.turn = ${turn}`, ...older]),
+  )
+}
+
+/** Ids of the releases of a distribution, or of the one release named. */
+export async function releaseIdsOf(
+  db: Database,
+  distribution: string | undefined,
+  release: string | undefined,
+): Promise<number[] | undefined> {
+  if (distribution === undefined && release === undefined) return undefined
+  const conditions = [
+    ...(distribution === undefined ? [] : [sql`distribution = ${distribution}`]),
+    ...(release === undefined ? [] : [sql`name = ${release}`]),
+  ]
+  const rows = await db.all<{ id: number }>(sql`SELECT id FROM releases WHERE ${joined(conditions, ' AND ')}`)
+  return rows.map((row) => row.id)
 }
 
 /** Changes that are kept for those who look back. */
@@ -184,13 +223,29 @@ export async function turnsOf(db: Database, limit: number): Promise<Turns> {
   return { running, waiting, ready: next.slice(0, limit) }
 }
 
-/** The first jobs of one line: those of each set of tags come in order, so each is asked by itself. */
+/** Sets of tags that a line's first jobs are looked for by. */
+const mostTagSets = 50
+
+/**
+ * The first jobs of one line: those of each set of tags come in order, so each is asked by itself. The sets are
+ * found by leaps through the index, and jobs whose rules were not asked yet have none.
+ */
 function firstOf(backend: string, architecture: string, limit: number): Sql {
+  const ofLine = (table: string): Sql => {
+    const [state, own, built] = ['state', 'backend', 'architecture'].map((column) =>
+      trusted(`${table}.${column}`),
+    ) as [Sql, Sql, Sql] // as many as are mapped
+    return sql`${state} = 'ready' AND ${own} = ${backend} AND ${built} = ${architecture}`
+  }
   return sql`
-    SELECT ${turnColumns} FROM (
-      SELECT DISTINCT requires FROM jobs WHERE state = 'ready' AND backend = ${backend} AND architecture = ${architecture} LIMIT 50) t
+    WITH RECURSIVE t(requires) AS (
+      SELECT * FROM (SELECT f.requires FROM jobs f WHERE ${ofLine('f')} AND f.requires >= '' ORDER BY f.requires LIMIT 1)
+      UNION ALL
+      SELECT (SELECT n.requires FROM jobs n WHERE ${ofLine('n')} AND n.requires > t.requires ORDER BY n.requires LIMIT 1)
+        FROM t WHERE t.requires IS NOT NULL LIMIT ${mostTagSets})
+    SELECT ${turnColumns} FROM (SELECT NULL AS requires UNION SELECT requires FROM t) t
       JOIN jobs j ON j.id IN (
-        SELECT o.id FROM jobs o WHERE o.state = 'ready' AND o.backend = ${backend} AND o.architecture = ${architecture} AND o.requires IS t.requires
+        SELECT o.id FROM jobs o WHERE ${ofLine('o')} AND o.requires IS t.requires
          ORDER BY o.priority, o.queued_at, o.id LIMIT ${limit}) ${turnJoins}`
 }
 

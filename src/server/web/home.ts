@@ -1,4 +1,4 @@
-import type { HomeView, QueueSummary, ReleaseSummary } from '../views.ts'
+import type { HomeView, QueueSummary } from '../views.ts'
 import { bar, legend, totalOf, trend } from './chart.ts'
 import { changeTable, originWords } from './changes.ts'
 import {
@@ -24,7 +24,12 @@ export function homePage(site: Site, view: HomeView, distribution?: string): Pag
     ...(distribution === undefined
       ? { here: 'home' as const }
       : { trail: [{ label: 'Overview', href: '/' }, { label: distribution }] }),
-    api: `/api/v1/dashboard${queryOf({ distribution })}`,
+    api: `/api/v1/releases${queryOf({ distribution })}`,
+    parts: {
+      Trend: `/api/v1/trend${queryOf({ distribution })}`,
+      Changes: `/api/v1/changes${queryOf({ distribution })}`,
+      Pace: '/api/v1/queue/pace',
+    },
     feed: '/feed.atom',
     live: 'verdict,queue',
     body: html`<h1 class="${distribution === undefined ? 'unseen' : ''}">
@@ -68,14 +73,14 @@ function empty({ base }: Site): Html {
   </section>`
 }
 
-function distributionPart(site: Site, title: string, releases: readonly ReleaseSummary[]): Html {
+function distributionPart(site: Site, title: string, releases: HomeView['releases']): Html {
   return html`<section class="distribution">
     <h2>${name(title)}</h2>
     <div class="cards">${releases.map((release) => releaseCard(site, release))}</div>
   </section>`
 }
 
-function releaseCard({ base }: Site, summary: ReleaseSummary): Html {
+function releaseCard({ base }: Site, summary: HomeView['releases'][number]): Html {
   const { distribution, release, tally, architectures, days } = summary
   const path = base + segments(distribution, releaseSegment(release))
   const unproven = architectures.some((each) => each.trust === 'unsigned')

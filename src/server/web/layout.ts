@@ -20,6 +20,8 @@ export type Page = {
   trail?: readonly { label: string; href?: string }[]
   /** The same facts for programs, without the base. */
   api?: string
+  /** Addresses of what else it shows, by what they are called. */
+  parts?: Readonly<Record<string, string>>
   /** Atom feed of this page's changes, without the base. */
   feed?: string
   /** Kinds of events after which the page looks again; none: it never does. */
@@ -105,10 +107,15 @@ function trailOf(base: string, trail: NonNullable<Page['trail']>): Html {
   </nav>`
 }
 
-function footOf({ base, version, link, title }: Site, { api }: Page, feed: string | undefined): Html {
+function footOf(
+  { base, version, link, title }: Site,
+  { api, parts = {} }: Page,
+  feed: string | undefined,
+): Html {
   return html`<footer class="foot">
     <p>
       ${api === undefined ? '' : html`<a href="${base}${api}">This page as JSON</a> · `}
+      ${Object.entries(parts).map(([label, address]) => html`<a href="${base}${address}">${label}</a> · `)}
       ${feed === undefined ? '' : html`<a href="${feed}">Feed of changes</a> · `}
       <a href="${base}/api/v1/openapi.json">API</a> · all times are UTC unless they say otherwise
     </p>

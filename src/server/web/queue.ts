@@ -20,6 +20,7 @@ export function queuePage(site: Site, { summary, turns }: QueueView): Page {
     title: 'Queue',
     here: 'queue',
     api: '/api/v1/queue',
+    parts: { Pace: '/api/v1/queue/pace' },
     live: 'verdict,queue',
     body: html`<h1>Queue</h1>
       <div data-live-part="facts">${queueFacts(site, summary)}</div>
@@ -109,6 +110,7 @@ export function workersPage({ base }: Site, { workers, total }: WorkersView): Pa
     title: 'Workers',
     here: 'workers',
     api: '/api/v1/workers',
+    parts: { 'Work done': '/api/v1/queue/pace' },
     live: 'verdict,queue',
     body: html`<h1>Workers <span class="quiet">${count(total)}</span></h1>
       <div data-live-part="workers">
@@ -161,7 +163,8 @@ export function reasonsPage({ base }: Site, summaries: readonly ReasonSummary[])
   return {
     title: 'Reasons',
     here: 'reasons',
-    api: '/api/v1/dashboard',
+    api: '/api/v1/trend',
+    parts: { Now: '/api/v1/releases' },
     live: 'verdict',
     body: html`<h1>Reasons</h1>
       <p>

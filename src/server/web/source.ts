@@ -36,6 +36,9 @@ export function sourcePage(site: Site, view: SourceView): Page {
     title: version === null ? source : `${source} ${version}`,
     trail,
     api: `/api/v1/packages/binary${queryOf({ distribution: release.distribution, release: release.name, source_name: source })}`,
+    parts: {
+      Changes: `/api/v1/changes${queryOf({ distribution: release.distribution, release: release.name, name: source })}`,
+    },
     feed: `/feed${path}.atom`,
     live: 'verdict,queue',
     body: html`<h1>

@@ -1,0 +1,62 @@
+import type { Database } from './store/database.ts'
+import { generationsOf } from './store/packages.ts'
+import { trendRows, type TrendRow } from './store/web.ts'
+import { emptyTally, type Tally } from './web/chart.ts'
+import { verdictOf } from './web/html.ts'
+
+/** Days that pages draw. */
+export const trendDays = 90
+
+/** The numbers of one day. */
+export type TrendDay = { day: string; tally: Tally; reasons: Record<string, number> }
+export type ReleaseTrend = { distribution: string; release: string; days: TrendDay[] }
+
+/** How each release went over the last days, oldest first. */
+export type TrendKeeper = (moment: Date, days: number) => Promise<readonly ReleaseTrend[]>
+
+/** Reads trends, and keeps what it read last until another snapshot is taken. */
+export function trendKeeper(db: Database): TrendKeeper {
+  let kept: { key: string; trends: readonly ReleaseTrend[] } | null = null
+  return async (moment, days) => {
+    const since = dayBefore(moment, days)
+    const [snapshots] = await generationsOf(db, ['snapshots'])
+    const key = `${since} ${snapshots?.value ?? 0}`
+    if (kept?.key === key) return kept.trends
+    const trends = trendsOf(await trendRows(db, since))
+    kept = { key, trends }
+    return trends
+  }
+}
+
+function dayBefore(moment: Date, days: number): string {
+  return new Date(moment.getTime() - days * 86_400_000).toISOString().slice(0, 10)
+}
+
+function trendsOf(rows: readonly TrendRow[]): ReleaseTrend[] {
+  return [...Map.groupBy(rows, (row) => `${row.distribution}\n${row.release}`).values()].map((own) => ({
+    distribution: own[0]?.distribution ?? '',
+    release: own[0]?.release ?? '',
+    days: [...Map.groupBy(own, (row) => row.day)].map(([day, ofDay]) => ({
+      day,
+      tally: tallyOf(ofDay),
+      reasons: reasonsOf(ofDay),
+    })),
+  }))
+}
+
+type Counted = { status: string | null; reason: string | null; n: number | null }
+
+/** Counts by verdict. */
+export function tallyOf(rows: readonly Pick<Counted, 'status' | 'n'>[]): Tally {
+  const tally = { ...emptyTally }
+  for (const { status, n } of rows) tally[verdictOf(status)] += n ?? 0
+  return tally
+}
+
+/** Counts by reason. */
+export function reasonsOf(rows: readonly Counted[]): Record<string, number> {
+  const reasons: Record<string, number> = {}
+  for (const { reason, n } of rows)
+    if (reason !== null && reason !== '') reasons[reason] = (reasons[reason] ?? 0) + (n ?? 0)
+  return reasons
+}
