@@ -70,15 +70,21 @@ const largePlain = 512 * 1024
  * @throws Complaint where it is damaged or longer than `limit` bytes
  */
 export async function plainBytes(stored: Uint8Array, limit: number): Promise<Uint8Array> {
+  const parts: Uint8Array[] = []
+  for await (const part of plainParts(stored, limit)) parts.push(part)
+  return parts.length === 1 && parts[0] !== undefined ? parts[0] : Buffer.concat(parts)
+}
+
+/** The same part by part, as a small blob may unpack to a long one; a short one is one part. */
+export async function* plainParts(stored: Uint8Array, limit: number): AsyncGenerator<Uint8Array> {
   if (!isZstd(stored)) {
     if (stored.length > limit) throw new Complaint(`the stored data is longer than ${limit} bytes`)
-    return stored
+    yield stored
+    return
   }
   const small = plainAtOnce(stored, zstdDecompressSync, limit)
-  if (small !== null) return small
-  const parts: Uint8Array[] = []
-  for await (const part of decompressed(only(stored), { limit, what: 'the stored data' })) parts.push(part)
-  return Buffer.concat(parts)
+  if (small === null) yield* decompressed(only(stored), { limit, what: 'the stored data' })
+  else yield small
 }
 
 /** Bytes that are unpacked at once, packed and plain: a millisecond, where a stream takes as long for a few bytes. */

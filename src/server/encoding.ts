@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import type { Transform } from 'node:stream'
+import { Readable, pipeline } from 'node:stream'
 import { promisify } from 'node:util'
 import zlib from 'node:zlib'
 import type { Context } from 'hono'
@@ -77,6 +78,22 @@ export async function encoded(bytes: Uint8Array, coding: Coding): Promise<Uint8A
 /** Compresses what is too long to be in memory at once. */
 export function compressorFor(coding: Exclude<Coding, 'identity'>): Transform {
   return compressors[coding].stream()
+}
+
+const streamCompressors = {
+  br: () => zlib.createBrotliCompress({ params: { [constants.BROTLI_PARAM_QUALITY]: 4 } }),
+  zstd: () => zlib.createZstdCompress(),
+  gzip: () => zlib.createGzip({ level: 6 }),
+  deflate: () => zlib.createDeflate({ level: 6 }),
+} as const
+
+/** The same of bytes as they come. When they break off, so does the stream. */
+export function encodedStream(parts: AsyncIterable<Uint8Array>, coding: Coding): ReadableStream<Uint8Array> {
+  const source = Readable.from(parts)
+  if (coding === 'identity') return Readable.toWeb(source) as ReadableStream<Uint8Array>
+  const compressor = streamCompressors[coding]()
+  pipeline(source, compressor, () => undefined) // whoever reads is told
+  return Readable.toWeb(compressor) as ReadableStream<Uint8Array>
 }
 
 /**

@@ -15,7 +15,7 @@ import {
 import { problemOf } from '../wire/schema.ts'
 import type { Door, Identity } from './callers.ts'
 import { parsedBody } from './body.ts'
-import { acceptsZstd, bodyOf, codingFor, encoded } from './encoding.ts'
+import { acceptsZstd, bodyOf, codingFor, encoded, encodedStream } from './encoding.ts'
 import { Refusal } from './refusal.ts'
 import { describe, isUnchanged, notModified, type Revision } from './revision.ts'
 
@@ -34,7 +34,7 @@ export type Asked<E> = Identity & {
 /** A kept zstd frame, for endpoints that reply with bytes. */
 export type Frame = {
   frame: Uint8Array
-  plain: () => Promise<Uint8Array>
+  plain: () => AsyncGenerator<Uint8Array>
   /** In place of ours, or beside them. */
   headers?: Readonly<Record<string, string>>
 }
@@ -173,6 +173,25 @@ export async function bytesReply(
   })
 }
 
+/** The same of bytes that come in parts: one part is sent as it is, many are passed on as they come. */
+async function partsReply(
+  c: Context,
+  parts: AsyncGenerator<Uint8Array>,
+  headers: Record<string, string>,
+): Promise<Response> {
+  const coding = codingFor(c.req.header('accept-encoding'))
+  const first = await parts.next()
+  const second = await parts.next()
+  if (second.done === true) return bytesReply(c, first.value ?? new Uint8Array(0), headers)
+  const all = async function* (): AsyncGenerator<Uint8Array> {
+    yield first.value as Uint8Array // there is a second one
+    yield second.value
+    yield* parts
+  }
+  const told = coding === 'identity' ? headers : { ...headers, 'content-encoding': coding }
+  return new Response(encodedStream(all(), coding), { headers: { ...told, vary: 'accept-encoding' } })
+}
+
 /** A kept frame: as it lies on disk where the caller takes zstd, else unpacked. */
 async function frameReply(
   c: Context,
@@ -185,7 +204,7 @@ async function frameReply(
     'content-security-policy': "default-src 'none'",
     ...own,
   }
-  if (!acceptsZstd(c.req.header('accept-encoding'))) return bytesReply(c, await plain(), headers)
+  if (!acceptsZstd(c.req.header('accept-encoding'))) return partsReply(c, plain(), headers)
   const told = {
     ...headers,
     'content-encoding': 'zstd',

@@ -1,5 +1,5 @@
 import type { SigningKey } from '../attestation.ts'
-import { plainBytes } from '../compression.ts'
+import { plainParts } from '../compression.ts'
 import type { Log } from '../log.ts'
 import type { Secrets } from './callers.ts'
 import type { Pulse } from './events.ts'
@@ -54,5 +54,5 @@ export async function frameOf(
     log.error(`the file ${sha256} of the data folder is missing or damaged`)
     throw new Refusal(404, 'the server no longer has this file as it was stored')
   }
-  return { frame, plain: () => plainBytes(frame, longestBlob) }
+  return { frame, plain: () => plainParts(frame, longestBlob) }
 }

@@ -4,12 +4,14 @@ import { getBuildLog } from '../wire/builds.ts'
 import { appendLog, watchLog } from '../wire/queue.ts'
 import { bodyOf } from './encoding.ts'
 import { followed, type Followed } from './livelog.ts'
-import { found, notFound } from './refusal.ts'
+import { Refusal, found, notFound } from './refusal.ts'
 import { bytesReply, type Mount } from './route.ts'
 import { frameOf, type Service } from './service.ts'
-import { longestBlob } from './store/blobs.ts'
 import { logOf } from './store/builds.ts'
 import { heldLease, newestLease } from './store/queue.ts'
+
+/** Bytes of a finished log that can be followed: it is held while somebody does. */
+const longestFollowed = 64 * 1024 * 1024
 
 const plainText = {
   'content-type': 'text/plain; charset=utf-8',
@@ -39,7 +41,9 @@ export function mountWatching(mount: Mount, service: Service): void {
   mount(getBuildLog, async ({ params, query, request }) => {
     const kept = await frameOf(service, await logOf(db, params.id))
     if (query.follow !== '1') return kept
-    const bytes = await plainBytes(kept.frame, longestBlob)
+    const bytes = await plainBytes(kept.frame, longestFollowed).catch(() => {
+      throw new Refusal(413, 'this log is too long to be followed: fetch it without follow=1')
+    })
     const log: Followed = {
       read: async (position) => bytes.subarray(position, position + 256 * 1024),
       ended: async () => ({ build: params.id }),

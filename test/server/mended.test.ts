@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { chmod, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { promisify } from 'node:util'
 import zlib from 'node:zlib'
 import { generateSigningKey, makeLink, serialiseEnvelope, signLink } from '../../src/attestation.ts'
 import { openClient, type Client } from '../../src/client.ts'
@@ -99,6 +100,32 @@ test('a small log that unpacks to more than any log has is refused, and keeps no
 
   assert.equal(status, 400)
   assert.deepEqual(await buildsOf(call), [])
+})
+
+test('a long log of few bytes is sent as it is unpacked, to whoever takes no zstd', async (t) => {
+  const { call, address } = await startServer(t)
+  const size = 128 * 1024 * 1024
+  await importPackages(call, [aPackage()])
+  const build_log = await promisify(zlib.zstdCompress)(Buffer.alloc(size, 'all work and no play\n'))
+  await rebuilt(call, { build_log })
+  const before = process.memoryUsage.rss()
+  let most = 0
+  const lengthOf = async (coding: string): Promise<number> => {
+    const reply = await fetch(`${address}/api/v1/builds/1/log`, { headers: { 'accept-encoding': coding } })
+    let length = 0
+    for await (const part of reply.body ?? []) {
+      length += part.length
+      most = Math.max(most, process.memoryUsage.rss() - before)
+    }
+    return length
+  }
+
+  const lengths = await Promise.all([lengthOf('identity'), lengthOf('gzip')])
+  const followed = await ask(address, 'GET', '/api/v1/builds/1/log?follow=1')
+
+  assert.deepEqual(lengths, [size, size])
+  assert.ok(most < size, `${most} bytes`)
+  assert.equal(followed.status, 413)
 })
 
 test('a page has 50,000 records at most, whatever is asked', async (t) => {

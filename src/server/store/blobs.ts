@@ -2,7 +2,7 @@ import { createHash, randomUUID } from 'node:crypto'
 import { statSync } from 'node:fs'
 import { mkdir, open, readFile, rename, rm, utimes, type FileHandle } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { isZstd, plainBytes, zstdFrame } from '../../compression.ts'
+import { isZstd, plainParts, zstdFrame } from '../../compression.ts'
 import { Complaint } from '../../errors.ts'
 
 /** Largest log, diff or attestation in bytes, unpacked. */
@@ -46,7 +46,7 @@ export function openBlobs(folder: string): Blobs {
 /** A frame from outside is kept as it is, but only if it can be unpacked within bounds. */
 async function soundFrame(frame: Uint8Array): Promise<Uint8Array> {
   try {
-    await plainBytes(frame, longestBlob)
+    for await (const _ of plainParts(frame, longestBlob)); // what it unpacks to is not kept
     return frame
   } catch (error) {
     throw new Complaint('a log, diff or attestation is not a sound zstd frame', { cause: error, exitCode: 2 })
