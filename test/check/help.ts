@@ -82,15 +82,19 @@ export async function aRebuilder(
 
 export type Heard = { path: string; body: Record<string, unknown>; reply: string }
 
-/** Passes requests on to a server, and keeps what was said. */
-export async function aListener(t: TestContext, address: string): Promise<{ url: string; asked: Heard[] }> {
+/** Passes requests on to a server, and keeps what was said. @param change what becomes of each reply */
+export async function aListener(
+  t: TestContext,
+  address: string,
+  change: (reply: string) => string = (reply) => reply,
+): Promise<{ url: string; asked: Heard[] }> {
   const asked: Heard[] = []
   const url = await aServer(t, async (request, response) => {
     const { method = 'GET', url: path = '/' } = request
     const sent = Buffer.concat((await request.toArray()) as Buffer[]) // no encoding is set
     const body = method === 'GET' ? {} : { body: sent, headers: { 'content-type': 'application/json' } }
     const reply = await fetch(address + path, { method, ...body })
-    const text = await reply.text()
+    const text = change(await reply.text())
     asked.push({ path, body: JSON.parse(sent.toString() || '{}') as Heard['body'], reply: text })
     response.writeHead(reply.status, { 'content-type': 'application/json' }).end(text)
   })

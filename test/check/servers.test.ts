@@ -192,6 +192,25 @@ test('a server of ours is asked once, and sends no attestation a second time', a
   assert.deepEqual(sizes, [2, 0])
 })
 
+test('attestations and keys that do not come with the look-up are asked for', async (t) => {
+  const home = await temporaryFolder(t)
+  const root = await aDebian(t, ['good', 'other', 'bad'])
+  const server = await aRebuilder(t, { good: 'GOOD', other: 'GOOD', bad: 'BAD' })
+  const without = (reply: string): string =>
+    JSON.stringify(JSON.parse(reply), (name, value: unknown) =>
+      name === 'attestation' || name === 'public_keys' ? undefined : value,
+    )
+  const { url, asked } = await aListener(t, server.address, without)
+
+  const { document, stderr } = await runCheck(home, ['--root', root, '--rebuilder', url])
+
+  assert.deepEqual([standingsOf(document), stderr], [{ good: 'verified', other: 'verified', bad: 'BAD' }, ''])
+  assert.deepEqual(
+    asked.map(({ path }) => path),
+    ['/api/v1/packages/lookup', '/api/v1/meta/public-keys', '/api/v1/attestations'],
+  )
+})
+
 test('the exit code tells whether enough is verified', async (t) => {
   const home = await temporaryFolder(t)
   const root = await aDebian(t, ['a-good', 'b-good', 'claimed', 'bad'])
