@@ -148,7 +148,7 @@ function nextOf({
   if (ahead === null) return `attempt ${retries + 1} is due ${shownTime(job.next_retry)}`
   const needs = requires.length === 0 ? '' : `, needs a worker with ${requires.join(', ')}`
   const workers = able_workers === 0 ? ', and no worker that could take it is online' : ''
-  return `due, ${ahead === 0 ? 'next in turn' : `${ahead} jobs go before it`}${needs}${workers}`
+  return `due, ${ahead === 0 ? 'next in turn' : `${counted(ahead, 'job')} ${ahead === 1 ? 'goes' : 'go'} before it`}${needs}${workers}`
 }
 
 export const syncStatus = command(

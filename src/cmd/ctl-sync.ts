@@ -3,9 +3,11 @@ import type { PackageReport } from '../wire/packages.ts'
 import { choice, command, flag, text, texts, type Context, type Given, type OptionsTable } from './command.ts'
 import { folderOf, serverOptions } from './credentials.ts'
 import { deliver } from './deliver.ts'
-import { openProgressLine, shownBytes } from './progress.ts'
+import { counted } from './output.ts'
+import { openProgressLine, shownBytes, type ProgressLine } from './progress.ts'
 import { readReports } from './reports-in.ts'
 import { Complaint, didYouMean, during } from '../errors.ts'
+import type { Progress } from '../sync/mirror.ts'
 import type { Profile } from '../sync/profile.ts'
 
 /** What to do with package reports. */
@@ -141,10 +143,12 @@ async function syncAll(
   const progress = openProgressLine(context)
   const cache = join(folderOf(context.environment, 'XDG_CACHE_HOME', '.cache'), 'rebuilderd/sync')
   try {
+    const downloads = downloadSum()
+    const show = (one: Progress): void => progress.show(downloads(one))
     const runs = named.map(([name, profile]) => ({
       profile: name,
       place: placeOf(profile.source),
-      reports: reports(profile, progress, cache, context),
+      reports: reports(profile, { ...progress, download: show }, cache, context),
     }))
     return await deliver(runs, options, { ...context, log: progress.log })
   } finally {
@@ -159,7 +163,7 @@ function placeOf(source: string): string {
 
 async function* reports(
   profile: Profile,
-  progress: ReturnType<typeof openProgressLine>,
+  progress: Pick<ProgressLine, 'clear' | 'log'> & { download: (one: Progress) => void },
   cache: string,
   { signal }: Context,
 ): AsyncGenerator<PackageReport> {
@@ -168,7 +172,7 @@ async function* reports(
     log: progress.log,
     signal,
     cache,
-    progress: ({ what, done, total }) => progress.show(`${howFar(done, total)} of ${what}`),
+    progress: progress.download,
   })
   try {
     for await (const report of found) {
@@ -182,8 +186,26 @@ async function* reports(
   }
 }
 
-function howFar(done: number, total: number | null): string {
-  const percent =
-    total === null || total === 0 ? '' : ` (${Math.min(100, Math.floor((done / total) * 100))} %)`
-  return shownBytes(done) + percent
+/**
+ * Sums up downloads, as several are under way at once.
+ * @returns a function that takes news of one and tells of all: `5.1 of 19.2 MB (26 %), 2 files, Packages.xz`
+ */
+export function downloadSum(): (one: Progress) => string {
+  const files = new Map<string, Progress>()
+  return (one) => {
+    files.set(one.what, one)
+    const all = [...files.values()]
+    const done = all.reduce((sum, file) => sum + file.done, 0)
+    const total = all.reduce((sum, file) => sum + Math.max(file.done, file.total ?? 0), 0)
+    const isKnown = total > 0 && all.every((file) => file.total !== null)
+    const percent = Math.floor((done / total) * 100)
+    const share = isKnown ? ` of ${shownBytes(total)} (${percent} %)` : ''
+    return `downloading ${shownBytes(done)}${share}, ${counted(all.length, 'file')}: ${nameOf(one.what)}`
+  }
+}
+
+/** What people know a file by: hashes are no names, the folder above them is. */
+function nameOf(address: string): string {
+  const path = address.replace(/\/by-hash\/\w+\/[0-9a-f]{64}$/, '').replace(/^.*\/dists\//, '')
+  return path.startsWith('http') ? (path.split('/').at(-1) ?? path) : path
 }

@@ -39,7 +39,8 @@ export async function readRelease(
   const signed = await signedContent(mirror, name, profile, context)
   if (signed === null) {
     if (profile.allow_unsigned === true) return null
-    throw unproven(`dists/${name}`, new Complaint('the archive has neither InRelease nor Release'))
+    const hint = { hint: `is there a release called ${name}?` }
+    throw unproven(`dists/${name}`, new Complaint('the archive has neither InRelease nor Release', hint))
   }
   const { fields } = stanzaOf(signed.content, signed.origin)
   checkName(fields, name)

@@ -4,6 +4,7 @@ import { mkdir, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { test, type TestContext } from 'node:test'
 import { gzipSync, zstdCompressSync } from 'node:zlib'
+import { downloadSum } from '../../src/cmd/ctl-sync.ts'
 import { readReports } from '../../src/cmd/reports-in.ts'
 import {
   aPackage,
@@ -277,4 +278,18 @@ test('an archive that cannot be read is told, and nothing is printed that looks 
 
   assert.deepEqual([code, stdout], [1, ''])
   assert.match(stderr, /reading the archive \/.*\/none: /)
+})
+
+test('downloads at once are one sum, under a name that tells something', () => {
+  const told = downloadSum()
+  const folder = 'https://mirror.example/debian/dists/trixie/main'
+  const byHash = `${folder}/source/by-hash/SHA256/${'a'.repeat(64)}`
+
+  const first = told({ what: byHash, done: 1_000_000, total: 4_000_000 })
+  const second = told({ what: `${folder}/binary-amd64/Packages.xz`, done: 1_000_000, total: 6_000_000 })
+  const third = told({ what: 'https://mirror.example/core/os/x86_64/core.db', done: 500_000, total: null })
+
+  assert.equal(first, 'downloading 1.0 MB of 4.0 MB (25 %), 1 file: trixie/main/source')
+  assert.equal(second, 'downloading 2.0 MB of 10.0 MB (20 %), 2 files: trixie/main/binary-amd64/Packages.xz')
+  assert.equal(third, 'downloading 2.5 MB, 3 files: core.db')
 })
