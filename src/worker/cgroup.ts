@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { mkdir, readFile, readdir, rmdir, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, readdir, readlink, rmdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 
@@ -32,7 +32,8 @@ type Hierarchy = { root: string; own: string; version: 1 | 2 }
  * v1 for memory and processes, both on machines with the hybrid layout, none at all without the right to.
  */
 export async function openControlGroup(limits: GroupLimits): Promise<ControlGroup> {
-  const name = `rebuilderd-${process.pid}-${await startOf(process.pid)}-${randomBytes(4).toString('hex')}`
+  const owner = `${process.pid}-${await startOf(process.pid)}-${await ownProcessSpace()}`
+  const name = `rebuilderd-${owner}-${randomBytes(4).toString('hex')}`
   const unified = await unifiedHierarchy()
   await sweepOnce(unified)
   const v2 = unified === null ? null : await makeUnified(unified, name)
@@ -67,15 +68,23 @@ async function sweep(unified: Hierarchy | null): Promise<void> {
     const own = await ownGroup(controller)
     if (own !== null) parents.push(join('/sys/fs/cgroup', controller, own))
   }
+  const space = await ownProcessSpace()
   for (const parent of new Set(parents)) {
     for (const name of await readdir(parent).catch(() => [])) {
-      const [, owner, start] = /^rebuilderd-(\d+)-(\d+)-[0-9a-f]{8}$/.exec(name) ?? []
-      if (owner === undefined || (await startOf(Number(owner))) === start) continue
+      const [, owner, start, where] = /^rebuilderd-(\d+)-(\d+)-(\d+)-[0-9a-f]{8}$/.exec(name) ?? []
+      if (owner === undefined || where !== space) continue // of a worker in a container, say: it may well live
+      if ((await startOf(Number(owner))) === start) continue
       const folder = join(parent, name)
       await killMembers(folder, [folder])
       await removeAll([folder])
     }
   }
+}
+
+/** The space in which process ids mean something: groups may be seen from several (pid_namespaces(7)). */
+async function ownProcessSpace(): Promise<string> {
+  const text = await readlink('/proc/self/ns/pid').catch(() => '')
+  return /\d+/.exec(text)?.[0] ?? '0'
 }
 
 /** When a process started, in ticks: its id may be another's by now (proc_pid_stat(5), field 22). */
