@@ -6,13 +6,14 @@ import { extract, type Header } from 'tar-stream'
 import { decompressed } from '../compression.ts'
 import { sentenceOf } from '../errors.ts'
 import { printable } from '../log.ts'
+import { rpmParts } from './rpm-parts.ts'
 
 const unpackedLimit = 16 * 1024 ** 3
 const secondsLimit = 900
 
 /**
  * Says in a few words where two packages begin to differ: which member, which file in it, and what about it.
- * Looks into .deb (ar) and into compressed tar archives; of other files it only says that they differ.
+ * Looks into .deb (ar), .rpm and compressed tar archives; of other files it only says that they differ.
  */
 export async function summaryOf(
   original: string,
@@ -35,6 +36,8 @@ async function firstDifference(
   rebuilt: string,
   signal: AbortSignal,
 ): Promise<string | null> {
+  const parts = await rpmDifference(original, rebuilt, signal)
+  if (parts !== null) return parts
   const [left, right] = await Promise.all([membersOf(original), membersOf(rebuilt)])
   if (left === null || right === null) return tarDifference(wholeOf(original), wholeOf(rebuilt), signal)
   for (let i = 0; i < Math.max(left.length, right.length); i++) {
@@ -48,6 +51,19 @@ async function firstDifference(
     }
   }
   return null
+}
+
+/** Which part of two rpm packages differs; the signature does whenever another part does. null: they are none. */
+async function rpmDifference(original: string, rebuilt: string, signal: AbortSignal): Promise<string | null> {
+  const [left, right] = await Promise.all([rpmParts(original), rpmParts(rebuilt)])
+  if (left === null || right === null) return null
+  const differing: string[] = []
+  for (const [i, a] of left.entries()) {
+    const b = right[i]
+    if (b !== undefined && (await rangesDiffer(original, a, rebuilt, b, signal))) differing.push(a.name)
+  }
+  const telling = differing.filter((name) => name !== 'signature')
+  return `the ${(telling.length > 0 ? telling : ['signature']).join(' and the ')}`
 }
 
 // --- ar (deb(5), ar(5))
