@@ -62,7 +62,7 @@ export function twoServers(): Promise<FaultReport> {
   })
 }
 
-/** Another program writes to the live file: the next write says so, nothing is acknowledged that is lost. */
+/** Another program wants to write to the live file: it is kept out, and whatever the server is asked goes on. */
 export function foreignProgram(): Promise<FaultReport> {
   const name = 'a foreign sqlite3 on the live file'
   if (spawnSync('sqlite3', ['--version']).status !== 0) {
@@ -87,6 +87,8 @@ export function foreignProgram(): Promise<FaultReport> {
     }
     if (!isKeptOut && noticed === 0)
       losses.push('writes were acknowledged after another program took the log away')
+    if (isKeptOut && noticed > 0)
+      losses.push(`${noticed} writes were refused although the other was kept out`)
     return { name, counts: { 'kept out': isKeptOut ? 1 : 0, 'writes refused': noticed }, losses }
   })
 }

@@ -15,7 +15,7 @@ const faults: Readonly<Record<string, () => Promise<FaultReport>>> = {
   'power that goes off loses no acknowledged commit': () => powerLosses(shortRun.cuts),
   'a full disk is told in words, and the service goes on when there is space': fullDisk,
   'a second server is turned away from a folder that is in use': twoServers,
-  'another program on the live file is noticed at the next write': foreignProgram,
+  'another program on the live file is kept from writing': foreignProgram,
   'a clock that jumps neither loses nor blocks a job': clockJumps,
   'a log that is missing or altered is never answered with other bytes': spoiltBlobs,
 }
