@@ -72,7 +72,7 @@ export const workersLs = command(
     const paint = paintFor(context.colours)
     const rows: (readonly Cell[])[] = []
     for await (const worker of workers) rows.push(workerRow(worker, new Date(), paint))
-    const head = ['ID', 'NAME', 'ADDRESS', 'LAST SEEN', 'FREE', 'DOES'].map((text) => ({
+    const head = ['ID', 'NAME', 'ADDRESS', 'KEY', 'LAST SEEN', 'FREE', 'DOES'].map((text) => ({
       text,
       as: paint.bold,
     }))
@@ -96,6 +96,7 @@ function workerRow(worker: Worker, now: Date, paint: Paint): Cell[] {
     String(worker.id),
     { text: worker.name, as: paint.green },
     { text: worker.address, as: paint.yellow },
+    worker.proven ? { text: 'proven', as: paint.green } : { text: 'unproven', as: paint.faint },
     { text: shownTime(worker.last_ping), as: paint.faint },
     worker.free === null ? '' : freeWords(worker.free),
     doing,
@@ -111,11 +112,15 @@ function freeWords({ disk_free, memory_free, load }: Free): string {
 export const workersRm = command(
   'ctl workers rm <worker>',
   'Forget a worker, named by its name or number; its job goes back to the queue',
-  serverOptions,
+  {
+    ...serverOptions,
+    forgetKey: flag('Forget also that its key was proven: another program may then use it without a proof'),
+  },
   async ([asked], options, context) => {
     const client = await openAdminClient(options, context)
     const worker = await workerNamed(client, asked)
-    await client.call(removeWorker, { params: { id: worker.id } })
+    const query = options.forgetKey ? { forget_key: 'true' as const } : {}
+    await client.call(removeWorker, { params: { id: worker.id }, query })
   },
 )
 

@@ -82,7 +82,7 @@ import {
   type PackageFilter,
 } from './store/packages.ts'
 import { deleteJobs, queueMatching } from './store/queue.ts'
-import { deleteWorker, isKeyProven, keyProven, writeWorker } from './store/workers.ts'
+import { deleteWorker, isKeyProven, keyForgotten, keyProven, writeWorker } from './store/workers.ts'
 
 const minute = 60_000
 
@@ -280,11 +280,13 @@ function mountWorkers(mount: Mount, service: Service, sessions: Sessions): void 
     })
     log.info(`worker ${body.name} registered from ${address}`)
   })
-  mount(removeWorker, async ({ params, worker, isAdmin }) => {
-    if (!isAdmin && worker?.id !== params.id) throw new Refusal(403)
+  mount(removeWorker, async ({ params, query, worker, isAdmin }) => {
+    const forgetsKey = query.forget_key === 'true'
+    if (!isAdmin && (worker?.id !== params.id || forgetsKey)) throw new Refusal(403)
     const moment = wireTime(now())
     const isGone = await db.transaction(async (tx) => {
       await tx.all(touched(moment, 'workers', 'queue'))
+      if (forgetsKey) await tx.all(keyForgotten(params.id))
       return deleteWorker(tx, params.id, moment)
     })
     if (!isGone) throw notFound()

@@ -67,9 +67,10 @@ export const registerWorker = endpoint('POST', '/api/v1/workers', {
 })
 
 export const removeWorker = endpoint('DELETE', '/api/v1/workers/{id}', {
-  doc: 'Forget a worker: the admin any of them, a worker itself.',
+  doc: 'Forget a worker: the admin any of them, a worker itself. With forget_key=true (admin) also that its key was proven.',
   caller: 'worker or admin',
   params: IdPath,
+  query: v.object({ forget_key: v.optional(v.picklist(['true', 'false'])) }),
 })
 
 export const drainWorker = endpoint('PUT', '/api/v1/workers/{id}', {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test, type TestContext } from 'node:test'
 import { generateSigningKey, type SigningKey } from '../../src/attestation.ts'
+import { join } from 'node:path'
 import { openClient, type Client } from '../../src/client.ts'
 import { loadSettings, serverSettings } from '../../src/config.ts'
 import { silentLog } from '../../src/log.ts'
@@ -10,6 +11,7 @@ import { submitBuild, type RebuildReport } from '../../src/wire/builds.ts'
 import { popQueue } from '../../src/wire/queue.ts'
 import { getChallenge, listWorkers, registerWorker, removeWorker } from '../../src/wire/workers.ts'
 import { runWorker } from '../../src/worker/loop.ts'
+import { runProgram, type Ended } from '../cmd/program.ts'
 import { rebuildSettings, workerOptions } from '../help/jobs.ts'
 import {
   aPackage,
@@ -107,6 +109,31 @@ test('who proved itself once has to from then on, even after its worker was forg
   await client.call(removeWorker, { params: { id: records.find(({ name }) => name === 'w')?.id ?? 0 } })
 
   await assert.rejects(bare(), said(403))
+})
+
+test('an administrator can forget that a key was proven, its worker cannot', async (t) => {
+  const server = await startServer(t)
+  const { client, key } = await proven(server)
+  const { records } = await server.call(listWorkers)
+  const params = { id: records.find(({ name }) => name === 'w')?.id ?? 0 }
+  const query = { forget_key: 'true' } as const
+
+  await assert.rejects(client.call(removeWorker, { params, query }), said(403))
+  const ctl = (...args: string[]): Promise<Ended> =>
+    runProgram(['ctl', 'workers', ...args, '-H', server.address], {
+      home: server.data,
+      environment: { REBUILDERD_COOKIE_PATH: join(server.data, 'auth-cookie') },
+    })
+  const { stdout } = await ctl('ls')
+  const page = await (await fetch(`${server.address}/workers`)).text()
+  const removed = await ctl('rm', 'w', '--forget-key')
+
+  assert.match(stdout, /worker-1 .* unproven .*\n.* w .* proven /)
+  assert.match(page, />unproven</)
+  assert.match(page, />proven</)
+  assert.equal(removed.code, 0, removed.stderr)
+  assert.ok(key.publicKey.length === 32)
+  await client.call(registerWorker, { body: who })
 })
 
 test('a challenge needs what a registration needs', async (t) => {

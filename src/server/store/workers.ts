@@ -75,6 +75,11 @@ export async function isKeyProven(db: Database, key: string): Promise<boolean> {
   return (await db.all(sql`SELECT 1 AS one FROM proven_keys WHERE key = ${key}`)).length > 0
 }
 
+/** The key of this worker may be used without a proof again. */
+export function keyForgotten(workerId: number): Sql {
+  return sql`DELETE FROM proven_keys WHERE key = (SELECT key FROM workers WHERE id = ${workerId})`
+}
+
 /** Forgets a worker; a job that it held is free at once. */
 export async function deleteWorker(tx: Transaction, id: number, now: string): Promise<boolean> {
   const [, , gone] = await tx.batch([

@@ -84,6 +84,13 @@ export function workersPage({ base }: Site, { workers, total }: WorkersView): Pa
         <th scope="row">${name(worker.name)} <span class="quiet">#${worker.id}</span></th>
         <td class="tight">
           ${worker.online === 1 ? html`<span class="state on">online</span>` : html`<span class="state off">silent</span>`}
+          ${
+            worker.proven === 1
+              ? html`<span class="quiet" title="It proved that it holds its key, and signs its reports."
+                  >proven</span
+                >`
+              : html`<span class="quiet" title="Whoever knows its key can speak for it.">unproven</span>`
+          }
           ${worker.draining === 1 ? html`<span class="state off">draining</span>` : ''}
         </td>
         <td>
