@@ -53,6 +53,32 @@ async function reportsFor(
   return sync({ ...profile, ...more })
 }
 
+test('a profile with maintainers has the packages of those who maintain or upload the source, and no others', async (t) => {
+  const { profile } = await anArchive(t, {
+    binaries: { 'main/amd64': ['a', 'b', 'c'].map((name) => aBinary({ Package: name, Version: '1.0-1' })) },
+    sources: {
+      main: [
+        aSource({ Package: 'a', Version: '1.0-1', Maintainer: 'Ada <ada@example.org>' }),
+        aSource({ Package: 'b', Version: '1.0-1', Maintainer: 'Bob <bob@example.org>' }),
+        aSource({
+          Package: 'c',
+          Version: '1.0-1',
+          Maintainer: 'Team <team@example.org>',
+          Uploaders: 'Bob <bob@example.org>, Ada <ada@example.org>',
+        }),
+      ],
+    },
+  })
+
+  const { reports, error } = await sync({ ...profile, maintainers: ['Ada'] })
+
+  assert.equal(error, null)
+  assert.deepEqual(
+    reports[0]?.packages.map(({ name }) => name),
+    ['a', 'c'],
+  )
+})
+
 test('a package comes with its address, hash and size, and the build input of its source', async (t) => {
   const { reports, error } = await reportsFor(
     t,
