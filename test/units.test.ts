@@ -57,3 +57,13 @@ test('the server is kept away from the rest of the machine', { skip }, async (t)
   const exposure = Number(/exposure level for rebuilderd\.service: ([\d.]+)/.exec(run.stdout)?.[1])
   assert.ok(exposure < 2, String(exposure))
 })
+
+test('the unit of the worker hands on what limits and kills builds', () => {
+  const unit = readFileSync(join(root, 'rebuilderd-worker@.service'), 'utf8')
+
+  assert.match(unit, /^Delegate=(yes|.*\bmemory\b.*\bpids\b)/m)
+  assert.match(unit, /^OOMPolicy=continue$/m) // a build over its memory must not end the worker
+  assert.match(unit, /^KillMode=mixed$/m) // nor may a stop reach builds before the worker has
+  assert.match(unit, /^StartLimitIntervalSec=0$/m)
+  assert.doesNotMatch(unit, /^(PrivateUsers|ProtectControlGroups|RestrictNamespaces)=(yes|true)/m)
+})
