@@ -14,20 +14,33 @@ const dataOption = text('Folder of a stopped server; default as `rebuilderd serv
   placeholder: 'DIR',
 })
 
+const whatToDo =
+  'Files that are missing or altered come back from a backup (`tar -xf BACKUP -C FOLDER blobs`); without one they are not handed out, and verdicts stay. With any other problem, restore the whole backup into an empty folder.'
+
 export const dbCheck = command(
   'ctl db check',
   'Look at everything that a stopped server has kept: rows, counters, and every log, diff and attestation',
   { data: dataOption, json: flag('Print one JSON object') },
-  async (_, { data, json }, { out, write, signal, environment }) => {
+  async (_, { data, json }, context) => {
+    const { out, err, write, signal, environment } = context
     const folder = resolve(data ?? usualFolder(environment))
-    const found = await checkData(folder, signal)
-    const { problems, blobs, blobBytes, unqueued } = found
+    const line = openProgressLine(context)
+    const found = await checkData(folder, signal, (files) => line.show(`${files} files read`)).finally(
+      line.clear,
+    )
+    const { problems, blobs, blobBytes, unqueued, orphans } = found
     if (json) write(`${JSON.stringify(found, null, 2)}\n`)
     else {
       for (const problem of problems) out(problem)
       out(`${blobs} files with ${shownBytes(blobBytes)}, ${unqueued} builds that nobody will try by itself`)
+      if (orphans.rows + orphans.files > 0) {
+        out(
+          `${orphans.rows} blobs that no row names, ${orphans.files} files without a row: the server removes them`,
+        )
+      }
       out(problems.length === 0 ? `${folder} is in order` : `${problems.length} problems in ${folder}`)
     }
+    if (problems.length > 0) err(whatToDo)
     return problems.length === 0 ? 0 : 1
   },
   {

@@ -1,4 +1,4 @@
-import { rmSync, statSync } from 'node:fs'
+import { existsSync, rmSync, statSync } from 'node:fs'
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Complaint } from '../errors.ts'
@@ -12,6 +12,7 @@ import {
   damageOf,
   forgottenBlobs,
   knownBlobs,
+  unnamedBlobs,
   unqueuedInputs,
 } from './store/maintenance.ts'
 import { openSqlite } from './store/sqlite.ts'
@@ -25,7 +26,12 @@ export type CheckResult = {
   blobBytes: number
   /** Listed inputs that need work and are not queued: given up, dropped, or left by an import that was cut off. */
   unqueued: number
+  /** Kept for nobody: blobs that no row names, files without a blob. A server removes them after a day. */
+  orphans: { rows: number; files: number }
 }
+
+/** Told of each few hundred files: how many were read. */
+export type CheckProgress = (files: number) => void
 
 const atOnce = 500
 /** Problems told; a spoilt disk has more. */
@@ -38,7 +44,11 @@ const kept = 86_400_000
  * whether every blob is there and has the bytes that its name says. Changes nothing.
  * @throws Complaint where the folder holds no data, or a server uses it
  */
-export async function checkData(data: string, signal?: AbortSignal): Promise<CheckResult> {
+export async function checkData(
+  data: string,
+  signal?: AbortSignal,
+  progress?: CheckProgress,
+): Promise<CheckResult> {
   const file = join(data, 'rebuilderd.db')
   if (statSync(file, { throwIfNoEntry: false }) === undefined) {
     throw new Complaint(`there is no database in ${data}`, {
@@ -49,7 +59,7 @@ export async function checkData(data: string, signal?: AbortSignal): Promise<Che
   try {
     const db = await openSqlite(file)
     try {
-      return await checked(db, join(data, 'blobs'), signal)
+      return await checked(db, join(data, 'blobs'), signal, progress)
     } finally {
       await db.close()
     }
@@ -58,7 +68,12 @@ export async function checkData(data: string, signal?: AbortSignal): Promise<Che
   }
 }
 
-async function checked(db: Database, folder: string, signal: AbortSignal | undefined): Promise<CheckResult> {
+async function checked(
+  db: Database,
+  folder: string,
+  signal: AbortSignal | undefined,
+  progress?: CheckProgress,
+): Promise<CheckResult> {
   const problems = await damageOf(db)
   if (problems.length === 0) problems.push(...(await contradictionsIn(db)))
   const { read } = openBlobs(folder)
@@ -70,11 +85,28 @@ async function checked(db: Database, folder: string, signal: AbortSignal | undef
       after = id
       blobs += 1
       blobBytes += size
-      if ((await read(sha256)) === null) problems.push(`the blob ${sha256} is missing or altered`)
+      if ((await read(sha256)) === null) problems.push(`the blob ${sha256} is ${troubleOf(folder, sha256)}`)
     }
+    progress?.(blobs)
     if (rows.length === 0 || problems.length > mostTold) break
   }
-  return { problems: problems.slice(0, mostTold), blobs, blobBytes, unqueued: await unqueuedInputs(db) }
+  const orphans = { rows: await unnamedBlobs(db), files: await unknownFiles(db, folder) }
+  const told = problems.slice(0, mostTold)
+  return { problems: told, blobs, blobBytes, unqueued: await unqueuedInputs(db), orphans }
+}
+
+function troubleOf(folder: string, sha256: string): 'missing' | 'altered' {
+  return existsSync(join(folder, sha256.slice(0, 2), sha256)) ? 'altered' : 'missing'
+}
+
+/** How many files no row knows. */
+async function unknownFiles(db: Database, folder: string): Promise<number> {
+  let unknown = 0
+  for (const part of await namesIn(folder)) {
+    const names = await namesIn(join(folder, part))
+    unknown += names.length - (await knownBlobs(db, names)).size
+  }
+  return unknown
 }
 
 /** What a sweep removed. */

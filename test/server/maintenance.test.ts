@@ -54,8 +54,19 @@ test('blobs that are missing or altered are named', async (t) => {
 
   const { problems } = await checkData(data)
 
-  const names = [missing, altered].map((path) => path.slice(-64))
-  assert.deepEqual(problems.sort(), names.map((name) => `the blob ${name} is missing or altered`).sort())
+  const expected = [`the blob ${missing.slice(-64)} is missing`, `the blob ${altered.slice(-64)} is altered`]
+  assert.deepEqual(problems.sort(), expected.sort())
+})
+
+test('files and rows that nobody names are counted apart from problems', async (t) => {
+  const data = await aUsedFolder(t)
+  await openBlobs(join(data, 'blobs')).keep(Buffer.from('of a report that was never finished'))
+  await change(data, `INSERT INTO blobs (sha256, size, kept_at) SELECT 'b', size, kept_at FROM blobs LIMIT 1`)
+
+  const { problems, orphans } = await checkData(data)
+
+  assert.deepEqual(problems, ['the blob b is missing'])
+  assert.deepEqual(orphans, { rows: 1, files: 1 })
 })
 
 for (const [what, statement, expected] of [

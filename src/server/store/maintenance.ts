@@ -95,13 +95,22 @@ export async function knownBlobs(db: Database, sha256s: readonly string[]): Prom
   return new Set(rows.map((row) => row.sha256))
 }
 
+/** No row names the blob. */
+const unnamed = trusted(`NOT EXISTS (SELECT 1 FROM builds h WHERE h.log_id = blobs.id)
+       AND NOT EXISTS (SELECT 1 FROM builds h WHERE h.environment_id = blobs.id)
+       AND NOT EXISTS (SELECT 1 FROM artifacts a WHERE a.diffoscope_id = blobs.id)
+       AND NOT EXISTS (SELECT 1 FROM artifacts a WHERE a.html_id = blobs.id)
+       AND NOT EXISTS (SELECT 1 FROM artifacts a WHERE a.attestation_id = blobs.id)`)
+
+/** How many blobs no row names. */
+export async function unnamedBlobs(db: Reader): Promise<number> {
+  const [row] = await db.all<{ n: number }>(sql`SELECT count(*) AS n FROM blobs WHERE ${unnamed}`)
+  return row?.n ?? 0
+}
+
 /** Forgets those of some blobs that no row has named since a moment; their ids. */
 export function forgottenBlobs(ids: readonly number[], before: string): Sql {
   return sql`
     DELETE FROM blobs WHERE id IN ${ids} AND kept_at < ${before}
-       AND NOT EXISTS (SELECT 1 FROM builds h WHERE h.log_id = blobs.id)
-       AND NOT EXISTS (SELECT 1 FROM builds h WHERE h.environment_id = blobs.id)
-       AND NOT EXISTS (SELECT 1 FROM artifacts a WHERE a.diffoscope_id = blobs.id)
-       AND NOT EXISTS (SELECT 1 FROM artifacts a WHERE a.html_id = blobs.id)
-       AND NOT EXISTS (SELECT 1 FROM artifacts a WHERE a.attestation_id = blobs.id) RETURNING id`
+       AND ${unnamed} RETURNING id`
 }
