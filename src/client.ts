@@ -4,6 +4,7 @@ import { promisify } from 'node:util'
 import { createZstdCompress, zstdCompress } from 'node:zlib'
 import { ofetch, type FetchError } from 'ofetch'
 import { Complaint } from './errors.ts'
+import { followEnvironmentProxies } from './proxy.ts'
 import {
   hasBody,
   isSpecial,
@@ -77,6 +78,7 @@ export function openClient(options: ClientOptions): Client {
     ...headersOf(options, row, hasContent),
     ...(isForWorkers(row) ? workerHeaders() : {}),
   })
+  followEnvironmentProxies()
   return {
     base,
     prove: (given) => (proof = given),

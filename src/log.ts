@@ -35,6 +35,29 @@ export function openLog(options: LogOptions): Log {
   return { error: say('error'), warning: say('warning'), info: say('info'), debug: say('debug') }
 }
 
+const levels: Readonly<Record<string, Severity>> = {
+  off: 'error',
+  error: 'error',
+  warn: 'warning',
+  info: 'info',
+  debug: 'debug',
+  trace: 'debug',
+}
+
+/**
+ * What a filter of RUST_LOG asks of us: `debug`, `warn,rebuilderd=debug` (docs.rs/env_logger). Units of existing
+ * installations set it; filters for other programs' parts mean nothing here. Null: it asks for nothing.
+ */
+export function wantedSeverity(filter: string | undefined): Severity | null {
+  let [ours, everything]: (Severity | undefined)[] = []
+  for (const directive of (filter ?? '').toLowerCase().split(',')) {
+    const [target = '', level] = directive.trim().split('=')
+    if (level === undefined) everything = levels[target] ?? everything
+    else if (/^rebuild(erd|ctl)\b/.test(target)) ours = levels[level] ?? ours
+  }
+  return ours ?? everything ?? null
+}
+
 /** A log that nobody reads, for tests and one-off calls. */
 export const silentLog: Log = { error: nothing, warning: nothing, info: nothing, debug: nothing }
 

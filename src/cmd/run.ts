@@ -1,6 +1,6 @@
 import { setImmediate } from 'node:timers/promises'
 import { complaintOf, explain } from '../errors.ts'
-import { openLog, printable } from '../log.ts'
+import { openLog, printable, wantedSeverity } from '../log.ts'
 import type { Command, Context } from './command.ts'
 import { allCommands, commandsFor } from './commands.ts'
 import { helpOf, impliedWord } from './help.ts'
@@ -145,7 +145,10 @@ function contextOf(
     write: (chunk) => void process.stdout.write(chunk),
     err: (line) => void process.stderr.write(`${line}\n`),
     writeError: (text) => void process.stderr.write(text),
-    log: openLog({ level: Number(options['verbose'] ?? 0) > 0 ? 'debug' : 'info' }),
+    log: openLog({
+      level:
+        wantedSeverity(process.env['RUST_LOG']) ?? (Number(options['verbose'] ?? 0) > 0 ? 'debug' : 'info'),
+    }),
     signal,
     hurry,
     isTerminal,

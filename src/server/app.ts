@@ -1,6 +1,5 @@
 import { Hono, type Context } from 'hono'
 import * as v from 'valibot'
-import { publicKeyToPem } from '../attestation.ts'
 import {
   getArtifact,
   getAttestation,
@@ -11,14 +10,6 @@ import {
   listBuilds,
   submitBuild,
 } from '../wire/builds.ts'
-import {
-  getDashboard,
-  getPublicKeys,
-  listArchitectures,
-  listDistributions,
-  listReleaseArchitectures,
-  listReleases,
-} from '../wire/meta.ts'
 import {
   getBinaryPackage,
   getSourcePackage,
@@ -43,7 +34,6 @@ import { openChallenges, openSessions, type Sessions } from './challenge.ts'
 import { importBytes } from './import-elsewhere.ts'
 import {
   artifactsOfBuild,
-  dashboard,
   findArtifact,
   findBinary,
   findJob,
@@ -60,6 +50,7 @@ import { mountControl } from './control.ts'
 import { mountGates } from './gates.ts'
 import { mountHistory } from './history.ts'
 import { mountLegacy } from './legacy.ts'
+import { mountMeta } from './meta.ts'
 import { mountPages } from './pages.ts'
 import { pingJob, popJob } from './queue.ts'
 import { Refusal, found, notFound } from './refusal.ts'
@@ -74,13 +65,7 @@ import { attestationOf, diffoscopeHtmlOf, diffoscopeOf } from './store/builds.ts
 import { happened } from './store/events.ts'
 import { touched } from './store/imports.ts'
 import type { PageRequest } from './store/page.ts'
-import {
-  architectureNames,
-  binaryPage,
-  distributionNames,
-  releaseNames,
-  type PackageFilter,
-} from './store/packages.ts'
+import { binaryPage, type PackageFilter } from './store/packages.ts'
 import { deleteJobs, queueMatching } from './store/queue.ts'
 import { deleteWorker, isKeyProven, keyForgotten, keyProven, writeWorker } from './store/workers.ts'
 
@@ -290,23 +275,5 @@ function mountWorkers(mount: Mount, service: Service, sessions: Sessions): void 
       return deleteWorker(tx, params.id, moment)
     })
     if (!isGone) throw notFound()
-  })
-}
-
-function mountMeta(mount: Mount, { db, signingKey, now }: Service): void {
-  const keys = { current: [publicKeyToPem(signingKey.publicKey)] }
-  mount(getPublicKeys, async () => keys)
-  mount(getDashboard, ({ query }) => dashboard(db, query, now()))
-  mount(listDistributions, ({ query }) => distributionNames(db, query.seen_only))
-  mount(listReleases, async ({ params, query }) => {
-    const names = await releaseNames(db, params.distribution, query.seen_only)
-    return names.map((name) => (name === '' ? null : name))
-  })
-  mount(listArchitectures, ({ params, query }) =>
-    architectureNames(db, params.distribution, undefined, query.seen_only),
-  )
-  mount(listReleaseArchitectures, ({ params, query }) => {
-    const release = params.release === '-' ? '' : params.release
-    return architectureNames(db, params.distribution, release, query.seen_only)
   })
 }

@@ -21,7 +21,7 @@ import { revisionOf } from './revision.ts'
 import { frameOf, type Service } from './service.ts'
 import { firstBlobOf, logOf } from './store/builds.ts'
 import { componentCounts, packagesAsJson, queueRowsV0, type QueueRowV0 } from './store/legacy.ts'
-import { longestPage } from './store/page.ts'
+import { limitOf, longestPage } from './store/page.ts'
 import { countJobs } from './store/queue.ts'
 import { listWorkerRows } from './store/workers.ts'
 
@@ -76,7 +76,7 @@ export function mountLegacy(app: Hono, mount: Mount, service: Service): void {
     }
   })
   mount(listQueueV0, async ({ body }) => {
-    const rows = await queueRowsV0(db, Math.min(body.limit ?? longestPage, longestPage), false)
+    const rows = await queueRowsV0(db, limitOf(body.limit ?? -1), false)
     return { now: wireTime(now()), queue: rows.map((row) => queueItem(row)) }
   })
   mount(getLogV0, async ({ params }) => frameOf(service, await logOf(db, params.id)))
@@ -100,8 +100,7 @@ export function mountLegacy(app: Hono, mount: Mount, service: Service): void {
       online: true,
     }))
   })
-  for (const row of writesV0)
-    mount(row, async () => new Response(null, { status: 501, headers: { 'content-length': '0' } }))
+  for (const row of writesV0) mount(row, async () => undefined)
 }
 
 function queueItem(row: QueueRowV0): QueueItemV0 {

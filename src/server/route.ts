@@ -140,6 +140,7 @@ async function replyOf(
     return jsonReply(c, json)
   }
   if (reply.special === 'none') return new Response(null, { status: 204 })
+  if (reply.special === 'gone') return textReply(501, '')
   return frameReply(c, reply.type, answer as Frame) // the only other answer of such endpoints
 }
 

@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto'
 import { open, rename } from 'node:fs/promises'
-import * as http from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Complaint, sentenceOf } from '../errors.ts'
+import { followEnvironmentProxies } from '../proxy.ts'
 import { claimPart, type Continuable, type Part } from './part.ts'
 
 /** What the index says of a file. */
@@ -80,18 +80,6 @@ async function downloadTo(part: Part, url: string, options: DownloadOptions): Pr
       await sleep(Math.min(Math.max(backoff, asked), longestWaitMs), undefined, { signal: options.signal })
     }
   }
-}
-
-let followsProxies = false
-
-/** Node's fetch minds HTTP_PROXY, HTTPS_PROXY and NO_PROXY only when told to. */
-function followEnvironmentProxies(): void {
-  const isSet = ['http_proxy', 'https_proxy'].some(
-    (name) => process.env[name] ?? process.env[name.toUpperCase()],
-  )
-  if (followsProxies || !isSet) return
-  followsProxies = true
-  http.setGlobalProxyFromEnv()
 }
 
 /** fetch says "fetch failed" and hides the reason below. */

@@ -20,6 +20,7 @@ export const IdPath = v.object({
   id: v.pipe(
     v.string(),
     v.regex(/^\d{1,10}$/, 'is not an id'),
+    v.metadata({ jsonSchema: { type: 'integer', minimum: 1, maximum: 2 ** 31 - 1 } }),
     v.transform(Number),
     v.maxValue(2 ** 31 - 1, 'is not an id'),
   ),

@@ -5,12 +5,13 @@ import type { Shape } from './schema.ts'
 export type Caller = 'anyone' | 'admin' | 'worker' | 'signup' | 'worker or admin'
 export type Method = 'GET' | 'POST' | 'PUT' | 'DELETE'
 
-/** A reply that is no JSON document. `none`: 204. `bytes`: the stored log, diff, attestation. `events`: server-sent events. */
+/** A reply that is no JSON document. `none`: 204. `gone`: 501. `bytes`: the stored log, diff, attestation. `events`: server-sent events. */
 export type Special = {
-  readonly special: 'none' | 'bytes' | 'events' | 'text' | 'lines'
+  readonly special: 'none' | 'gone' | 'bytes' | 'events' | 'text' | 'lines'
   readonly type: string
 }
 export const nothing = { special: 'none', type: '' } as const satisfies Special
+export const gone = { special: 'gone', type: '' } as const satisfies Special
 export const textBytes = { special: 'bytes', type: 'text/plain; charset=utf-8' } as const satisfies Special
 export const jsonBytes = {
   special: 'bytes',
@@ -50,7 +51,7 @@ export type ReplyOf<E> =
   E extends Endpoint<infer _P, infer _Q, infer _B, infer R>
     ? R extends Body
       ? Shape<R>
-      : R extends { special: 'none' }
+      : R extends { special: 'none' | 'gone' }
         ? undefined
         : Uint8Array
     : never

@@ -38,6 +38,66 @@ export const listReleaseArchitectures = endpoint(
   },
 )
 
+const ComponentPath = v.object({ ...ReleasePath.entries, component: text() })
+const names = v.array(v.string())
+const namesOrNull = v.array(TextOrNull)
+
+export const listComponents = endpoint('GET', '/api/v1/meta/distributions/{distribution}/components', {
+  doc: 'The components of a distribution, for web pages made for 0.26; null stands for packages without one.',
+  params: DistributionPath,
+  query: seen,
+  reply: namesOrNull,
+  upstream: false,
+})
+
+export const listReleaseComponents = endpoint(
+  'GET',
+  '/api/v1/meta/distributions/{distribution}/releases/{release}/components',
+  {
+    doc: 'The components of a release; `-` stands for packages without one.',
+    params: ReleasePath,
+    query: seen,
+    reply: namesOrNull,
+    upstream: false,
+  },
+)
+
+export const listComponentArchitectures = endpoint(
+  'GET',
+  '/api/v1/meta/distributions/{distribution}/releases/{release}/components/{component}/architectures',
+  {
+    doc: 'The architectures that a component of a release is built for; `-` stands for none.',
+    params: ComponentPath,
+    query: seen,
+    reply: names,
+    upstream: false,
+  },
+)
+
+export const listComponentsShort = endpoint(
+  'GET',
+  '/api/v1/meta/distributions/{distribution}/{release}/components',
+  {
+    doc: 'The components of a release, by the path that a web page for many distributions uses.',
+    params: ReleasePath,
+    query: seen,
+    reply: namesOrNull,
+    upstream: false,
+  },
+)
+
+export const listArchitecturesShort = endpoint(
+  'GET',
+  '/api/v1/meta/distributions/{distribution}/{release}/architectures',
+  {
+    doc: 'The architectures of a release, by that path.',
+    params: ReleasePath,
+    query: seen,
+    reply: names,
+    upstream: false,
+  },
+)
+
 export const PublicKeys = v.object({ current: v.array(v.string()) })
 
 export const getPublicKeys = endpoint('GET', '/api/v1/meta/public-keys', {

@@ -1,6 +1,6 @@
 import { toJsonSchema } from '@valibot/to-json-schema'
 import type * as v from 'valibot'
-import { hasBody, isSpecial, type Endpoint } from './endpoint.ts'
+import { hasBody, isSpecial, type Endpoint, type Special } from './endpoint.ts'
 
 type Schema = Record<string, unknown>
 
@@ -64,20 +64,30 @@ function parametersOf(fields: Endpoint['params'], place: 'path' | 'query'): Sche
   }))
 }
 
-function responsesOf({ reply, caller, path }: Endpoint): Schema {
+/** Errors are one line of text, or nothing: there is no JSON for them. */
+const lineOfText: Schema = { 'text/plain; charset=utf-8': { schema: { type: 'string' } } }
+
+function responsesOf(row: Endpoint): Schema {
+  const { reply, caller, path } = row
   const answer = isSpecial(reply)
-    ? reply.special === 'none'
-      ? { 204: { description: 'Done.' } }
-      : { 200: { description: 'The bytes.', content: { [reply.type]: {} } } }
+    ? specialAnswer(reply)
     : { 200: { description: 'The answer.', content: json(schemaOf(reply, 'output')) } }
   const refused = caller === 'anyone' ? {} : { 403: { description: 'Not allowed.' } }
   const missing = path.includes('{') ? { 404: { description: 'There is no such thing.' } } : {}
+  const long = hasBody(row) ? { 413: { description: 'The body is too large.', content: lineOfText } } : {}
   return {
     ...answer,
-    400: { description: 'The request cannot be understood; the body says why.' },
+    400: { description: 'The request cannot be understood; the body says why.', content: lineOfText },
     ...refused,
     ...missing,
+    ...long,
   }
+}
+
+function specialAnswer({ special, type }: Special): Schema {
+  if (special === 'none') return { 204: { description: 'Done.' } }
+  if (special === 'gone') return { 501: { description: 'There is no such thing any more.' } }
+  return { 200: { description: 'The bytes.', content: { [type]: {} } } }
 }
 
 function json(schema: Schema): Schema {
@@ -89,19 +99,15 @@ export function schemaOf(shape: v.GenericSchema, mode: 'input' | 'output'): Sche
   const { $schema: _, ...schema } = toJsonSchema(shape, {
     errorMode: 'ignore',
     typeMode: mode,
-    overrideSchema: ({ valibotSchema, jsonSchema }) => ownSchema(valibotSchema) ?? jsonSchema,
+    overrideAction: ({ valibotAction, jsonSchema }) => ownSchema(valibotAction) ?? jsonSchema,
   }) as Schema
   return schema
 }
 
-function ownSchema(shape: unknown): Schema | undefined {
-  const pipe =
-    typeof shape === 'object' && shape !== null && 'pipe' in shape ? (shape.pipe as readonly unknown[]) : []
-  for (const action of pipe) {
-    const metadata =
-      typeof action === 'object' && action !== null && 'metadata' in action ? action.metadata : undefined
-    if (typeof metadata === 'object' && metadata !== null && 'jsonSchema' in metadata)
-      return metadata.jsonSchema as Schema
-  }
-  return undefined
+/** As in `v.metadata({ jsonSchema: … })`. A shape says it before it transforms: of requests only what comes before counts. */
+function ownSchema(action: object): Schema | undefined {
+  const metadata = 'metadata' in action ? action.metadata : undefined
+  return typeof metadata === 'object' && metadata !== null && 'jsonSchema' in metadata
+    ? (metadata.jsonSchema as Schema) // as we wrote it
+    : undefined
 }

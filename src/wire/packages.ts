@@ -113,7 +113,7 @@ export const PackageReport = v.object({
 export type PackageReport = Shape<typeof PackageReport>
 
 export const listSourcePackages = endpoint('GET', '/api/v1/packages/source', {
-  doc: 'Source packages with the status of their latest rebuild, one record per build input.',
+  doc: 'Source packages with the worst status of their latest rebuilds; with architecture, that of this one.',
   query: v.object({ ...pageQuery, ...originQuery, ...sourceIdentityQuery, ...freshnessQuery, ...ourFilters }),
   reply: pageOf(SourcePackage),
 })

@@ -33,10 +33,10 @@ export const DateTime = v.pipe(
     (given) => normalDateTime(given) !== null,
     'is not a date and time like 2026-11-22T19:36:35.5 (UTC, no zone)',
   ),
-  v.transform((given) => normalDateTime(given) ?? given),
   v.metadata({
     jsonSchema: { type: 'string', pattern: '^\\d{4}-\\d{2}-\\d{2}T\\d{2}:\\d{2}:\\d{2}(\\.\\d+)?$' },
   }),
+  v.transform((given) => normalDateTime(given) ?? given),
 )
 
 /** The one spelling we keep of a date-time, so that text order is time order; null when it is none. */
@@ -69,8 +69,8 @@ export const Bytes = v.pipe(
     (given) => given instanceof Uint8Array || isByteArray(given),
     'is not an array of bytes (0 to 255)',
   ),
-  v.transform((given) => (given instanceof Uint8Array ? given : new Uint8Array(given))),
   v.metadata({ jsonSchema: { type: 'array', items: { type: 'integer', minimum: 0, maximum: 255 } } }),
+  v.transform((given) => (given instanceof Uint8Array ? given : new Uint8Array(given))),
 )
 
 function isByteArray(given: unknown): given is number[] {
@@ -141,12 +141,14 @@ export function problemOf(issue: v.BaseIssue<unknown>): string {
 export const IntText = v.pipe(
   v.string(),
   v.regex(/^[+-]?\d{1,10}$/, 'invalid digit found in string'),
+  v.metadata({ jsonSchema: { type: 'integer', minimum: -(2 ** 31), maximum: 2 ** 31 - 1 } }),
   v.transform(Number),
   v.minValue(-(2 ** 31), 'number too small to fit in target type'),
   v.maxValue(2 ** 31 - 1, 'number too large to fit in target type'),
 )
 export const BoolText = v.pipe(
   v.picklist(['true', 'false'], 'expected `true` or `false`'),
+  v.metadata({ jsonSchema: { type: 'boolean' } }),
   v.transform((given) => given === 'true'),
 )
 /** `BAD,FAIL` → two words of a list. */

@@ -1,7 +1,7 @@
 /** API v0: what clients from before 2026 read. Nothing is written through it any more. */
 import * as v from 'valibot'
 import { ArtifactStatus, IdOrNull, IdPath, TextOrNull } from './common.ts'
-import { endpoint, jsonBytes, textBytes } from './endpoint.ts'
+import { endpoint, gone, jsonBytes, textBytes } from './endpoint.ts'
 import { PublicKeys } from './meta.ts'
 import { Count, DateTime, Id, Int32, orNull, text, type Shape } from './schema.ts'
 
@@ -20,7 +20,7 @@ export const PackageV0 = v.object({
 })
 
 export const listPackagesV0 = endpoint('GET', '/api/v0/pkgs/list', {
-  doc: 'Every binary package that was ever listed, with its verdict.',
+  doc: 'Binary packages that are listed, or were in the last 90 days, with their verdict.',
   query: v.object({
     name: v.optional(text()),
     status: v.optional(ArtifactStatus),
@@ -54,7 +54,7 @@ export type QueueItemV0 = Shape<typeof QueueItemV0>
 
 export const listQueueV0 = endpoint('POST', '/api/v0/queue/list', {
   doc: 'Jobs in the order they will run.',
-  body: v.object({ limit: orNull(v.pipe(Int32, v.minValue(0))) }),
+  body: v.object({ limit: orNull(Int32) }),
   reply: v.object({ now: DateTime, queue: v.array(QueueItemV0) }),
 })
 
@@ -101,34 +101,40 @@ export const listWorkersV0 = endpoint('GET', '/api/v0/workers', {
   ),
 })
 
-const gone = 'Gone with API v0: answers 501. Use API v1.'
+const doc = 'Gone with API v0: answers 501. Use API v1.'
 const words = v.string()
 
 /** Routes that wrote; each reads its body, and answers 501. */
 export const writesV0 = [
   endpoint('POST', '/api/v0/pkgs/sync', {
-    doc: gone,
+    doc,
+    reply: gone,
     body: v.object({ distro: words, suite: words, groups: v.array(v.unknown()) }),
   }),
   endpoint('POST', '/api/v0/queue/push', {
-    doc: gone,
+    doc,
+    reply: gone,
     body: v.object({ name: words, priority: Int32, distro: words, suite: words }),
   }),
   endpoint('POST', '/api/v0/queue/pop', {
-    doc: gone,
+    doc,
+    reply: gone,
     body: v.object({ supported_backends: v.array(words) }),
   }),
   endpoint('POST', '/api/v0/queue/drop', {
-    doc: gone,
+    doc,
+    reply: gone,
     body: v.object({ name: words, distro: words, suite: words }),
   }),
   endpoint('POST', '/api/v0/pkg/requeue', {
-    doc: gone,
+    doc,
+    reply: gone,
     body: v.object({ priority: Int32, reset: v.boolean() }),
   }),
-  endpoint('POST', '/api/v0/build/ping', { doc: gone, body: v.object({ queue_id: Int32 }) }),
+  endpoint('POST', '/api/v0/build/ping', { doc, reply: gone, body: v.object({ queue_id: Int32 }) }),
   endpoint('POST', '/api/v0/build/report', {
-    doc: gone,
+    doc,
+    reply: gone,
     body: v.object({ queue: v.unknown(), build_log: v.unknown(), rebuilds: v.array(v.unknown()) }),
   }),
 ] as const

@@ -1,15 +1,16 @@
 import { Agent as PlainAgent, request as requestPlain, type IncomingMessage } from 'node:http'
 import { Agent as SecureAgent, request as requestSecure } from 'node:https'
+import { proxiesOf } from '../proxy.ts'
 import { guardedLookup, literalAddress, reachOf, refusal, type Reach } from './addresses.ts'
 import { Failure } from './failure.ts'
 
 const mostRedirects = 10
 const idleMilliseconds = 60_000
 
-// Proxies are taken from HTTP_PROXY, HTTPS_PROXY and NO_PROXY.
+const proxyEnv = proxiesOf(process.env)
 const agents = {
-  'http:': { request: requestPlain, agent: new PlainAgent({ proxyEnv: process.env }) },
-  'https:': { request: requestSecure, agent: new SecureAgent({ proxyEnv: process.env }) },
+  'http:': { request: requestPlain, agent: new PlainAgent({ proxyEnv }) },
+  'https:': { request: requestSecure, agent: new SecureAgent({ proxyEnv }) },
 }
 
 /**

@@ -184,6 +184,7 @@ test('the dashboard and the queue', async (t) => {
     ['runs', 'waits', 'late', 'bad', 'fail'],
   )
   assert.equal(documentOf<{ queue: unknown[] }>(await queue('{"limit":2}')).queue.length, 2)
+  assert.equal(documentOf<{ queue: unknown[] }>(await queue('{"limit":-1}')).queue.length, 5)
   assert.equal((await queue('limit')).status, 400)
 })
 

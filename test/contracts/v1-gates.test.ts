@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { endpoints } from '../../src/wire/index.ts'
 import { lookupPackages } from '../../src/wire/gates.ts'
-import { aPackage, importPackages, startServer } from '../help/server.ts'
+import { aPackage, anArtifact, importPackages, startServer } from '../help/server.ts'
 import { rebuilt } from './asking.ts'
 import { ask, documentOf } from './raw.ts'
 
@@ -66,6 +66,21 @@ test('an export has each listed package once, the same in both formats and every
   )
   assert.deepEqual(lines, records)
   assert.equal((await get('')).text, (await get('')).text)
+})
+
+test('web pages made for 0.26 find components and their architectures', async (t) => {
+  const { call, address } = await startServer(t)
+  const artifacts = [anArtifact(), anArtifact({ name: 'hello-doc', component: null })]
+  await importPackages(call, [aPackage({ artifacts })])
+  const meta = async (path: string): Promise<unknown> =>
+    documentOf(await ask(address, 'GET', `/api/v1/meta/distributions/debian${path}`))
+
+  for (const path of ['/components', '/releases/sid/components', '/sid/components'])
+    assert.deepEqual(await meta(path), [null, 'main'], path)
+  assert.deepEqual(await meta('/components?seen_only=false'), [])
+  assert.deepEqual(await meta('/sid/architectures'), ['amd64'])
+  assert.deepEqual(await meta('/releases/sid/components/-/architectures'), ['amd64'])
+  assert.deepEqual(await meta('/releases/sid/components/contrib/architectures'), [])
 })
 
 test('the description names every endpoint with its method', async (t) => {

@@ -377,20 +377,43 @@ export async function architectureNames(
   return rows.map((row) => row.name)
 }
 
-/** Components of listed packages, for older web pages. */
+/** Components of packages; with `seen` only of those that are listed, or (false) of those that are not any more. */
 export async function componentNames(
   db: Database,
   distribution: string,
   release: string | undefined,
+  seen?: boolean,
 ): Promise<string[]> {
   const where = [
     sql`r.distribution = ${distribution}`,
     ...given(release, (name) => sql`r.name = ${name}`),
+    ...given(seen, (value) => sql`n.seen = ${value}`),
     sql`n.n > 0`,
   ]
   const rows = await db.all<{ name: string }>(sql`
     SELECT DISTINCT n.component AS name FROM releases r JOIN scopes c ON c.release_id = r.id JOIN binary_counts n ON n.scope_id = c.id
      ${whereOf(where)} ORDER BY n.component`)
+  return rows.map((row) => row.name)
+}
+
+/** Architectures of build inputs that have packages in a component. */
+export async function componentArchitectures(
+  db: Database,
+  distribution: string,
+  release: string,
+  component: string,
+  seen: boolean | undefined,
+): Promise<string[]> {
+  const where = [
+    sql`r.distribution = ${distribution}`,
+    sql`r.name = ${release}`,
+    sql`n.component = ${component}`,
+    ...given(seen, (value) => sql`n.seen = ${value}`),
+    sql`n.n > 0`,
+  ]
+  const rows = await db.all<{ name: string }>(sql`
+    SELECT DISTINCT c.architecture AS name FROM releases r JOIN scopes c ON c.release_id = r.id JOIN binary_counts n ON n.scope_id = c.id
+     ${whereOf(where)} ORDER BY c.architecture`)
   return rows.map((row) => row.name)
 }
 

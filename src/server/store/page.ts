@@ -127,7 +127,8 @@ export function whereOf(conditions: readonly Sql[]): Sql {
   return conditions.length === 0 ? trusted('') : sql`WHERE ${joined(conditions, ' AND ')}`
 }
 
-function limitOf(asked: number | undefined): number {
+/** Records of a page, where so many are asked for: less than none means all that a page may hold. */
+export function limitOf(asked: number | undefined): number {
   if (asked === undefined) return usualPage
   return asked < 0 ? longestPage : Math.min(asked, longestPage)
 }

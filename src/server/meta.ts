@@ -1,0 +1,61 @@
+/** What there is: distributions, releases, components, architectures; the numbers of all of it, and the public key. */
+import { publicKeyToPem } from '../attestation.ts'
+import {
+  getDashboard,
+  getPublicKeys,
+  listArchitectures,
+  listArchitecturesShort,
+  listComponentArchitectures,
+  listComponents,
+  listComponentsShort,
+  listDistributions,
+  listReleaseArchitectures,
+  listReleaseComponents,
+  listReleases,
+} from '../wire/meta.ts'
+import { dashboard } from './overview.ts'
+import type { Mount } from './route.ts'
+import type { Service } from './service.ts'
+import {
+  architectureNames,
+  componentArchitectures,
+  componentNames,
+  distributionNames,
+  releaseNames,
+} from './store/packages.ts'
+
+export function mountMeta(mount: Mount, { db, signingKey, now }: Service): void {
+  const keys = { current: [publicKeyToPem(signingKey.publicKey)] }
+  mount(getPublicKeys, async () => keys)
+  mount(getDashboard, ({ query }) => dashboard(db, query, now()))
+  mount(listDistributions, ({ query }) => distributionNames(db, query.seen_only))
+  mount(listReleases, async ({ params, query }) =>
+    shown(await releaseNames(db, params.distribution, query.seen_only)),
+  )
+  mount(listArchitectures, ({ params, query }) =>
+    architectureNames(db, params.distribution, undefined, query.seen_only),
+  )
+  for (const row of [listReleaseArchitectures, listArchitecturesShort])
+    mount(row, ({ params, query }) =>
+      architectureNames(db, params.distribution, stored(params.release), query.seen_only),
+    )
+  mount(listComponents, async ({ params, query }) =>
+    shown(await componentNames(db, params.distribution, undefined, query.seen_only)),
+  )
+  for (const row of [listReleaseComponents, listComponentsShort])
+    mount(row, async ({ params, query }) =>
+      shown(await componentNames(db, params.distribution, stored(params.release), query.seen_only)),
+    )
+  mount(listComponentArchitectures, ({ params: { distribution, release, component }, query }) =>
+    componentArchitectures(db, distribution, stored(release), stored(component), query.seen_only),
+  )
+}
+
+/** In a path `-` stands for "none", which the database keeps as the empty text. */
+function stored(name: string): string {
+  return name === '-' ? '' : name
+}
+
+function shown(names: readonly string[]): (string | null)[] {
+  return names.map((name) => (name === '' ? null : name))
+}
