@@ -9,7 +9,7 @@ import { test, type TestContext } from 'node:test'
 import zlib from 'node:zlib'
 import { parseEnvelope, publicKeyFromPem, verifyEnvelope } from '../../src/attestation.ts'
 import { openClient, type Client } from '../../src/client.ts'
-import { getBuildLog, listBuilds } from '../../src/wire/builds.ts'
+import { getAttestation, getBuildLog, listBuilds } from '../../src/wire/builds.ts'
 import { listBinaryPackages } from '../../src/wire/packages.ts'
 import { listQueue, requestRebuild } from '../../src/wire/queue.ts'
 import { listWorkers } from '../../src/wire/workers.ts'
@@ -446,4 +446,54 @@ test('our worker and ctl against their daemon', { skip }, async (t) => {
     }
     assert.ok((await client.call(requestRebuild, { body })).affected >= 0)
   })
+
+  await t.test(
+    'our ctl db import takes over their database: the same lists, logs and attestations',
+    async (t) => {
+      const before = await toldBy(client)
+      await daemon.stop()
+      const data = join(world.folder, 'taken-over')
+      const file = join(world.folder, 'their-daemon', 'rebuilderd.db')
+
+      const { code, stdout, stderr } = await ours(world, ['ctl', 'db', 'import', file, '--data', data], {})
+
+      assert.equal(code, 0, stderr)
+      console.log(`peers: our ctl db import: ${stdout.trim().split('\n').join(' ')}`)
+      const server = await startServer(t, { data })
+      const after = await toldBy(openClient({ base: server.address, cookie: server.cookie }))
+      assert.ok(before.builds.length >= names.length)
+      assert.deepEqual({ ...after, workers: after.workers.filter((name) => name !== 'worker-1') }, before)
+    },
+  )
 })
+
+/** What a server tells of everything it keeps, as far as both of us say the same. */
+async function toldBy(client: Client) {
+  const builds = (await client.call(listBuilds, { query: { sort: 'id' } })).records
+  const binaries = (await client.call(listBinaryPackages, { query: { sort: 'id' } })).records
+  const logs: string[] = []
+  for (const { id } of builds)
+    logs.push(Buffer.from(await client.call(getBuildLog, { params: { id } })).toString())
+  const attestations: (string | null)[] = []
+  for (const { build_id: id, artifact_id: artifact } of binaries) {
+    const bytes =
+      id === null || artifact === null
+        ? null
+        : await client.call(getAttestation, { params: { id, artifact_id: artifact } }).catch(() => null)
+    attestations.push(bytes === null ? null : Buffer.from(bytes).toString())
+  }
+  return {
+    builds: builds.map(({ id, name, version, status }) => [id, name, version, status]),
+    binaries: binaries.map(({ id, name, version, component, status }) => [
+      id,
+      name,
+      version,
+      component,
+      status,
+    ]),
+    queue: (await client.call(listQueue)).records.map(({ name, priority }) => [name, priority]),
+    workers: (await client.call(listWorkers)).records.map(({ name }) => name),
+    logs,
+    attestations,
+  }
+}
