@@ -32,7 +32,7 @@ type Kind = {
   show: (bytes: Uint8Array, context: Context) => Promise<void> | void
 }
 type Built = { id: number; artifact_id: number }
-type Asked = ServerOptions & PackageFilters & { follow?: boolean; html?: boolean; output: string | undefined }
+type Asked = ServerOptions & PackageFilters & { follow?: boolean; page?: boolean; output: string | undefined }
 
 const log: Kind = {
   word: 'log',
@@ -50,10 +50,10 @@ const diffoscope: Kind = {
   word: 'diffoscope',
   doc: 'Show where a rebuilt package differs from the original',
   what: 'diff',
-  options: { html: flag('The HTML page in place of the text, where the worker made one') },
+  options: { page: flag('The HTML page in place of the text, where the worker made one') },
   has: (found) => found.build_id !== null && found.diffoscope_log_id !== null,
-  fetch: (client, params, { html }) =>
-    client.call(html === true ? getDiffoscopeHtml : getDiffoscope, { params }),
+  fetch: (client, params, { page }) =>
+    client.call(page === true ? getDiffoscopeHtml : getDiffoscope, { params }),
   show: (bytes, context) => showText(bytes, 'diff', context),
 }
 
@@ -87,7 +87,7 @@ export const resultCommands: readonly Command[] = [log, diffoscope, attestation]
 )
 
 async function showResult(kind: Kind, options: Asked, context: Context): Promise<void> {
-  if (options.html === true && options.output === undefined && context.isTerminal) throw notForTerminals()
+  if (options.page === true && options.output === undefined && context.isTerminal) throw notForTerminals()
   const client = await openPublicClient(options, context)
   const { records, more } = await candidates(client, options)
   const job = options.follow === true ? await runningJob(client, options, records) : null
@@ -194,10 +194,10 @@ function notForTerminals(): Complaint {
   })
 }
 
-function missing(kind: Kind, found: BinaryPackage, { html }: Asked): Complaint {
-  if (html !== true) return noResult(kind, [found])
+function missing(kind: Kind, found: BinaryPackage, { page }: Asked): Complaint {
+  if (page !== true) return noResult(kind, [found])
   return new Complaint(`there is no HTML page of the diff of ${found.name} ${found.version}`, {
-    hint: 'there is its text, without --html; workers make pages with html = true below [diffoscope]',
+    hint: 'there is its text, without --page; workers make pages with html = true below [diffoscope]',
   })
 }
 

@@ -106,7 +106,10 @@ test('a journey with ctl: import, look at the queue, rebuild, look at the result
   assert.equal(nobody.stdout, 'Queue operation applied to 0 builds\n')
   assert.match(again.stdout, /^\S+ \S+ good 1\.10 .* "debian" Some\("trixie"\) "amd64"\n$/)
   assert.equal(dropped.stdout, '')
-  assert.match(workers.stdout, /^1 {2}worker-1 {2}127\.0\.0\.1 {2}unproven {2}\S+ \S+ {2,4}idle\n2 {2}worker-2 {2}/)
+  assert.match(
+    workers.stdout,
+    /^1 {2}worker-1 {2}127\.0\.0\.1 {2}unproven {2}\S+ \S+ {2,4}idle\n2 {2}worker-2 {2}/,
+  )
 })
 
 function namesIn({ stdout }: Ended): string[] {

@@ -225,10 +225,10 @@ test('ctl gets the page, into a file or for another program, and not onto a term
   )
   const [withPage = '', without = ''] = names
 
-  const piped = await ctl(withPage, '--html')
-  const filed = await ctl(withPage, '--html', '--output', 'diff.html')
+  const piped = await ctl(withPage, '--page')
+  const filed = await ctl(withPage, '--page', '--output', 'diff.html')
   const text = await ctl(withPage, '-o', 'diff.txt')
-  const none = await ctl(without, '--html')
+  const none = await ctl(without, '--page')
   const nowhere = await ctl(withPage, '-o', 'no/such/folder')
 
   assert.equal(piped.stdout, page, piped.stderr)
@@ -238,10 +238,10 @@ test('ctl gets the page, into a file or for another program, and not onto a term
     ['', `-${withPage}\n+diff\n`],
   )
   assert.equal(none.code, 1)
-  assert.match(none.stderr, /no HTML page of the diff of \w+ 1\.0-1\n.*without --html/)
+  assert.match(none.stderr, /no HTML page of the diff of \w+ 1\.0-1\n.*without --page/)
   assert.match(nowhere.stderr, /writing the diff: ENOENT[^\n]*\n$/)
   await t.test('a terminal', { skip: noTerminal }, async () => {
-    const words = ['ctl', 'pkgs', 'diffoscope', withPage, '--html', '-H', server.address]
+    const words = ['ctl', 'pkgs', 'diffoscope', withPage, '--page', '-H', server.address]
     const { code, stdout } = await runOnTerminal(words, { home })
 
     assert.equal(code, 2)
