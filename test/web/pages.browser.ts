@@ -5,6 +5,10 @@ import { zstdFrame } from '../../src/compression.ts'
 import { aSigningWorker, aSmallDistribution, hostileName, rebuildNext } from '../help/pages.ts'
 import { aPackage, aResult, importPackages, pop, startServer } from '../help/server.ts'
 import { submitBuild } from '../../src/wire/builds.ts'
+import { Hono } from 'hono'
+import { generateSigningKey } from '../../src/attestation.ts'
+import { mountPages } from '../../src/server/pages.ts'
+import type { Service } from '../../src/server/service.ts'
 import { missing, openBrowser, openPage, violationsOf } from './browser.ts'
 
 const options = { skip: missing, timeout: 120_000 }
@@ -24,6 +28,13 @@ const looks = [
 ] as const
 
 const hostilePath = `/debian/sid/${encodeURIComponent(hostileName)}`
+const missingPaths = [
+  '/nowhere',
+  '/debian/nowhere',
+  '/debian/sid/nowhere',
+  '/builds/999',
+  '/debian?after=%00',
+]
 const allPaths = [
   '/',
   '/queue',
@@ -44,27 +55,53 @@ const allPaths = [
   '/builds/4/log',
 ]
 
+/** The paths of pages that a server answers, as its router has them. */
+function mountedPaths(): string[] {
+  const app = new Hono()
+  const web = { title: '', logo: null, link: null }
+  const service = { web, signingKey: generateSigningKey(), basePath: '' }
+  mountPages(app, service as unknown as Service) // mounting asks nothing of the rest
+  const isPage = (path: string): boolean => !/^\/(assets|feed|badge|robots|\*)/.test(path)
+  return app.routes.map((route) => route.path).filter(isPage)
+}
+
+function isServedBy(path: string, route: string): boolean {
+  const pattern = route.replace(/:\w+\{([^}]*\}?)\}/g, '($1)').replace(/:\w+/g, '[^/]+')
+  return new RegExp(`^${pattern}$`).test(path.replace(/\?.*$/, ''))
+}
+
 test(
   'every page is sound, narrow and wide, light and dark: no violation, no console line, no other host',
   options,
   async (t) => {
-    const { server } = await aSite(t)
+    const { server, worker } = await aSite(t)
+    const running = await pop(worker.client.call)
     const browser = await openBrowser(t)
+    const seen = new Set<string>()
     for (const look of looks) {
       const { page, troubles } = await openPage(browser, server.address, look)
       await page.goto(`${server.address}/builds/4`)
       const diff = (await page.getByRole('link', { name: 'differences' }).first().getAttribute('href')) ?? ''
 
-      for (const path of [...allPaths, diff]) {
+      for (const path of [...allPaths, diff, `/jobs/${running?.job.id ?? 0}`, ...missingPaths]) {
+        seen.add(path)
         await page.goto(server.address + path, { waitUntil: 'load' })
         const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)
         assert.ok(wide <= 0, `${path} is ${wide} px too wide at ${look.width} px`)
         assert.deepEqual(await violationsOf(page), [], `${path} ${look.colorScheme} ${look.width}`)
       }
 
-      assert.deepEqual(troubles, [])
+      const notFound = troubles.filter((trouble) => /status of 404/.test(trouble)).length
+      assert.ok(notFound <= missingPaths.length)
+      assert.deepEqual(
+        troubles.filter((trouble) => !/status of 404/.test(trouble)),
+        [],
+      )
       await page.close()
     }
+    assert.ok(mountedPaths().includes('/about'), 'the router tells its paths')
+    const unseen = mountedPaths().filter((route) => ![...seen].some((path) => isServedBy(path, route)))
+    assert.deepEqual(unseen, [], 'pages that were not looked at')
   },
 )
 

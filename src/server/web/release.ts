@@ -40,7 +40,7 @@ export function releasePage(site: Site, view: ReleaseView): Page {
       { label: release.distribution, href: segments(release.distribution) },
       { label: release.name === '' ? 'packages' : release.name },
     ],
-    api: `/api/v1/packages/source${queryOf({ distribution: release.distribution, release: release.name, seen_only: 'true', status: query.status, reason: query.reason, architecture: query.architecture })}`,
+    api: `/api/v1/packages/source${queryOf({ distribution: release.distribution, release: release.name, seen_only: 'true', status: query.status, reason: query.reason, architecture: query.architecture, component: query.component, maintainer: query.maintainer, search: query.search })}`,
     feed,
     live: 'verdict',
     body: html`<h1>${name(words)}</h1>
