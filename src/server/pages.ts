@@ -12,6 +12,7 @@ import { revisionOf } from './revision.ts'
 import type { Service, WebOptions } from './service.ts'
 import { distributionNames, releaseNames } from './store/packages.ts'
 import { trendKeeper } from './trends.ts'
+import { mountSitemap } from './sitemap.ts'
 import { homeView, queueView, reasonsView, searchView, workersView } from './views.ts'
 import {
   buildView,
@@ -67,8 +68,9 @@ export type SiteOf = (c: Context) => Site
 export function mountPages(app: Hono, service: Service): void {
   if (service.web === null) return
   const siteOf = siteOfWeb(service, service.web)
-  mountFiles(app)
+  mountFiles(app, service.web.sitemap ? siteOf : null)
   mountFeeds(app, service, siteOf)
+  if (service.web.sitemap) mountSitemap(app, service, siteOf)
   const keep = pageKeeper(200)
   const page = (
     path: string,
@@ -232,7 +234,8 @@ function originOf(c: Context): string {
   return `${isSecure ? 'https' : 'http'}://${/^[\w.\-:[\]]{1,260}$/.test(host) ? host : 'localhost'}`
 }
 
-function mountFiles(app: Hono): void {
+/** @param mapped tells where the site map is; null: there is none */
+function mountFiles(app: Hono, mapped: SiteOf | null): void {
   app.get('/assets/:name', (c) => {
     const name = given(c, 'name')
     if (!Object.hasOwn(files, name)) throw notFound()
@@ -246,9 +249,12 @@ function mountFiles(app: Hono): void {
       },
     })
   })
-  app.get('/robots.txt', (c) =>
-    c.text('User-agent: *\nDisallow: /api/\nDisallow: /builds/\nDisallow: /search\nDisallow: /jobs/\n'),
-  )
+  app.get('/robots.txt', (c) => {
+    const closed = ['/api/', '/builds/', '/search', '/jobs/'].map((path) => `Disallow: ${path}\n`).join('')
+    const site = mapped?.(c)
+    const map = site === undefined ? '' : `Sitemap: ${site.origin}${site.base}/sitemap.xml\n`
+    return c.text(`User-agent: *\n${closed}${map}`)
+  })
 }
 
 function withHeaders(reply: Response): Response {

@@ -167,7 +167,8 @@ export function scheduleOf(settings: ServerSettings): Schedule {
 
 function webOf(settings: ServerSettings): WebOptions | null {
   if (!settings['web.enabled']) return null
-  return { title: settings['web.title'], logo: settings['web.logo'], link: settings['web.link'] }
+  const [title, logo, link] = [settings['web.title'], settings['web.logo'], settings['web.link']]
+  return { title, logo, link, sitemap: settings['web.sitemap'] }
 }
 
 /** Frees jobs of workers that stopped answering, without waiting for anybody to ask; ends when its result is called. */

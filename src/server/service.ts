@@ -11,7 +11,7 @@ import { longestBlob, type Blobs } from './store/blobs.ts'
 import type { Database } from './store/database.ts'
 
 /** What an operator may choose about the pages. */
-export type WebOptions = { title: string; logo: string | null; link: string | null }
+export type WebOptions = { title: string; logo: string | null; link: string | null; sitemap: boolean }
 
 /** Everything that answers requests is made of. */
 export type Service = {

@@ -357,3 +357,23 @@ test('the page about this rebuilder tells the command that checks a system with 
 
   assert.ok(page.includes(`rebuilderd ctl check --rebuilder ${server.address}`), page.slice(0, 200))
 })
+
+test('a site map names every listed source package, where the operator wants one', async (t) => {
+  const server = await aServerWithPackages(t, { 'web.sitemap': true, 'http.base_path': '/verify' })
+  const without = await startServer(t)
+
+  const robots = await textOf(server, '/robots.txt')
+  const map = /^Sitemap: (\S+)$/m.exec(robots)?.[1] ?? ''
+  const maps = [...(await (await fetch(map)).text()).matchAll(/<loc>([^<]+)</g)].map(
+    (match) => match[1] ?? '',
+  )
+  const pages: string[] = []
+  for (const address of maps)
+    for (const [, page = ''] of (await (await fetch(address)).text()).matchAll(/<loc>([^<]+)</g))
+      pages.push(page)
+
+  assert.ok(pages.includes(`${server.address}/debian/sid/hello`), pages.join('\n'))
+  for (const page of pages) assert.equal((await fetch(page.replaceAll('&apos;', "'"))).status, 200, page)
+  assert.equal((await fetch(`${without.address}/sitemap.xml`)).status, 404)
+  assert.doesNotMatch(await textOf(without, '/robots.txt'), /Sitemap/)
+})

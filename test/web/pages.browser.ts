@@ -58,7 +58,7 @@ const allPaths = [
 /** The paths of pages that a server answers, as its router has them. */
 function mountedPaths(): string[] {
   const app = new Hono()
-  const web = { title: '', logo: null, link: null }
+  const web = { title: '', logo: null, link: null, sitemap: false }
   const service = { web, signingKey: generateSigningKey(), basePath: '' }
   mountPages(app, service as unknown as Service) // mounting asks nothing of the rest
   const isPage = (path: string): boolean => !/^\/(assets|feed|badge|robots|\*)/.test(path)

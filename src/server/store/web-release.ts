@@ -288,3 +288,11 @@ export function sourceCounts(db: Database, releaseId: number): Promise<SourceCou
   return db.all<SourceCount>(sql`
     SELECT status, reason, n FROM source_counts WHERE release_id = ${releaseId} AND seen = 1 AND n > 0 ORDER BY n DESC`)
 }
+
+/** Names of the listed source packages of a release, in order, each once. */
+export async function listedNames(db: Database, releaseId: number, limit: number): Promise<string[]> {
+  const rows = await db.all<{ name: string }>(
+    sql`SELECT DISTINCT name FROM source_packages WHERE release_id = ${releaseId} AND seen = 1 ORDER BY name LIMIT ${limit}`,
+  )
+  return rows.map((row) => row.name)
+}
