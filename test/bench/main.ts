@@ -25,6 +25,7 @@ import {
 } from './measure.ts'
 import { measureSyncs } from './sync.ts'
 import { measureWorker } from './worker.ts'
+import { measurePages } from './web.ts'
 import { sizeOf, startProcess, type ServerProcess } from './process.ts'
 
 const flagOf = { type: 'boolean', default: false } as const
@@ -98,6 +99,7 @@ async function small(data: string): Promise<void> {
     add({ group: 'start', what: 'on an empty folder', value: server.readyAfter / 1000, unit: 's' })
     await measureImports(target, given.quick, add)
     await measureReads(target, 'reads, 35k + 35k binaries', scale, add)
+    await measurePages(target, 'pages, 64 connections, 35k + 35k binaries', scale.seconds, add)
     add({
       group: 'memory',
       what: 'after reads',
@@ -122,6 +124,7 @@ async function large(made: string, data: string): Promise<void> {
     const target = { address: server.address, process: server, data }
     add({ group, what: 'start', value: server.readyAfter / 1000, unit: 's', most: 2 })
     await measureReads(target, group, { ...scale, connections: [8] }, add)
+    await measurePages(target, `pages, 64 connections, ${group}`, scale.seconds, add)
     add({ group, what: 'after reads', value: server.memory().most, unit: 'MB RSS at most', most: 512 })
     await measurePops(target, group, scale, add)
     await measureWorkers(target, group, { ...scale, workers: [64] }, add)
