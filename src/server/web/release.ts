@@ -73,13 +73,26 @@ function tallyOf({ sources }: ReleaseView): Tally {
   return tally
 }
 
+function option(value: string, label: string, chosen: string | undefined): Html {
+  return html`<option value="${value}" ${value === (chosen ?? '') ? raw('selected') : ''}>${label}</option>`
+}
+
+/** A field to choose one of some values by; nothing where there is no choice. */
+function choice(field: string, label: string, values: readonly string[], chosen: string | undefined): Html {
+  if (values.length < 2) return html``
+  return html`<p>
+    <label for="${field}">${label}</label>
+    <select id="${field}" name="${field}">
+      ${option('', 'any', chosen)} ${values.map((value) => option(value, value, chosen))}
+    </select>
+  </p>`
+}
+
 function filterForm(action: string, view: ReleaseView): Html {
   const { query, scopes, components, counts } = view
   const present = reasonCodes.filter(
     (code) => counts.some((row) => row.reason === code) || query.reason === code,
   )
-  const option = (value: string, label: string, chosen: string | undefined): Html =>
-    html`<option value="${value}" ${value === (chosen ?? '') ? raw('selected') : ''}>${label}</option>`
   const group = (turn: string, label: string): Html => {
     const own = present.filter((code) => reasons[code][0] === turn)
     return own.length === 0
@@ -114,28 +127,13 @@ function filterForm(action: string, view: ReleaseView): Html {
         ${group('infrastructure', 'the infrastructure’s turn')}
       </select>
     </p>
-    ${
-      scopes.length < 2
-        ? ''
-        : html`<p>
-            <label for="architecture">Architecture</label>
-            <select id="architecture" name="architecture">
-              ${option('', 'any', query.architecture)}
-              ${scopes.map(({ architecture }) => option(architecture, architecture, query.architecture))}
-            </select>
-          </p>`
-    }
-    ${
-      components.length < 2
-        ? ''
-        : html`<p>
-            <label for="component">Component</label>
-            <select id="component" name="component">
-              ${option('', 'any', query.component)}
-              ${components.map((each) => option(each, each, query.component))}
-            </select>
-          </p>`
-    }
+    ${choice(
+      'architecture',
+      'Architecture',
+      scopes.map((scope) => scope.architecture),
+      query.architecture,
+    )}
+    ${choice('component', 'Component', components, query.component)}
     <p>
       <label for="maintainer">Maintainer</label>
       <input
