@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { dates } from '../../src/server/revision.ts'
 import { rebuilt } from '../contracts/asking.ts'
 import { ask } from '../contracts/raw.ts'
@@ -98,6 +99,14 @@ for (const [what, series, expected] of [
   })
 }
 
+/** On a busy machine a long list is given out again for a moment, with the date of what it shows. */
+async function untilNew(address: string, target: string): Promise<void> {
+  for (let left = 200; left > 0; left--) {
+    if ((await ask(address, 'GET', target)).text.includes('other')) return
+    await sleep(50)
+  }
+}
+
 test('who knows only a date is told of the second change in a second', async (t) => {
   const { address, call, clock } = await startServer(t)
   clock.stopped = at(0).getTime() + 100
@@ -115,6 +124,7 @@ test('who knows only a date is told of the second change in a second', async (t)
     release: 'trixie',
   })
   await rebuilt(call)
+  await untilNew(address, targets[0] ?? '')
   const since = (reply: (typeof first)[number], index: number) =>
     ask(address, 'GET', targets[index] ?? '', {
       headers: { 'if-modified-since': reply.headers['last-modified'] ?? '' },
