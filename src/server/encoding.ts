@@ -1,6 +1,5 @@
 import type { IncomingMessage } from 'node:http'
-import type { Transform } from 'node:stream'
-import { Readable, pipeline } from 'node:stream'
+import { Readable, pipeline, type Transform } from 'node:stream'
 import { promisify } from 'node:util'
 import zlib from 'node:zlib'
 import type { Context } from 'hono'
@@ -80,18 +79,11 @@ export function compressorFor(coding: Exclude<Coding, 'identity'>): Transform {
   return compressors[coding].stream()
 }
 
-const streamCompressors = {
-  br: () => zlib.createBrotliCompress({ params: { [constants.BROTLI_PARAM_QUALITY]: 4 } }),
-  zstd: () => zlib.createZstdCompress(),
-  gzip: () => zlib.createGzip({ level: 6 }),
-  deflate: () => zlib.createDeflate({ level: 6 }),
-} as const
-
 /** The same of bytes as they come. When they break off, so does the stream. */
 export function encodedStream(parts: AsyncIterable<Uint8Array>, coding: Coding): ReadableStream<Uint8Array> {
   const source = Readable.from(parts)
   if (coding === 'identity') return Readable.toWeb(source) as ReadableStream<Uint8Array>
-  const compressor = streamCompressors[coding]()
+  const compressor = compressorFor(coding)
   pipeline(source, compressor, () => undefined) // whoever reads is told
   return Readable.toWeb(compressor) as ReadableStream<Uint8Array>
 }

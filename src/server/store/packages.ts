@@ -378,7 +378,7 @@ export async function architectureNames(
 }
 
 /** Components of packages; with `seen` only of those that are listed, or (false) of those that are not any more. */
-export async function componentNames(
+export function componentNames(
   db: Database,
   distribution: string,
   release: string | undefined,
@@ -388,16 +388,12 @@ export async function componentNames(
     sql`r.distribution = ${distribution}`,
     ...given(release, (name) => sql`r.name = ${name}`),
     ...given(seen, (value) => sql`n.seen = ${value}`),
-    sql`n.n > 0`,
   ]
-  const rows = await db.all<{ name: string }>(sql`
-    SELECT DISTINCT n.component AS name FROM releases r JOIN scopes c ON c.release_id = r.id JOIN binary_counts n ON n.scope_id = c.id
-     ${whereOf(where)} ORDER BY n.component`)
-  return rows.map((row) => row.name)
+  return namesCounted(db, trusted('n.component'), where)
 }
 
 /** Architectures of build inputs that have packages in a component. */
-export async function componentArchitectures(
+export function componentArchitectures(
   db: Database,
   distribution: string,
   release: string,
@@ -409,11 +405,15 @@ export async function componentArchitectures(
     sql`r.name = ${release}`,
     sql`n.component = ${component}`,
     ...given(seen, (value) => sql`n.seen = ${value}`),
-    sql`n.n > 0`,
   ]
+  return namesCounted(db, trusted('c.architecture'), where)
+}
+
+/** The different names of a column among the counters of binary packages (n), with their scopes (c) and releases (r). */
+async function namesCounted(db: Database, column: Sql, where: readonly Sql[]): Promise<string[]> {
   const rows = await db.all<{ name: string }>(sql`
-    SELECT DISTINCT c.architecture AS name FROM releases r JOIN scopes c ON c.release_id = r.id JOIN binary_counts n ON n.scope_id = c.id
-     ${whereOf(where)} ORDER BY c.architecture`)
+    SELECT DISTINCT ${column} AS name FROM releases r JOIN scopes c ON c.release_id = r.id JOIN binary_counts n ON n.scope_id = c.id
+     ${whereOf([...where, sql`n.n > 0`])} ORDER BY ${column}`)
   return rows.map((row) => row.name)
 }
 
