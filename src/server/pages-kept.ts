@@ -9,10 +9,26 @@ type Kept = { tag: string; type: string; plain: Uint8Array; codings: Map<Coding,
 /** Largest page that is kept; longer ones are made anew. */
 const longestKept = 300_000
 
+/** Characters of a query parameter that are read. */
+export const longestParameter = 256
+
+/**
+ * What a page is kept under: its path and the parameters that it knows, in one order and as far as they are read, so
+ * that nobody fills the place with copies of one page.
+ * @param asked the parameters that the page knows
+ */
+export function addressOf(c: Context, asked: readonly string[]): string {
+  const given = asked.flatMap((name) => {
+    const value = c.req.query(name)?.trim().slice(0, longestParameter)
+    return value === undefined || value === '' ? [] : [[name, value]]
+  })
+  return `${c.req.path}?${new URLSearchParams(given).toString()}`
+}
+
 /**
  * Pages, kept as bytes for as long as what they show is the same; however many ask at once, each is made once.
- * @param most how many are kept
- * @returns a function that answers: `tag` names the revision of what the page shows; null: the page is its own tag
+ * @param most how many are kept: of more, those go that nobody has asked for longest
+ * @returns a function that answers: `address` is what a page is kept under, `tag` names the revision of what the page shows; null: the page is its own tag
  */
 export function pageKeeper(most: number) {
   const kept = new Map<string, Promise<Kept | Response>>()
@@ -35,7 +51,18 @@ export function pageKeeper(most: number) {
   ): Promise<Kept | Response> => {
     const known = kept.get(key)
     const found = await known?.catch(() => undefined)
-    if (found !== undefined && !(found instanceof Response) && found.tag === `W/"${tag}"`) return found
+    if (
+      known !== undefined &&
+      found !== undefined &&
+      !(found instanceof Response) &&
+      found.tag === `W/"${tag}"`
+    ) {
+      if (kept.get(key) === known) {
+        kept.delete(key)
+        kept.set(key, known)
+      }
+      return found
+    }
     const current = kept.get(key)
     if (current !== undefined && current !== known) return current
     const making = makeKept(tag, render)
@@ -55,16 +82,13 @@ export function pageKeeper(most: number) {
 
   return async (
     c: Context,
-    origin: string,
+    address: string,
     tag: string | null,
     render: () => Promise<PageReply | Response>,
   ): Promise<Response> => {
     const known = c.req.header('if-none-match')
     if (tag !== null && isKnown(known, `W/"${tag}"`)) return unchanged(`W/"${tag}"`)
-    const made =
-      tag === null
-        ? await makeKept(null, render)
-        : await fetch(`${origin} ${c.req.url.slice(c.req.url.indexOf('/', 8))}`, tag, render)
+    const made = tag === null ? await makeKept(null, render) : await fetch(address, tag, render)
     if (made instanceof Response) return made
     if (isKnown(known, made.tag)) return unchanged(made.tag)
     return replyOf(c, made)

@@ -6,7 +6,7 @@ import { asset } from '../assets.ts'
 import { Complaint } from '../errors.ts'
 import { version } from '../version.ts'
 import { mountFeeds } from './feeds.ts'
-import { pageKeeper, type PageReply } from './pages-kept.ts'
+import { addressOf, longestParameter, pageKeeper, type PageReply } from './pages-kept.ts'
 import { Refusal, notFound } from './refusal.ts'
 import { revisionOf } from './revision.ts'
 import type { Service, WebOptions } from './service.ts'
@@ -72,11 +72,7 @@ export function mountPages(app: Hono, service: Service): void {
   mountFeeds(app, service, siteOf)
   if (service.web.sitemap) mountSitemap(app, service, siteOf)
   const keep = pageKeeper(200)
-  const page = (
-    path: string,
-    parts: readonly string[] | null,
-    make: (c: Context) => Promise<Page | Response>,
-  ): void => {
+  const page: PageMount = (path, parts, make, asked = []) => {
     const revision = parts === null ? null : revisionOf(service, ...parts).revision
     app.get(path, async (c, next) => {
       if (/^\/api(\/|$)/.test(c.req.path)) return next()
@@ -89,7 +85,7 @@ export function mountPages(app: Hono, service: Service): void {
       }
       try {
         const tag = revision === null ? null : `${(await revision()).tag.slice(3, -1)}-${seal}`
-        return withHeaders(await keep(c, site.origin, tag, render))
+        return withHeaders(await keep(c, site.origin + addressOf(c, asked), tag, render))
       } catch (error) {
         return withHeaders(failurePage(site, error))
       }
@@ -101,10 +97,12 @@ export function mountPages(app: Hono, service: Service): void {
 
 type Part = 'packages' | 'queue' | 'builds' | 'workers' | 'snapshots'
 
+/** `asked`: the query parameters that the page knows; whatever else an address has changes nothing. */
 type PageMount = (
   path: string,
   parts: readonly Part[] | null,
   make: (c: Context) => Promise<Page | Response>,
+  asked?: readonly string[],
 ) => void
 
 const overviewParts: readonly Part[] = ['packages', 'queue', 'workers', 'snapshots']
@@ -119,8 +117,11 @@ function mountOverviews(page: PageMount, service: Service, siteOf: SiteOf): void
   page('/reasons', ['packages', 'snapshots'], async (c) =>
     reasonsPage(siteOf(c), await reasonsView(service, trends)),
   )
-  page('/search', ['packages'], async (c) =>
-    searchPage(siteOf(c), await searchView(service, c.req.query('q') ?? '')),
+  page(
+    '/search',
+    ['packages'],
+    async (c) => searchPage(siteOf(c), await searchView(service, c.req.query('q') ?? '')),
+    ['q'],
   )
   page('/about', ['packages'], async (c) => {
     const known: AboutView['known'] = []
@@ -146,20 +147,31 @@ function mountPackagePages(page: PageMount, service: Service, siteOf: SiteOf): v
   page('/builds/:id{\\d{1,10}}', ['builds'], async (c) =>
     buildPage(siteOf(c), await buildView(service, Number(c.req.param('id')))),
   )
-  page('/builds/:id{\\d{1,10}}/log', ['builds'], async (c) =>
-    logPage(siteOf(c), await logView(service, Number(c.req.param('id')), lineGiven(c))),
+  page(
+    '/builds/:id{\\d{1,10}}/log',
+    ['builds'],
+    async (c) => logPage(siteOf(c), await logView(service, Number(c.req.param('id')), lineGiven(c))),
+    ['from'],
   )
-  page('/builds/:id{\\d{1,10}}/diff/:artifact{\\d{1,10}}', ['builds'], async (c) =>
-    diffPage(
-      siteOf(c),
-      await diffView(service, [Number(c.req.param('id')), Number(c.req.param('artifact')), lineGiven(c)]),
-    ),
+  page(
+    '/builds/:id{\\d{1,10}}/diff/:artifact{\\d{1,10}}',
+    ['builds'],
+    async (c) =>
+      diffPage(
+        siteOf(c),
+        await diffView(service, [Number(c.req.param('id')), Number(c.req.param('artifact')), lineGiven(c)]),
+      ),
+    ['from'],
   )
-  page('/:distribution/:release', ['packages'], async (c) =>
-    releasePage(
-      siteOf(c),
-      await releaseView(service, given(c, 'distribution'), releaseGiven(c), queryGiven(c)),
-    ),
+  page(
+    '/:distribution/:release',
+    ['packages'],
+    async (c) =>
+      releasePage(
+        siteOf(c),
+        await releaseView(service, given(c, 'distribution'), releaseGiven(c), queryGiven(c)),
+      ),
+    releaseParameters,
   )
   const source = async (c: Context): Promise<Page> => {
     const asked = [
@@ -189,12 +201,24 @@ function lineGiven(c: Context): number {
   return /^\d{1,9}$/.test(text) ? Math.max(1, Number(text)) : 1
 }
 
+const releaseParameters = [
+  'status',
+  'reason',
+  'architecture',
+  'component',
+  'maintainer',
+  'q',
+  'sort',
+  'after',
+  'before',
+] as const
+
 function queryGiven(c: Context): ReleaseQuery {
-  const text = (name: string, longest = 256): string | undefined => {
-    const value = c.req.query(name)?.trim().slice(0, longest)
+  const text = (name: (typeof releaseParameters)[number]): string | undefined => {
+    const value = c.req.query(name)?.trim().slice(0, longestParameter)
     return value === '' ? undefined : value
   }
-  const id = (name: string): number | undefined => {
+  const id = (name: 'after' | 'before'): number | undefined => {
     const value = text(name)
     return value !== undefined && /^\d{1,10}$/.test(value) ? Number(value) : undefined
   }
