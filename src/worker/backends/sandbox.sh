@@ -41,7 +41,7 @@ parse() {
 
 # The outer half: enter the namespaces, then run the inner half in them as process 1.
 enter() {
-  local flags=(--mount --pid --ipc --uts --fork --kill-child --propagation private)
+  local flags=(--mount --pid --ipc --uts --fork --kill-child --propagation private) self=$0
   [ -n "$network" ] || flags+=(--net)
   case $kind in
     none) ;;
@@ -49,108 +49,150 @@ enter() {
     single) flags+=(--user --map-root-user) ;;
     *) echo "sandbox: unknown kind of user namespace $kind" >&2; exit 125 ;;
   esac
-  exec unshare "${flags[@]}" -- /bin/bash "$(realpath "$0")" --inside "$@"
+  [[ $self = /* ]] || self=$PWD/$self
+  exec unshare "${flags[@]}" -- /bin/bash "$self" --inside "$@"
 }
 
-# The machine's programs, seen read-only in an empty root on which nothing else is.
-host_root() {
-  local name links=() table=''
-  mount -t tmpfs -o mode=755,size=64m root /tmp
-  cd /tmp
-  for name in bin sbin lib lib32 lib64 libx32 usr etc opt var/lib/dpkg var/lib/apt var/lib/pacman var/lib/rpm; do
-    if [ -L "/$name" ]; then links+=("/$name"); elif [ -d "/$name" ]; then seen+=("/$name"); fi
-  done
-  mkdir -p old proc dev run sys mnt root home build "${seen[@]/#//tmp}"
-  mkdir -m 1777 tmp var/tmp
-  [ ${#links[@]} = 0 ] || cp -P "${links[@]}" .
-  for name in "${seen[@]}"; do table+="$name /tmp$name none rbind,ro 0 0"$'\n'; done
-  echo "$table" > run/mounts
-  mount -a -T run/mounts 2> /dev/null || see_one_by_one
+# Each program that is started costs more than all that it does here. So mounts are collected in a table, which one
+# call of mount works off, and what bash can do is done by bash.
+add() { # SOURCE TARGET TYPE OPTIONS
+  escape "$1"
+  table+="$escaped "
+  escape "$2"
+  table+="$escaped $3 $4 0 0"$'\n'
+  wanted+=("$2")
 }
 
-# Flags of a mount that are locked, as in user namespaces, stand in the way of doing it at one go.
-see_one_by_one() {
-  local name
-  for name in "${seen[@]}"; do
-    mount --rbind "$name" "/tmp$name"
-  done
+escape() { # fstab(5), into `escaped`
+  escaped=${1//\\/\\134}
+  escaped=${escaped// /\\040}
+  escaped=${escaped//$'\t'/\\011}
+  escaped=${escaped//$'\n'/\\012}
 }
 
-# Every mount at or below a folder, so that what is mounted inside it is read-only too.
-read_only() {
+# In user namespaces some flags of a mount are locked, and a wish for others fails when the mount itself is made:
+# `read_only` comes back to those. What is not mounted at all ends everything.
+mount_all() { # FILE: where to write the table
+  local said target
+  echo "$table" > "$1"
+  said=$(LC_ALL=C mount -a -T "$1" 2>&1) || {
+    mounted
+    for target in "${wanted[@]}"; do
+      [ -n "${points[$target]-}" ] || { echo "sandbox: $said" >&2; exit 125; }
+    done
+  }
+  : > "$1"
+  table='' wanted=()
+}
+
+# What is mounted where: a table of options by target, into `points`.
+mounted() {
   local target options
+  declare -gA points=()
   while read -r _ _ _ _ target options _; do
     printf -v target %b "$target"
-    [[ $target = "$1" || $target = "$1"/* ]] || continue
-    [[ $options != ro* ]] || continue
-    options=${options#rw} # the other flags must stay: in a user namespace they are locked
-    mount -o "remount,bind,ro$options" "$target" 2>/dev/null || umount -l "$target"
+    points[$target]=$options
   done < /proc/self/mountinfo
 }
 
-# $1 is the new root, $table what to mount in one go.
-devices() {
-  local name
-  mount -t tmpfs -o mode=755,size=1m,nosuid devices "$1/dev"
-  mkdir "$1/dev/pts" "$1/dev/shm"
-  ln -s /proc/self/fd "$1/dev/fd"
-  ln -s fd/0 "$1/dev/stdin"
-  ln -s fd/1 "$1/dev/stdout"
-  ln -s fd/2 "$1/dev/stderr"
-  ln -s pts/ptmx "$1/dev/ptmx"
-  for name in null zero full random urandom tty; do
-    : > "$1/dev/$name"
-    table+="/old/dev/$name $1/dev/$name none bind 0 0"$'\n'
+# The machine's programs, seen read-only in an empty root on which nothing else is, and devices.
+host_root() {
+  local name links=()
+  LC_ALL=C mount -t tmpfs -o mode=755,size=64m root /tmp
+  cd /tmp
+  mkdir run sys mnt root home build
+  add devices /tmp/dev tmpfs mode=755,size=1m,nosuid,X-mount.mkdir
+  add terminals /tmp/dev/pts devpts newinstance,ptmxmode=666,mode=620,X-mount.mkdir
+  add memory /tmp/dev/shm tmpfs mode=1777,nosuid,nodev,X-mount.mkdir
+  add proc /tmp/proc proc nosuid,nodev,noexec,X-mount.mkdir
+  for name in bin sbin lib lib32 lib64 libx32 usr etc opt var/lib/dpkg var/lib/apt var/lib/pacman var/lib/rpm; do
+    if [ -L "/$name" ]; then links+=("/$name"); elif [ -d "/$name" ]; then seen+=("/$name"); fi
   done
-  table+="terminals $1/dev/pts devpts newinstance,ptmxmode=666,mode=620 0 0"$'\n'
-  table+="memory $1/dev/shm tmpfs mode=1777,nosuid,nodev 0 0"$'\n'
+  for name in "${seen[@]}"; do add "$name" "/tmp$name" none rbind,ro,X-mount.mkdir; done
+  mount_all run/mounts
+  [[ " ${targets[*]} " = *" /tmp "*" /var/tmp "* ]] || mkdir -p -m 1777 tmp var/tmp
+  for name in fd stdin stdout stderr; do [ ! -L "/dev/$name" ] || links+=("/dev/$name"); done
+  [ ${#links[@]} = 0 ] || cp -P --parents "${links[@]}" .
+  [ -L dev/fd ] || ln -s /proc/self/fd dev/fd
+  [ -L dev/stdin ] || ln -s fd/0 dev/stdin
+  [ -L dev/stdout ] || ln -s fd/1 dev/stdout
+  [ -L dev/stderr ] || ln -s fd/2 dev/stderr
+  for name in null zero full random urandom tty ptmx; do : > "dev/$name"; done
 }
 
-# SOURCE is below /old by now.
-folders() {
-  local i source
-  for i in "${!binds[@]}"; do
-    source=/old${sources[binds[i]]}
-    [ ! -d "$source" ] || table+="$(escaped "$source") $(escaped "$1${targets[i]}") none rbind,X-mount.mkdir 0 0"$'\n'
-  done
-}
-
-escaped() { # fstab(5)
-  local text=${1//\\/\\134}
-  text=${text// /\\040}
-  echo "${text//$'\t'/\\011}"
-}
-
-# Files need a file to be mounted on; and what is only to be read is made so last.
-files() {
-  local i source target
-  for i in "${!binds[@]}"; do
-    source=/old${sources[binds[i]]} target=$1${targets[i]}
-    if [ ! -d "$source" ]; then
-      [ -d "${target%/*}" ] || mkdir -p "${target%/*}"
-      [ -e "$target" ] || : > "$target"
-      mount --bind "$source" "$target"
-    fi
-    [ "${modes[i]}" = rw ] || read_only "$target"
+# Every mount at or below these folders, so that what is mounted inside them is read-only too.
+read_only() { # TARGET...
+  local target point options
+  mounted
+  for point in "${!points[@]}"; do
+    options=${points[$point]}
+    [[ $options != ro* ]] || continue
+    for target; do
+      [[ $point = "$target" || $point = "$target"/* ]] || continue
+      options=${options#rw} # the other flags must stay: in a user namespace they are locked
+      mount -o "remount,bind,ro$options" "$point" 2>/dev/null || umount -l "$point"
+      break
+    done
   done
 }
 
-# The system's own folders stay, whatever was asked for.
+# The old root is at /mnt by now. The system's own folders stay, whatever is to be hidden.
 hide() {
   local folder
   for folder in / "${seen[@]}"; do [ "$1" != "$folder" ] || return 0; done
-  [ ! -d "$1" ] || mount -t tmpfs -o mode=755,size=64m hidden "$1"
+  [ ! -d "$1" ] || add hidden "$1" tmpfs mode=755,size=64m
+}
+
+devices() {
+  local name
+  for name in null zero full random urandom tty; do add "/mnt/dev/$name" "/dev/$name" none bind; done
+  add /dev/pts/ptmx /dev/ptmx none bind
+}
+
+# $1 is the root: nothing, or that of the tree.
+folders() {
+  local i source
+  for i in "${!binds[@]}"; do
+    source=/mnt${sources[binds[i]]}
+    [ ! -d "$source" ] || add "$source" "$1${targets[i]}" none "rbind,${modes[i]},X-mount.mkdir"
+  done
+}
+
+# Those that have a file to be mounted on go into the table, others have to wait for the folders around them.
+files() {
+  local i source target
+  for i in "${!binds[@]}"; do
+    source=/mnt${sources[binds[i]]} target=$1${targets[i]}
+    [ ! -d "$source" ] || continue
+    if [ "$2" = at_once ] && [ -f "$target" ]; then
+      add "$source" "$target" none "bind,${modes[i]}"
+      placed[i]=yes
+    elif [ "$2" = last ] && [ -z "${placed[i]-}" ]; then
+      [ -d "${target%/*}" ] || mkdir -p "${target%/*}"
+      [ -e "$target" ] || : > "$target"
+      add "$source" "$target" none "bind,${modes[i]}"
+    fi
+  done
+}
+
+# What is only to be read is made so last.
+protect() {
+  local i only=()
+  for i in "${!binds[@]}"; do
+    [ "${modes[i]}" = rw ] || only+=("$1${targets[i]}")
+  done
+  [ ${#only[@]} = 0 ] || read_only "${only[@]}"
 }
 
 # A name server behind a link that leads out of /etc would be out of sight.
 names() {
   local target
-  [ -L /old/etc/resolv.conf ] || return 0
-  target=$(readlink -f /old/etc/resolv.conf) || return 0
-  [[ $target = /old/* && $target != /old/etc/* && -f $target ]] || return 0
-  mkdir -p "$(dirname "${target#/old}")"
-  : > "${target#/old}"
-  mount --bind "$target" "${target#/old}"
+  [ -L /mnt/etc/resolv.conf ] || return 0
+  target=$(readlink -f /mnt/etc/resolv.conf) || return 0
+  [[ $target = /mnt/* && $target != /mnt/etc/* && -f $target ]] || return 0
+  mkdir -p "$(dirname "${target#/mnt}")"
+  : > "${target#/mnt}"
+  add "$target" "${target#/mnt}" none bind
 }
 
 # Interfaces of a new network namespace are down; ioctl SIOCSIFFLAGS with IFF_UP and IFF_RUNNING (netdevice(7)).
@@ -161,39 +203,48 @@ loopback_up() {
 
 # Links would lead nowhere in the new root.
 resolve() {
-  local count=${#sources[@]}
-  [ "$count" = 0 ] || mapfile -t sources < <(realpath -e -- "${sources[@]}")
-  [ ${#sources[@]} = "$count" ]
+  local i source start=$PWD
+  for i in "${!sources[@]}"; do
+    source=${sources[i]}
+    [[ $source = /* ]] || source=$start/$source
+    if [ -d "$source" ] && cd -P -- "$source" 2> /dev/null; then
+      sources[i]=$PWD
+    elif [ -e "$source" ] && [ ! -L "$source" ] && cd -P -- "${source%/*}/" 2> /dev/null; then
+      sources[i]=${PWD%/}/${source##*/}
+    else
+      sources[i]=$(realpath -e -- "$source")
+    fi
+  done
 }
 
 # The inner half. What goes wrong until the command starts is our fault, not the command's: 125.
 inside() {
-  local i top='' table=''
+  local i top='' table='' wanted=() placed=() escaped
   set -E
   trap 'exit 125' ERR
   resolve
   host_root
-  pivot_root . old
+  pivot_root . mnt
   cd /
-  mount -t proc -o nosuid,nodev,noexec proc /proc
-  for i in "${seen[@]}"; do read_only "$i"; done
+  read_only "${seen[@]}"
   for i in "${hidden[@]}"; do hide "${sources[i]}"; done
+  devices
   if [ -n "$root" ]; then
     top=/build
-    mount --rbind "/old${sources[root]}" /build
-    mkdir -p /build/proc /build/dev /build/tmp
-    table=$'proc /build/proc proc nosuid,nodev,noexec 0 0\n'
-  elif [ -n "$network" ]; then
-    names
+    add "/mnt${sources[root]}" /build none rbind
+    add proc /build/proc proc nosuid,nodev,noexec,X-mount.mkdir
+    add /dev /build/dev none rbind,X-mount.mkdir
+    [ -d "/mnt${sources[root]}/tmp" ] || mkdir -m 1777 "/mnt${sources[root]}/tmp"
+  else
+    [ -z "$network" ] || names
+    files '' at_once
   fi
-  devices "$top"
   folders "$top"
-  echo "$table" > /run/mounts
-  mount -a -T /run/mounts
-  : > /run/mounts
-  files "$top"
-  umount -l /old
-  rmdir /old
+  mount_all /run/mounts
+  files "$top" last
+  [ -z "$table" ] || mount_all /run/mounts
+  protect "$top"
+  umount -l /mnt
   { echo localhost > /proc/sys/kernel/hostname; } 2> /dev/null || hostname localhost 2> /dev/null || :
   [ -n "$network" ] || loopback_up
   trap - ERR
