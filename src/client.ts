@@ -233,6 +233,7 @@ function forbidden(row: Endpoint): string {
     case 'worker':
       return 'the server does not know this worker (any more): it has to register first'
     case 'anyone':
+    case 'anyone or admin':
       return 'something between us and the server refuses the request'
   }
 }

@@ -49,7 +49,7 @@ export const serverSettings = {
   ),
   'http.real_ip_header': words(
     null,
-    'Header in which a proxy tells the address of the caller, such as X-Real-IP.',
+    'Header in which a proxy tells the address of the caller, such as X-Real-IP; of several, the last is taken.',
   ),
   'http.post_body_size_limit': count(
     1_073_741_824,

@@ -30,6 +30,14 @@ export async function openPublicClient(options: ServerOptions, context: Context)
   return openClient({ base: endpoint, signal: context.signal })
 }
 
+/** A client for what anyone may ask and administrators are told more about: it knows the cookie where there is one to read. */
+export async function openKnownClient(options: ServerOptions, context: Context): Promise<Client> {
+  const { endpoint, files } = await chooseServer(options, context.environment)
+  const found = findCookie(endpoint, files, options, context.environment)
+  const cookie = await (options.cookieFile === undefined ? found.catch(() => null) : found)
+  return openClient({ base: endpoint, signal: context.signal, ...(cookie === null ? {} : { cookie }) })
+}
+
 /**
  * A client that may change things: it knows the cookie.
  * @param timeout milliseconds that a request may take

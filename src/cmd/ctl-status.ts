@@ -5,7 +5,7 @@ import { getDashboard } from '../wire/meta.ts'
 import { momentOf } from '../wire/schema.ts'
 import { listWorkers, removeWorker, type Free, type Worker } from '../wire/workers.ts'
 import { command, flag, type Context } from './command.ts'
-import { openAdminClient, openPublicClient, serverOptions } from './credentials.ts'
+import { openAdminClient, openKnownClient, serverOptions } from './credentials.ts'
 import { recordsOf } from './lists.ts'
 import {
   alignedLines,
@@ -24,7 +24,7 @@ export const status = command(
   'Show what the workers do',
   { ...serverOptions, json: flag('Print one JSON array') },
   async (_, options, context) => {
-    const client = await openPublicClient(options, context)
+    const client = await openKnownClient(options, context)
     const workers = recordsOf(client, listWorkers, {})
     if (options.json) return writeJsonArray(workers, context.write, context.signal)
     const paint = paintFor(context.colours)
@@ -53,10 +53,12 @@ async function printNumbers(client: Client, paint: Paint, context: Context): Pro
   )
 }
 
-/** `name (address)    => idle`, as rebuildctl prints it. */
+/** `name (address)    => idle`, as rebuildctl prints it; the address is told to administrators only. */
 export function workerLine({ name, address, status }: Worker, paint: Paint): string {
-  const plain = `${printable(name)} (${printable(address)})`
-  const shown = `${paint.green(printable(name))} (${paint.yellow(printable(address))})`
+  const [place, shownPlace] =
+    address === '' ? ['', ''] : [` (${printable(address)})`, ` (${paint.yellow(printable(address))})`]
+  const plain = printable(name) + place
+  const shown = paint.green(printable(name)) + shownPlace
   const doing = status === null ? paint.blue('idle') : paint.bold(quoted(status))
   return `${shown}${' '.repeat(Math.max(0, 40 - plain.length))} => ${doing}`
 }
@@ -66,7 +68,7 @@ export const workersLs = command(
   'List the workers, those too that do not answer',
   { ...serverOptions, online: flag('Only those that answer'), json: flag('Print one JSON array') },
   async (_, options, context) => {
-    const client = await openPublicClient(options, context)
+    const client = await openKnownClient(options, context)
     const workers = thoseOnline(recordsOf(client, listWorkers, {}), options.online)
     if (options.json) return writeJsonArray(workers, context.write, context.signal)
     const paint = paintFor(context.colours)
@@ -95,7 +97,7 @@ function workerRow(worker: Worker, now: Date, paint: Paint): Cell[] {
   return [
     String(worker.id),
     { text: worker.name, as: paint.green },
-    { text: worker.address, as: paint.yellow },
+    { text: worker.address === '' ? '-' : worker.address, as: paint.yellow },
     worker.proven ? { text: 'proven', as: paint.green } : { text: 'unproven', as: paint.faint },
     { text: shownTime(worker.last_ping), as: paint.faint },
     worker.free === null ? '' : freeWords(worker.free),

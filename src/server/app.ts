@@ -27,9 +27,17 @@ import {
   requestRebuild,
 } from '../wire/queue.ts'
 import { wireTime } from '../wire/schema.ts'
-import { Free, getChallenge, getWorker, listWorkers, registerWorker, removeWorker } from '../wire/workers.ts'
+import {
+  Free,
+  getChallenge,
+  getWorker,
+  listWorkers,
+  registerWorker,
+  removeWorker,
+  type Worker,
+} from '../wire/workers.ts'
 import { bodyOf } from './encoding.ts'
-import { openDoor } from './callers.ts'
+import { openDoor, type Identity } from './callers.ts'
 import { openChallenges, openSessions, type Sessions } from './challenge.ts'
 import { importBytes } from './import-elsewhere.ts'
 import {
@@ -56,7 +64,7 @@ import { pingJob, popJob } from './queue.ts'
 import { Refusal, found, notFound } from './refusal.ts'
 import { tagText } from './rules.ts'
 import { takeReport } from './results.ts'
-import { revisionOf } from './revision.ts'
+import { revisionOf, type Revision } from './revision.ts'
 import { errorReply, mounter, type Asked, type Mount, type Ready } from './route.ts'
 import { frameOf, type Service } from './service.ts'
 import { oneAtATime } from './turns.ts'
@@ -120,7 +128,7 @@ async function openToReaders(c: Context, next: () => Promise<void>): Promise<Res
 /** The address of whoever calls: the connection's, or what a proxy that the operator trusts says. */
 function callerAddress(c: Context, header: string | null): string {
   if (header !== null) {
-    const told = c.req.header(header)?.split(',')[0]?.trim()
+    const told = c.req.header(header)?.split(',').at(-1)?.trim() // what stands before, the caller may have made up
     if (told !== undefined && /^[0-9a-fA-F.:]{2,45}$/.test(told)) return told
   }
   const env = c.env as { incoming?: { socket?: { remoteAddress?: string } } } | undefined // as @hono/node-server passes it
@@ -250,8 +258,24 @@ function mountWorkers(mount: Mount, service: Service, sessions: Sessions): void 
     const key = workerKey ?? ''
     return { nonce: challenges.ask(key), session: sessions.open(key) }
   })
-  mount(listWorkers, ({ query }) => workers(db, query), changed)
-  mount(getWorker, async ({ params }) => found(await findWorker(db, params.id)), changed)
+  // Where a worker stands is for administrators; others read the empty text.
+  const revision = async ({ isAdmin }: Identity): Promise<Revision> => {
+    const told = await changed.revision()
+    return isAdmin ? { ...told, tag: told.tag.replace(/"$/, '-admin"') } : told
+  }
+  const shown = (worker: Worker, isAdmin: boolean): Worker => (isAdmin ? worker : { ...worker, address: '' })
+  mount(
+    listWorkers,
+    async ({ query, isAdmin }) => {
+      const sort = query.sort === 'address' && !isAdmin ? 'id' : query.sort
+      const { total, records } = await workers(db, { ...query, sort })
+      return { total, records: records.map((worker) => shown(worker, isAdmin)) }
+    },
+    { revision },
+  )
+  mount(getWorker, async ({ params, isAdmin }) => shown(found(await findWorker(db, params.id)), isAdmin), {
+    revision,
+  })
   mount(registerWorker, async ({ body, workerKey, address }) => {
     const moment = wireTime(now())
     const key = workerKey ?? ''

@@ -1,4 +1,5 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
+import { isIPv6 } from 'node:net'
 import type { Caller } from '../wire/endpoint.ts'
 import type { Sessions } from './challenge.ts'
 import { Refusal } from './refusal.ts'
@@ -19,6 +20,11 @@ export type Secrets = {
 
 /** Failed attempts of one address in a minute before it has to wait. */
 const mostFailures = 30
+/**
+ * Characters from which on a secret cannot be guessed however often one tries: its holder is never kept waiting for
+ * what others at the same address do, as all callers have one behind a proxy that does not tell theirs.
+ */
+export const unguessable = 20
 const minute = 60_000
 /** Addresses remembered at once. */
 const mostAddresses = 10_000
@@ -68,6 +74,23 @@ export function openDoor(
     if (secrets.signupSecret !== null) return secret !== null && isSame(secret, secrets.signupSecret)
     return secrets.authorizedWorkers.length > 0 // else registration is closed
   }
+  /** Whether an attempt at this endpoint is made with a secret that is long enough not to be guessed. */
+  const isUnguessable = (caller: Caller, request: Request): boolean => {
+    const longOf = (name: string): boolean => (headerOf(request, name) ?? '').length >= unguessable
+    const hasCookie = headerOf(request, 'x-auth-cookie') !== null
+    if (caller === 'worker' || (caller === 'worker or admin' && !hasCookie)) return longOf('x-worker-key')
+    if (caller === 'signup')
+      return secrets.signupSecret === null ? longOf('x-worker-key') : longOf('x-signup-secret')
+    return longOf('x-auth-cookie')
+  }
+  /** Who reads what is for anyone may show the cookie too, and is told more; guesses count here as well. */
+  const isKnownAdmin = (request: Request, address: string): boolean => {
+    if (headerOf(request, 'x-auth-cookie') === null) return false
+    if (failures.areMany(address) && !isUnguessable('admin', request)) return false
+    const isRight = isAdmin(request)
+    if (!isRight) failures.count(address)
+    return isRight
+  }
   return {
     /** @throws Refusal 403, or 429 where an address fails again and again */
     async enter(caller: Caller, request: Request, address: string): Promise<Identity> {
@@ -77,18 +100,19 @@ export function openDoor(
         workerKey: headerOf(request, 'x-worker-key'),
       }
       if (caller === 'anyone') return identity
-      failures.refuseMany(address)
+      if (caller === 'anyone or admin') return { ...identity, isAdmin: isKnownAdmin(request, address) }
+      const isKeptOut = failures.areMany(address)
+      if (isKeptOut && !isUnguessable(caller, request)) throw tooOften()
       if (caller === 'admin' || caller === 'worker or admin') identity.isAdmin = isAdmin(request)
       if (caller === 'worker' || caller === 'worker or admin') identity.worker = await workerOf(request)
       const isWelcome =
         identity.isAdmin || identity.worker !== null || (caller === 'signup' && maySignUp(request))
       if (!isWelcome) {
         failures.count(address)
-        throw new Refusal(403)
+        throw isKeptOut ? tooOften() : new Refusal(403)
       }
       return identity
     },
-    isAdmin,
     /** To be called when a worker may have changed. */
     forget: known.forget,
   }
@@ -113,6 +137,10 @@ function workerMemory(db: Database) {
   }
 }
 
+function tooOften(): Refusal {
+  return new Refusal(429, 'too many failed attempts; try again in a minute')
+}
+
 /** Failed attempts by address, forgotten each minute. */
 function failureCounter(now: () => Date) {
   let counts = new Map<string, number>()
@@ -123,13 +151,30 @@ function failureCounter(now: () => Date) {
     since = now().getTime()
   }
   return {
-    refuseMany(address: string): void {
+    areMany(address: string): boolean {
       refresh()
-      if ((counts.get(address) ?? 0) >= mostFailures)
-        throw new Refusal(429, 'too many failed attempts; try again in a minute')
+      return (counts.get(networkOf(address)) ?? 0) >= mostFailures
     },
     count(address: string): void {
-      counts.set(address, (counts.get(address) ?? 0) + 1)
+      const network = networkOf(address)
+      counts.set(network, (counts.get(network) ?? 0) + 1)
     },
   }
+}
+
+/** An IPv4 address; of an IPv6 address the 64 bits of its network, as a machine may choose the others (RFC 4291). */
+export function networkOf(address: string): string {
+  if (!isIPv6(address)) return address
+  const [, mapped] = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address) ?? []
+  if (mapped !== undefined) return mapped
+  const [head = '', tail = ''] = (address.split('%')[0] ?? '').split('::')
+  const groups = head === '' ? [] : head.split(':')
+  const missing = 8 - groups.length - (tail === '' ? 0 : tail.split(':').length)
+  const whole = address.includes('::')
+    ? [...groups, ...Array<string>(Math.max(0, missing)).fill('0'), ...tail.split(':')]
+    : groups
+  return whole
+    .slice(0, 4)
+    .map((group) => parseInt(group, 16).toString(16))
+    .join(':')
 }

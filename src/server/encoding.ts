@@ -5,6 +5,7 @@ import zlib from 'node:zlib'
 import type { Context } from 'hono'
 import { plainAtOnce } from '../compression.ts'
 import { Refusal } from './refusal.ts'
+import { noRoom, type Room } from './room.ts'
 
 /** Content codings, best first among those a caller likes equally. */
 const codings = ['br', 'zstd', 'gzip', 'deflate'] as const
@@ -89,28 +90,27 @@ export function encodedStream(parts: AsyncIterable<Uint8Array>, coding: Coding):
 }
 
 /**
- * Reads a request's body, decoded, within a limit on what is sent and on what that becomes.
- * @throws Refusal 413 over the limit, 400 where the coding is broken
+ * Reads a request's body, decoded, within a limit on what is sent and on what that becomes, both of which take room.
+ * @throws Refusal 413 over the limit, 400 where the coding is broken, 503 where there is no room for long
  */
-export async function bodyOf(c: Context, limit: number): Promise<Uint8Array> {
+export async function bodyOf(c: Context, limit: number, room = noRoom): Promise<Uint8Array> {
   const header = (name: string): string | undefined => c.req.header(name)
   if (Number(header('content-length') ?? 0) > limit) throw tooLarge(limit)
   const coding = (header('content-encoding') ?? '').trim().toLowerCase()
-  const sent = await sentBody(c, limit)
+  const sent = await sentBody(c, limit, room)
   if (!Object.hasOwn(decoders, coding)) return sent
   const { stream, atOnce } = decoders[coding as keyof typeof decoders] // just looked up
-  return plainAtOnce(sent, atOnce, limit) ?? decoded(sent, stream(), coding, limit)
+  return plainAtOnce(sent, atOnce, limit) ?? decoded(sent, stream(), { coding, limit, room })
 }
 
 async function decoded(
   sent: Uint8Array,
   decoder: zlib.Gunzip,
-  coding: string,
-  limit: number,
+  { coding, limit, room }: { coding: string; limit: number; room: Room },
 ): Promise<Uint8Array> {
   const fed = feed([sent], decoder)
   try {
-    return await collected(bounded(decoder, limit))
+    return await collected(bounded(decoder, limit, room))
   } catch (error) {
     if (error instanceof Refusal) throw error
     throw new Refusal(400, `the body is not sound ${coding}`)
@@ -121,14 +121,14 @@ async function decoded(
 }
 
 /** The bytes as they came: from the connection itself where there is one, as a stream of the web's kind takes longer. */
-function sentBody(c: Context, limit: number): Promise<Uint8Array> {
+function sentBody(c: Context, limit: number, room: Room): Promise<Uint8Array> {
   const { incoming } = (c.env ?? {}) as { incoming?: IncomingMessage } // as @hono/node-server passes it
   return incoming === undefined
-    ? collected(bounded(c.req.raw.body ?? [], limit))
-    : fromConnection(incoming, limit)
+    ? collected(bounded(c.req.raw.body ?? [], limit, room))
+    : fromConnection(incoming, limit, room)
 }
 
-function fromConnection(incoming: IncomingMessage, limit: number): Promise<Uint8Array> {
+function fromConnection(incoming: IncomingMessage, limit: number, room: Room): Promise<Uint8Array> {
   return new Promise((resolve, reject) => {
     const chunks: Uint8Array[] = []
     let size = 0
@@ -136,10 +136,15 @@ function fromConnection(incoming: IncomingMessage, limit: number): Promise<Uint8
       incoming.off('data', take).off('end', done).off('error', broken).off('close', broken)
       settle()
     }
+    const refuse = (error: unknown): void => end(() => (incoming.pause(), reject(error)))
     const take = (chunk: Uint8Array): void => {
       size += chunk.length
-      if (size <= limit) chunks.push(chunk)
-      else end(() => (incoming.pause(), reject(tooLarge(limit))))
+      if (size > limit) return refuse(tooLarge(limit))
+      chunks.push(chunk)
+      const turn = room.grow(chunk.length)
+      if (turn === undefined) return
+      incoming.pause()
+      turn.then(() => incoming.resume(), refuse)
     }
     const done = (): void =>
       end(() => resolve(chunks.length === 1 && chunks[0] !== undefined ? chunks[0] : Buffer.concat(chunks)))
@@ -166,11 +171,13 @@ async function feed(sent: Iterable<Uint8Array>, decoder: zlib.Gunzip): Promise<v
 async function* bounded(
   chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
   limit: number,
+  room: Room,
 ): AsyncGenerator<Uint8Array> {
   let size = 0
   for await (const chunk of chunks) {
     size += chunk.length
     if (size > limit) throw tooLarge(limit)
+    await room.grow(chunk.length)
     yield chunk
   }
 }

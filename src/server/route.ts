@@ -5,6 +5,8 @@ import type { Log } from '../log.ts'
 import {
   hasBody,
   isSpecial,
+  kilobytes,
+  megabytes,
   type BodyOf,
   type Endpoint,
   type ParamsOf,
@@ -17,6 +19,7 @@ import type { Door, Identity } from './callers.ts'
 import { parsedBody } from './body.ts'
 import { acceptsZstd, bodyOf, codingFor, encoded, encodedStream } from './encoding.ts'
 import { Refusal } from './refusal.ts'
+import { noRoom, openRooms, type Room } from './room.ts'
 import { describe, isUnchanged, notModified, type Revision } from './revision.ts'
 
 /** What a handler is given: everything is checked. */
@@ -49,7 +52,7 @@ export type MountOptions = {
   /** The handler checks the bytes of the body itself. */
   isRaw?: boolean
   /** What the reply depends on; callers that have this revision get 304. */
-  revision?: () => Promise<Revision>
+  revision?: (identity: Identity) => Promise<Revision>
 }
 
 export type Mount = <E extends Endpoint>(
@@ -71,24 +74,44 @@ export type Site = {
 
 /** Mounts endpoints: may this caller? read the body; check; answer. */
 export function mounter(site: Site): Mount {
+  const roomFor = roomsByCaller()
   return (row, handle, options = {}) => {
     site.app.on(row.method, row.path.replace(/\{(\w+)\}/g, ':$1'), async (c) => {
       const address = site.addressOf(c)
       const params = checkedText(row.params, c.req.param(), 404)
       const identity = await site.door.enter(row.caller, c.req.raw, address)
       if (identity.isAdmin && row.method !== 'GET') site.log.info(deed(c, address))
-      const query = checkedText(row.query, singleValues(c), 400)
-      const bytes = await readBody(row, c, site.largestBody)
-      const body = hasBody(row) && options.isRaw !== true ? await parsedBody(row.body, bytes) : undefined
-      const revision = await options.revision?.()
-      if (revision !== undefined && isUnchanged(c, revision)) return notModified(c, revision)
-      const asked = { ...identity, params, query, body, bytes, address, request: c.req.raw, context: c }
-      const answer: unknown = await handle(asked as never) // checked against the row's own schemas just above
-      if (row.method !== 'GET' && row.caller !== 'worker') site.door.forget() // it may have changed a worker
-      const reply = await replyOf(c, row, answer, site.observe)
-      if (revision !== undefined) describe(reply, revision)
-      return reply
+      const query = checkedText(row.query, singleValues(c, row.query.entries), 400)
+      const room = roomFor(row)
+      try {
+        const bytes = await readBody(row, c, { largest: site.largestBody, room })
+        const body = hasBody(row) && options.isRaw !== true ? await parsedBody(row.body, bytes) : undefined
+        const revision = await options.revision?.(identity)
+        if (revision !== undefined && isUnchanged(c, revision)) return notModified(c, revision)
+        const asked = { ...identity, params, query, body, bytes, address, request: c.req.raw, context: c }
+        const answer: unknown = await handle(asked as never) // checked against the row's own schemas just above
+        if (row.method !== 'GET' && row.caller !== 'worker') site.door.forget() // it may have changed a worker
+        const reply = await replyOf(c, row, answer, site.observe)
+        if (revision !== undefined) describe(reply, revision)
+        return reply
+      } finally {
+        room.leave()
+      }
     })
+  }
+}
+
+/** Bodies up to this size take no room of those that are bounded together. */
+const small = 256 * kilobytes
+/** Bytes of bodies in memory at once: of those with a secret, and of anybody's. */
+const [mostTrusted, mostOfAnyone] = [256 * megabytes, 64 * megabytes]
+
+/** Gives each large body its room. What anybody sends does not keep workers waiting. */
+function roomsByCaller(): (row: Endpoint) => Room {
+  const [trusted, anyone] = [openRooms(mostTrusted), openRooms(mostOfAnyone)]
+  return (row) => {
+    if (!hasBody(row) || row.bodyLimit <= small) return noRoom
+    return row.caller === 'anyone' ? anyone() : trusted()
   }
 }
 
@@ -98,10 +121,11 @@ function deed(c: Context, address: string): string {
   return `administrator at ${address}: ${c.req.method} ${target}`
 }
 
-/** Each member once. */
-function singleValues(c: Context): Record<string, string> {
+/** Each member once; what nobody here knows is ignored, however often it comes. */
+function singleValues(c: Context, known: object): Record<string, string> {
   const values: Record<string, string> = {}
   for (const [name, given] of Object.entries(c.req.queries())) {
+    if (!Object.hasOwn(known, name)) continue
     if (given.length > 1) throw new Refusal(400, `Query deserialize error: duplicate field \`${name}\``)
     values[name] = given[0] ?? ''
   }
@@ -118,11 +142,15 @@ function checkedText(schema: v.GenericSchema, given: unknown, status: 400 | 404)
 }
 
 /** The bytes of a body; none where the endpoint takes none. */
-async function readBody(row: Endpoint, c: Context, largest: number): Promise<Uint8Array> {
+async function readBody(
+  row: Endpoint,
+  c: Context,
+  { largest, room }: { largest: number; room: Room },
+): Promise<Uint8Array> {
   if (!hasBody(row)) return new Uint8Array(0)
   const type = c.req.header('content-type') ?? ''
   if (!/^[^/;\s]+\/([^;\s]+\+)?json\s*(;|$)/i.test(type)) throw new Refusal(400, 'Content type error')
-  return bodyOf(c, Math.min(row.bodyLimit, largest))
+  return bodyOf(c, Math.min(row.bodyLimit, largest), room)
 }
 
 async function replyOf(
@@ -233,5 +261,7 @@ export function errorReply(error: unknown, log: Log, what: string): Response {
 
 function textReply(status: number, text: string): Response {
   if (text === '') return new Response(null, { status, headers: { 'content-length': '0' } })
-  return new Response(text, { status, headers: { 'content-type': 'text/plain; charset=utf-8' } })
+  const type = { 'content-type': 'text/plain; charset=utf-8' }
+  const headers = status === 429 || status === 503 ? { ...type, 'retry-after': '60' } : type
+  return new Response(text, { status, headers })
 }

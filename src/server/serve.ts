@@ -37,7 +37,11 @@ export type ServeOptions = {
   now?: () => Date
   /** Sees every JSON reply. */
   observe?: Service['observe']
+  timeLimits?: TimeLimits
 }
+
+/** Milliseconds until all of a request's headers, and all of the request, must be there: else the reply is 408. */
+export type TimeLimits = { headers: number; request: number }
 
 export type RunningServer = {
   /** `http://127.0.0.1:8484` */
@@ -58,6 +62,7 @@ export type RunningServer = {
 const tick = 5000
 /** Milliseconds that the log of a job is kept after its last piece; the report has brought it long before. */
 const keptLive = 2 * 24 * 3_600_000
+const usualLimits: TimeLimits = { headers: 15_000, request: 600_000 }
 /** Milliseconds that requests under way may take when the server stops. */
 const drainTime = 20_000
 
@@ -114,7 +119,12 @@ export async function startServer(options: ServeOptions): Promise<RunningServer>
       observe: options.observe,
     }
     cleanUp.push(keepTime(service))
-    const http = await listen(service, settings['http.bind_addr'], settings['http.base_path'])
+    const { timeLimits = usualLimits } = options
+    const http = await listen(service, {
+      bind: settings['http.bind_addr'],
+      basePath: settings['http.base_path'],
+      timeLimits,
+    })
     cleanUp.push(() => drain(http, stopping))
     return {
       address: addressOf(http) + basePathOf(settings['http.base_path']),
@@ -199,12 +209,20 @@ function keepTime({ db, schedule, log, now, pulse, liveLogs }: Service): () => P
   }
 }
 
-async function listen(service: Service, bind: string, basePath: string): Promise<HttpServer> {
+async function listen(
+  service: Service,
+  { bind, basePath, timeLimits }: { bind: string; basePath: string; timeLimits: TimeLimits },
+): Promise<HttpServer> {
   const app = openApp(service)
   const prefix = basePathOf(basePath)
   const listener = getRequestListener((request, env) => app.fetch(request, env))
   const server = createServer(
-    { requestTimeout: 600_000, headersTimeout: 15_000, keepAliveTimeout: 30_000 },
+    {
+      requestTimeout: timeLimits.request,
+      headersTimeout: timeLimits.headers,
+      keepAliveTimeout: 30_000,
+      connectionsCheckingInterval: Math.min(5000, timeLimits.headers),
+    },
     (incoming, outgoing) => {
       incoming.url = normalised(incoming.url ?? '/', prefix)
       void listener(incoming, outgoing)

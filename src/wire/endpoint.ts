@@ -1,8 +1,11 @@
 import * as v from 'valibot'
 import type { Shape } from './schema.ts'
 
-/** Who may call: anyone; a holder of the admin cookie; a registered worker; somebody who may register a worker. */
-export type Caller = 'anyone' | 'admin' | 'worker' | 'signup' | 'worker or admin'
+/**
+ * Who may call: anyone; a holder of the admin cookie; a registered worker; somebody who may register a worker.
+ * `anyone or admin`: anyone, and administrators are told more.
+ */
+export type Caller = 'anyone' | 'anyone or admin' | 'admin' | 'worker' | 'signup' | 'worker or admin'
 export type Method = 'GET' | 'POST' | 'PUT' | 'DELETE'
 
 /** A reply that is no JSON document. `none`: 204. `gone`: 501. `bytes`: the stored log, diff, attestation. `events`: server-sent events. */

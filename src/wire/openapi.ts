@@ -7,6 +7,7 @@ type Schema = Record<string, unknown>
 /** How callers prove who they are, by the words of the table. */
 const securities: Readonly<Record<Endpoint['caller'], readonly Schema[]>> = {
   anyone: [],
+  'anyone or admin': [{}, { cookie: [] }],
   admin: [{ cookie: [] }],
   worker: [{ workerKey: [] }],
   signup: [{ workerKey: [], signupSecret: [] }],
@@ -72,7 +73,7 @@ function responsesOf(row: Endpoint): Schema {
   const answer = isSpecial(reply)
     ? specialAnswer(reply)
     : { 200: { description: 'The answer.', content: json(schemaOf(reply, 'output')) } }
-  const refused = caller === 'anyone' ? {} : { 403: { description: 'Not allowed.' } }
+  const refused = caller.startsWith('anyone') ? {} : { 403: { description: 'Not allowed.' } }
   const missing = path.includes('{') ? { 404: { description: 'There is no such thing.' } } : {}
   const long = hasBody(row) ? { 413: { description: 'The body is too large.', content: lineOfText } } : {}
   return {

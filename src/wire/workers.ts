@@ -14,6 +14,7 @@ export type Free = Shape<typeof Free>
 export const Worker = v.object({
   id: Id,
   name: v.string(),
+  /** For the holder of the admin cookie; others read the empty text. */
   address: v.string(),
   status: TextOrNull,
   last_ping: DateTime,
@@ -49,13 +50,15 @@ export const getChallenge = endpoint('GET', '/api/v1/workers/challenge', {
 })
 
 export const listWorkers = endpoint('GET', '/api/v1/workers', {
-  doc: 'The workers and what they do.',
+  doc: 'The workers and what they do; with the admin cookie also their addresses.',
+  caller: 'anyone or admin',
   query: v.object(pageQuery),
   reply: pageOf(Worker),
 })
 
 export const getWorker = endpoint('GET', '/api/v1/workers/{id}', {
-  doc: 'One worker.',
+  doc: 'One worker; with the admin cookie also its address.',
+  caller: 'anyone or admin',
   params: IdPath,
   reply: Worker,
 })

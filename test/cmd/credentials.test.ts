@@ -189,18 +189,23 @@ test('without a cookie nothing is sent, and the way to give one is told', async 
   assert.deepEqual([code, asked], [1, []])
 })
 
-test('a question that anyone may ask carries no cookie', async (t) => {
+test('a question that anyone may ask carries no cookie, but for one that administrators are told more about', async (t) => {
   const home = await tempFolder(t)
   const { url, asked } = await startStandIn(t, () => ({ body: { total: 0, records: [] } }))
   await mkdir(join(home, '.config'))
   await writeFile(join(home, user), `[http]\nendpoint = "${url}"\n[auth]\ncookie = "secret"\n`)
 
-  const { code } = await runProgram(['ctl', 'status'], { home })
+  const codes = []
+  for (const words of [['queue', 'ls'], ['status']])
+    codes.push((await runProgram(['ctl', ...words], { home })).code)
 
-  assert.equal(code, 0)
+  assert.deepEqual(codes, [0, 0])
   assert.deepEqual(
     asked.map(({ path, cookie }) => [path, cookie]),
-    [['/api/v1/workers', undefined]],
+    [
+      ['/api/v1/queue', undefined],
+      ['/api/v1/workers', 'secret'],
+    ],
   )
 })
 

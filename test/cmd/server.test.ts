@@ -166,12 +166,15 @@ test('status shows people the numbers too', { skip: noTerminal }, async (t) => {
   const job = await pop(server.call)
   if (job !== null) await server.call(submitBuild, { body: aResult(job) })
 
-  const piped = await runProgram(['ctl', 'status', '-H', server.address], { home })
-  const shown = await runOnTerminal(['ctl', 'status', '-H', server.address], {
+  const words = ['ctl', 'status', '-H', server.address, '--cookie-file', server.cookieFile]
+  const stranger = await runProgram(['ctl', 'status', '-H', server.address], { home })
+  const piped = await runProgram(words, { home })
+  const shown = await runOnTerminal(words, {
     home,
     environment: { NO_COLOR: '1' },
   })
 
+  assert.match(stranger.stdout, /^worker-1 {32} => idle\n$/)
   assert.match(piped.stdout, /^worker-1 \(127\.0\.0\.1\) {20} => idle\n$/)
   assert.equal(
     shown.stdout.replaceAll('\r', ''),

@@ -26,13 +26,14 @@ function callers(cookie: string): Record<string, Record<string, string>> {
 /** Who is let in where: what the cookie opens is not opened by a worker's key, and the other way round. */
 const welcome: Record<Endpoint['caller'], readonly string[]> = {
   anyone: Object.keys(callers('')),
+  'anyone or admin': Object.keys(callers('')),
   admin: ['admin'],
   worker: ['worker', 'signup'],
   signup: ['signup'],
   'worker or admin': ['admin'], // a worker only for itself: see below
 }
 
-const closed = endpoints.filter((row) => row.caller !== 'anyone' && row.path.startsWith('/api/'))
+const closed = endpoints.filter((row) => !row.caller.startsWith('anyone') && row.path.startsWith('/api/'))
 
 test('the table of endpoints is what it should be', () => {
   const open = endpoints.filter(({ caller, method }) => caller === 'anyone' && method !== 'GET')
@@ -49,7 +50,7 @@ test('the table of endpoints is what it should be', () => {
     ['POST', '/api/v1/queue/{id}/ping', 'worker'],
     ['POST', '/api/v1/workers', 'signup'],
     ['DELETE', '/api/v1/workers/{id}', 'worker or admin'],
-    ['GET', '/api/v1/workers', 'anyone'],
+    ['GET', '/api/v1/workers', 'anyone or admin'],
     ['GET', '/api/v0/workers', 'admin'],
   ]) {
     const row = endpoints.find((each) => each.method === method && each.path === path)
@@ -193,17 +194,70 @@ test('no reply tells a worker’s key, the cookie or the sign-up secret', async 
   }
 })
 
-test('who fails again and again has to wait, even with the right secret; after a minute it is let in', async (t) => {
-  const { address, cookie, clock } = await startServer(t)
-  const drop = async (given: string): Promise<number> =>
-    (await ask(address, 'DELETE', '/api/v1/queue', { headers: { 'x-auth-cookie': given } })).status
-
+/** Makes 40 failed attempts, and tells what the first and the last of them were answered. */
+async function failures(address: string, headers: Record<string, string> = {}): Promise<unknown[]> {
   const statuses: number[] = []
-  for (let n = 0; n < 40; n++) statuses.push(await drop('wrong'))
+  for (let n = 0; n < 40; n++) {
+    const sent = { headers: { 'x-auth-cookie': 'wrong', ...headers } }
+    statuses.push((await ask(address, 'DELETE', '/api/v1/queue', sent)).status)
+  }
+  return [statuses[0], statuses.at(-1)]
+}
 
-  assert.deepEqual([statuses[0], statuses.at(-1)], [403, 429])
-  assert.equal(await drop(cookie), 429)
+test('who fails again and again has to wait, with a short secret even if it is right; after a minute it is let in', async (t) => {
+  const { address, clock } = await startServer(t, { settings: { 'auth.cookie': 'short' } })
+  const drop = async (): Promise<RawReply> =>
+    ask(address, 'DELETE', '/api/v1/queue', { headers: { 'x-auth-cookie': 'short' } })
+
+  assert.deepEqual(await failures(address), [403, 429])
+  const waits = await drop()
+  assert.deepEqual([waits.status, waits.headers['retry-after']], [429, '60'])
   assert.equal((await ask(address, 'GET', '/api/v1/dashboard')).status, 200)
   clock.ahead = 61_000
-  assert.equal(await drop(cookie), 204)
+  assert.equal((await drop()).status, 204)
+})
+
+test('secrets that nobody can guess open at once, whatever others behind the same proxy do', async (t) => {
+  const { address, cookie, worker } = await startServer(t)
+  const key = 'a key of 44 characters, as those of workers are'
+  await worker(key)
+  const drop = async (given: Record<string, string>): Promise<number> =>
+    (await ask(address, 'DELETE', '/api/v1/queue', { headers: given })).status
+
+  assert.deepEqual(await failures(address), [403, 429])
+
+  assert.equal(await drop({ 'x-auth-cookie': cookie }), 204)
+  assert.equal(await drop({ 'x-auth-cookie': `${cookie}x` }), 429)
+  const ping = { headers: { 'x-worker-key': key, 'content-length': '0' } }
+  assert.equal((await ask(address, 'POST', '/api/v1/queue/4711/ping', ping)).status, 404)
+  const both = { headers: { 'x-worker-key': 'x'.repeat(44), 'x-auth-cookie': 'guess' } }
+  assert.equal((await ask(address, 'DELETE', '/api/v1/workers/1', both)).status, 429)
+})
+
+test('guesses where no secret is needed count too, and open nothing once they are many', async (t) => {
+  const { address } = await startServer(t, { settings: { 'auth.cookie': 'short' } })
+  const told = async (cookie: string): Promise<unknown> => {
+    const reply = await ask(address, 'GET', '/api/v1/workers/1', { headers: { 'x-auth-cookie': cookie } })
+    return documentOf<{ address: string }>(reply).address
+  }
+
+  assert.equal(await told('short'), '127.0.0.1')
+  for (let n = 0; n < 40; n++) assert.equal(await told('wrong'), '')
+  assert.equal(await told('short'), '')
+})
+
+test('a proxy that tells addresses keeps callers apart by the last it names, and IPv6 by network', async (t) => {
+  const settings = { 'http.real_ip_header': 'x-forwarded-for', 'auth.cookie': 'short' }
+  const { address } = await startServer(t, { settings })
+  const drop = async (from: string): Promise<number> => {
+    const headers = { 'x-auth-cookie': 'short', 'x-forwarded-for': from }
+    return (await ask(address, 'DELETE', '/api/v1/queue', { headers })).status
+  }
+
+  await failures(address, { 'x-forwarded-for': '192.0.2.9, 192.0.2.1' })
+  await failures(address, { 'x-forwarded-for': '2001:db8::1' })
+
+  assert.deepEqual([await drop('192.0.2.1'), await drop('192.0.2.9')], [429, 204])
+  assert.equal(await drop('2001:db8:0:0:ffff::7'), 429)
+  assert.equal(await drop('2001:db8:0:1::1'), 204)
 })

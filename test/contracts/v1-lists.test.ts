@@ -362,7 +362,7 @@ test('filters', async (t) => {
 })
 
 test('the JSON of records', async (t) => {
-  const { list, get } = await aFullServer(t)
+  const { list, get, address, cookie } = await aFullServer(t)
   const moment = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.(\d{3}){1,3})?$/
 
   await t.test('a binary package', async () => {
@@ -506,8 +506,13 @@ test('the JSON of records', async (t) => {
     assert.deepEqual(documentOf(await get(`/api/v1/queue/${String(waiting?.['id'])}`)), waiting)
   })
 
-  await t.test('a worker', async () => {
-    const [record] = (await list('/api/v1/workers')).records
+  await t.test('a worker; its address is for administrators', async () => {
+    const headers = { 'x-auth-cookie': cookie }
+    const known = await ask(address, 'GET', '/api/v1/workers', { headers })
+    const [record] = documentOf<Records>(known).records
+    const [stranger] = (await list('/api/v1/workers')).records
+    const one = await ask(address, 'GET', '/api/v1/workers/1', { headers })
+    const again = { 'if-none-match': known.headers['etag'] ?? '' }
 
     assert.deepEqual(pick(record, 'id name address is_online'), {
       id: 1,
@@ -515,6 +520,14 @@ test('the JSON of records', async (t) => {
       address: '127.0.0.1',
       is_online: true,
     })
+    assert.deepEqual(stranger, { ...record, address: '' })
+    assert.deepEqual(documentOf(one), record)
+    assert.deepEqual(documentOf(await get('/api/v1/workers/1')), stranger)
+    assert.equal((await ask(address, 'GET', '/api/v1/workers', { headers: again })).status, 200)
+    assert.equal(
+      (await ask(address, 'GET', '/api/v1/workers', { headers: { ...headers, ...again } })).status,
+      304,
+    )
     assert.match(String(record?.['last_ping']), moment)
     assert.equal(Object.keys(record ?? {}).includes('key'), false)
   })

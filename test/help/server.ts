@@ -6,7 +6,7 @@ import type { TestContext } from 'node:test'
 import { openClient, type Client } from '../../src/client.ts'
 import { loadSettings, serverSettings, type ServerSettings } from '../../src/config.ts'
 import { silentLog, type Log } from '../../src/log.ts'
-import { startServer as start, type RunningServer } from '../../src/server/serve.ts'
+import { startServer as start, type RunningServer, type TimeLimits } from '../../src/server/serve.ts'
 import type { Evidence, RebuildReport, ReportArtifact } from '../../src/wire/builds.ts'
 import { submitPackages, type PackageReport, type ReportedArtifact } from '../../src/wire/packages.ts'
 import { popQueue, type Assignment, type RebuildRequest } from '../../src/wire/queue.ts'
@@ -25,7 +25,7 @@ export type TestServer = RunningServer & {
   clock: { ahead: number; stopped?: number }
 }
 
-type Options = { settings?: Partial<ServerSettings>; data?: string; log?: Log }
+type Options = { settings?: Partial<ServerSettings>; data?: string; log?: Log; timeLimits?: TimeLimits }
 
 /** A server of its own on a free port of loopback, gone when the test is. */
 export async function startServer(t: TestContext, options: Options = {}): Promise<TestServer> {
@@ -39,7 +39,9 @@ export async function startServer(t: TestContext, options: Options = {}): Promis
     ...options.settings,
   }
   const now = (): Date => new Date(clock.stopped ?? Date.now() + clock.ahead)
-  const server = await start({ settings, data, log: options.log ?? silentLog, now, observe: replies.observe })
+  const { log = silentLog, timeLimits } = options
+  const limits = timeLimits === undefined ? {} : { timeLimits }
+  const server = await start({ settings, data, log, now, observe: replies.observe, ...limits })
   let isStopped = false
   const stop = async (): Promise<void> => {
     if (!isStopped) await server.stop()
