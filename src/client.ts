@@ -36,9 +36,14 @@ export type ClientOptions = Credentials & {
 export type Given<E> = {
   params?: ParamsOf<E>
   query?: Partial<QueryOf<E>>
-  body?: BodyOf<E>
+  body?: Sendable<BodyOf<E>>
   signal?: AbortSignal
 }
+
+/** A body whose lists may be read one by one while it is sent. */
+type Sendable<T> = T extends object
+  ? { [K in keyof T]: T[K] extends readonly (infer Item)[] ? Iterable<Item> : T[K] }
+  : T
 
 /** Calls endpoints of one server. */
 export type Client = {

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import type { PackageReport } from './wire/packages.ts'
+import type { ReportToSend } from './wire/packages.ts'
 
 /** Characters that are hashed at once. */
 const atOnce = 1 << 16
@@ -8,7 +8,7 @@ const atOnce = 1 << 16
  * SHA-256 (hex) of what a report says: client and server know by it that a report is the last one again.
  * The members have a fixed order here, and what is not given counts as null.
  */
-export function digestOf({ distribution, release, architecture, index, packages }: PackageReport): string {
+export function digestOf({ distribution, release, architecture, index, packages }: ReportToSend): string {
   const hash = createHash('sha256')
   let waiting = `${JSON.stringify([distribution, release, architecture, index])}\n`
   for (const { name, version, url, maintainer, artifacts } of packages) {

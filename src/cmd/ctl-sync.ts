@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import type { PackageReport } from '../wire/packages.ts'
+import type { ReportToSend } from '../wire/packages.ts'
 import { choice, command, flag, text, texts, type Context, type Given, type OptionsTable } from './command.ts'
 import { folderOf, serverOptions } from './credentials.ts'
 import { deliver } from './deliver.ts'
@@ -166,7 +166,7 @@ async function* reports(
   progress: Pick<ProgressLine, 'clear' | 'log'> & { download: (one: Progress) => void },
   cache: string,
   { signal }: Context,
-): AsyncGenerator<PackageReport> {
+): AsyncGenerator<ReportToSend> {
   const { reportsOf } = await import('../sync/index.ts')
   const found = reportsOf(profile, {
     log: progress.log,

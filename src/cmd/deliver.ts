@@ -1,7 +1,7 @@
 import { setImmediate as immediately } from 'node:timers/promises'
 import type { Client } from '../client.ts'
 import { Complaint, complaintOf, sentenceOf } from '../errors.ts'
-import type { PackageReport } from '../wire/packages.ts'
+import type { ReportToSend } from '../wire/packages.ts'
 import type { Context } from './command.ts'
 import { openAdminClient, openPublicClient, type ServerOptions } from './credentials.ts'
 import { changesOf, type Changes } from './foretell.ts'
@@ -21,7 +21,7 @@ export type Run = {
   profile: string | null
   /** Runs of one place go one after the other, others at once. */
   place: string
-  reports: AsyncIterable<PackageReport>
+  reports: AsyncIterable<ReportToSend>
 }
 
 /** What came of one report, or of a run that could not go on. Packages are binary ones. */
@@ -71,13 +71,13 @@ export async function deliver(runs: readonly Run[], options: Delivery, context: 
   return endOf(runs, failures, context)
 }
 
-type Take = (report: PackageReport) => Promise<Partial<Summary>>
+type Take = (report: ReportToSend) => Promise<Partial<Summary>>
 type Failed = { run: Run; error: unknown }
 
 /** Takes the reports of a run until one fails: what comes after it may rest on it, unless it was only empty. */
 async function runOne({ profile, ...run }: Run, take: Take, summaries: Summary[]): Promise<Failed[]> {
   let begin = performance.now()
-  let current: PackageReport | null = null
+  let current: ReportToSend | null = null
   const note = (more: Partial<Summary>): void => {
     const seconds = Math.round(performance.now() - begin) / 1000
     summaries.push({ ...summaryOf(current), profile, seconds, ...more })
@@ -105,7 +105,7 @@ async function runOne({ profile, ...run }: Run, take: Take, summaries: Summary[]
   return failures
 }
 
-function summaryOf(report: PackageReport | null): Omit<Summary, 'profile' | 'seconds'> {
+function summaryOf(report: ReportToSend | null): Omit<Summary, 'profile' | 'seconds'> {
   return {
     distribution: report?.distribution ?? null,
     release: report?.release ?? null,
@@ -121,8 +121,8 @@ function summaryOf(report: PackageReport | null): Omit<Summary, 'profile' | 'sec
   }
 }
 
-function packagesOf(report: PackageReport): number {
-  return report.packages.reduce((sum, { artifacts }) => sum + artifacts.length, 0)
+function packagesOf(report: ReportToSend): number {
+  return Iterator.from(report.packages).reduce((sum, { artifacts }) => sum + artifacts.length, 0)
 }
 
 /** @throws the failure, where there was one run only: what ended it is all there is to tell */
@@ -199,7 +199,7 @@ function foretelling(client: Client, { json }: Delivery, context: Context): Take
 /** Most lines of changes that a terminal gets. */
 const mostShown = 40
 
-function tellChanges(report: PackageReport, changes: Changes, context: Context): void {
+function tellChanges(report: ReportToSend, changes: Changes, context: Context): void {
   const { added, gone, unchanged, queued } = changes
   const paint = paintFor(context.colours)
   const most = context.isTerminal ? mostShown : Infinity

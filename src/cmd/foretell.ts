@@ -1,7 +1,12 @@
 /** What an import would change. */
 import type { Client } from '../client.ts'
 import { printable } from '../log.ts'
-import { listBinaryPackages, type PackageReport, type ReportedPackage } from '../wire/packages.ts'
+import {
+  listBinaryPackages,
+  type ReportedArtifact,
+  type ReportToSend,
+  type ReportedPackage,
+} from '../wire/packages.ts'
 import { listQueue } from '../wire/queue.ts'
 import { recordsOf } from './lists.ts'
 
@@ -9,27 +14,34 @@ import { recordsOf } from './lists.ts'
 export type Changes = { added: string[]; gone: string[]; unchanged: number; queued: number }
 
 /** What an import would add to the packages that the server lists, take away from them, and queue. */
-export async function changesOf(report: PackageReport, client: Client): Promise<Changes> {
-  const named = new Set(report.packages.flatMap((one) => one.artifacts).map(titleOf))
+export async function changesOf(report: ReportToSend, client: Client): Promise<Changes> {
+  const named = new Set(artifactsOf(report).map(titleOf))
   const known = await knownStatuses(report, client)
   const listed = new Set(known.keys())
-  const open = report.packages.filter((one) => needsWork(one, known))
+  const open = Iterator.from(report.packages)
+    .filter((one) => needsWork(one, known))
+    .map(({ url }) => url)
+  const urls = new Set(open)
   return {
     added: [...named.difference(listed)],
     gone: [...listed.difference(named)],
     unchanged: named.intersection(listed).size,
-    queued: open.length === 0 ? 0 : countMissing(open, await queuedInputs(report, client)),
+    queued: urls.size === 0 ? 0 : urls.difference(await queuedInputs(report, client)).size,
   }
 }
 
-function originOf({ distribution, release }: PackageReport): { distribution: string; release?: string } {
+function artifactsOf({ packages }: ReportToSend): IteratorObject<ReportedArtifact> {
+  return Iterator.from(packages).flatMap(({ artifacts }) => artifacts)
+}
+
+function originOf({ distribution, release }: ReportToSend): { distribution: string; release?: string } {
   return { distribution, ...(release === null ? {} : { release }) }
 }
 
 /** Verdicts of the packages that the server lists in the scope of a report. */
-async function knownStatuses(report: PackageReport, client: Client): Promise<Map<string, string | null>> {
-  const artifacts = report.packages.flatMap((one) => one.artifacts)
-  const architectures = new Set([report.architecture, ...artifacts.map((one) => one.architecture)])
+async function knownStatuses(report: ReportToSend, client: Client): Promise<Map<string, string | null>> {
+  const architectures = new Set(artifactsOf(report).map((one) => one.architecture))
+  architectures.add(report.architecture)
   const known = new Map<string, string | null>()
   for await (const record of recordsOf(client, listBinaryPackages, {
     ...originOf(report),
@@ -46,18 +58,13 @@ function needsWork({ artifacts }: ReportedPackage, known: ReadonlyMap<string, st
 }
 
 /** Build inputs that wait or run already: they are not queued a second time. */
-async function queuedInputs(report: PackageReport, client: Client): Promise<Set<string>> {
+async function queuedInputs(report: ReportToSend, client: Client): Promise<Set<string>> {
   const queued = new Set<string>()
   const { architecture } = report
   for await (const job of recordsOf(client, listQueue, { ...originOf(report), architecture })) {
     if (job.architecture === architecture) queued.add(job.url)
   }
   return queued
-}
-
-function countMissing(packages: readonly ReportedPackage[], queued: ReadonlySet<string>): number {
-  const urls = new Set(packages.map(({ url }) => url))
-  return urls.difference(queued).size
 }
 
 function titleOf(one: {

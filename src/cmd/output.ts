@@ -130,9 +130,9 @@ export async function writeJsonArray(
   write(isFirst ? '[]\n' : '\n]\n')
 }
 
-/** 35135 → `35,135` */
+/** 35135 → `35,135`; the runtime's own way needs five megabytes of tables. */
 export function shownCount(count: number): string {
-  return count.toLocaleString('en-US')
+  return String(count).replace(/\B(?=(?:\d{3})+$)/g, ',')
 }
 
 /** `1 package`, `2 packages` */

@@ -3,11 +3,11 @@ import { ServerSaid, type Client } from '../client.ts'
 import { Complaint, during } from '../errors.ts'
 import { printable } from '../log.ts'
 import { digestOf } from '../report-digest.ts'
-import { submitPackages, type PackageReport } from '../wire/packages.ts'
+import { submitPackages, type ReportToSend } from '../wire/packages.ts'
 import { confirmScope, listScopes, type Scope } from '../wire/sync.ts'
 
 /** `debian/trixie (amd64)` */
-export function scopeName({ distribution, release, architecture }: PackageReport): string {
+export function scopeName({ distribution, release, architecture }: ReportToSend): string {
   return printable(`${distribution}${release === null ? '' : `/${release}`} (${architecture})`)
 }
 
@@ -41,7 +41,7 @@ export type PostOptions = {
  */
 export async function post(
   client: Client,
-  report: PackageReport,
+  report: ReportToSend,
   { force, signal, onSend }: PostOptions,
 ): Promise<Posted> {
   const name = scopeName(report)
@@ -60,7 +60,7 @@ export async function post(
 /** Null where the server is one of upstream's, which takes every report. */
 async function confirmationOf(
   client: Client,
-  report: PackageReport,
+  report: ReportToSend,
   limited: { signal?: AbortSignal },
 ): Promise<{ known: boolean; queued: number } | null> {
   const { distribution, release, architecture } = report
@@ -74,7 +74,7 @@ async function confirmationOf(
 /** What the server imported last for the scope of a report; null: nothing, or it cannot tell. */
 async function scopeAt(
   client: Client,
-  { distribution, release, architecture }: PackageReport,
+  { distribution, release, architecture }: ReportToSend,
   limited: { signal?: AbortSignal },
 ): Promise<Scope | null> {
   const scopes = await client

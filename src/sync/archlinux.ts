@@ -1,6 +1,6 @@
 import { decompressed } from '../compression.ts'
 import { Complaint } from '../errors.ts'
-import type { PackageReport, ReportedPackage } from '../wire/packages.ts'
+import type { ReportToSend } from '../wire/packages.ts'
 import { addressOf } from './address.ts'
 import {
   architecturesOf,
@@ -10,6 +10,7 @@ import {
   type Distribution,
   type SyncContext,
 } from './distribution.ts'
+import type { Gathering } from './gathering.ts'
 import { bytesOf, type Mirror, type MirrorFile } from './mirror.ts'
 import { readKeyrings, verifyDetached } from './openpgp.ts'
 import { pacmanPackages, type PacmanPackage } from './pacman-db.ts'
@@ -33,13 +34,9 @@ export const archlinux: Distribution = {
   },
 }
 
-async function reportOf(
-  profile: Profile,
-  architecture: string,
-  context: SyncContext,
-): Promise<PackageReport> {
+async function reportOf(profile: Profile, architecture: string, context: SyncContext): Promise<ReportToSend> {
   const isWanted = wantedBy(profile)
-  const groups = new Map<string, ReportedPackage>()
+  const found = context.gathering('key')
   let isSigned = true
   for (const component of new Set(profile.components)) {
     const values = { repo: component, arch: architecture }
@@ -49,19 +46,18 @@ async function reportOf(
     if (file === null) throw new Complaint(`${addresses[0]} has no ${component}.db`)
     if (!(await isProven(file, `${component}.db.sig`, mirror, profile, context))) isSigned = false
     const plain = decompressed(file.chunks(), { limit: longestPlain, what: file.origin })
-    for await (const found of pacmanPackages(plain, file.origin)) {
-      const { name, base: source, packager } = found
+    for await (const one of pacmanPackages(plain, file.origin)) {
+      const { name, base: source, packager } = one
       const maintainers = (): string[] => (packager === null ? [] : [packager])
       if (!isWanted({ name, source, component, maintainers })) continue
-      addTo(groups, found, component, addressOf(addresses[0] ?? '', found.file, file.origin))
+      addTo(found, one, component, addressOf(addresses[0] ?? '', one.file, file.origin))
     }
   }
-  const packages = [...groups.values()].sort(byName)
   return {
     distribution: 'archlinux',
     release: null,
     architecture,
-    packages,
+    packages: found.finish(),
     index: isSigned ? 'signed' : 'unsigned',
   }
 }
@@ -70,25 +66,12 @@ async function reportOf(
  * One source package per base, version and component: the same base may be in testing as well, with other files.
  * Its build input is the first package file.
  */
-function addTo(
-  groups: Map<string, ReportedPackage>,
-  found: PacmanPackage,
-  component: string,
-  url: string,
-): void {
-  const { name, base, version, architecture, sha256, size, packager, signature } = found
-  const key = [base, version, component].join(' ')
+function addTo(found: Gathering, one: PacmanPackage, component: string, url: string): void {
+  const { name, base, version, architecture, sha256, size, packager, signature } = one
   const told = { name, version, component, architecture, url, sha256, size }
   const artifact = signature === null ? told : { ...told, signature }
-  const known = groups.get(key)
-  if (known === undefined)
-    groups.set(key, { name: base, version, url, artifacts: [artifact], maintainer: packager })
-  else known.artifacts.push(artifact)
-}
-
-function byName(a: ReportedPackage, b: ReportedPackage): number {
-  if (a.name !== b.name) return a.name < b.name ? -1 : 1
-  return a.version < b.version ? -1 : Number(a.version > b.version)
+  const head = { name: base, version, url, maintainer: packager }
+  found.add([base, version, component].join(' '), artifact, () => head)
 }
 
 /**

@@ -95,28 +95,38 @@ export function sourceReader(sources: Map<string, Source>, needs: SourceNeeds) {
     ...(needs.directory ? ['Directory'] : []),
     ...(needs.dsc ? ['Files', 'Checksums-Sha256'] : []),
   ]
-  const maintainers = new Map<string, string>()
+  const same = new Map<string, Source>()
   const add = (stanza: Stanza, origin: string): void => {
     const name = requiredField(stanza, 'Package', patterns.name, origin)
     const version = requiredField(stanza, 'Version', patterns.version, origin)
     const { Maintainer: maintainer, Uploaders: uploaders = '', Directory: directory = '' } = stanza.fields
-    sources.set(copied(sourceKey(name, version)), {
-      maintainer: maintainer === undefined ? null : known(maintainers, maintainer.slice(0, 1024)),
-      uploaders: known(maintainers, uploaders),
-      directory: copied(directory),
-      dsc: needs.dsc ? dscOf(stanza, origin) : '',
-    })
+    const dsc = needs.dsc ? dscOf(stanza, origin) : ''
+    const told = { maintainer: maintainer?.slice(0, 1024) ?? null, uploaders, directory, dsc }
+    // what has a folder of its own is like no other
+    sources.set(copied(sourceKey(name, version)), directory + dsc === '' ? known(same, told) : own(told))
   }
   return { fields, add }
 }
 
-/** The same text once only: thousands of packages share a maintainer. */
-function known(texts: Map<string, string>, text: string): string {
-  const before = texts.get(text)
+/** The same once only: thousands of packages share a maintainer. */
+function known(same: Map<string, Source>, told: Source): Source {
+  const key = `${told.maintainer}\n${told.uploaders}`
+  const before = same.get(key)
   if (before !== undefined) return before
-  const copy = copied(text)
-  texts.set(copy, copy)
+  const copy = own(told)
+  same.set(copied(key), copy)
   return copy
+}
+
+/** As slices its texts would keep their stanzas in memory. */
+function own(told: Source): Source {
+  const { maintainer, uploaders, directory, dsc } = told
+  return {
+    maintainer: maintainer === null ? null : copied(maintainer),
+    uploaders: copied(uploaders),
+    directory: copied(directory),
+    dsc: copied(dsc),
+  }
 }
 
 /** As a slice, a text would keep its whole stanza in memory. */
@@ -128,7 +138,7 @@ function dscOf(stanza: Stanza, origin: string): string {
   const lists = `${stanza.fields['Checksums-Sha256'] ?? ''}\n${stanza.fields['Files'] ?? ''}`
   const name = /^\s*[0-9a-f]+\s+\d+\s+([^\s/]+\.dsc)\s*$/m.exec(lists)?.[1]
   if (name === undefined) throw badField(stanza, '.dsc under Files', undefined, origin)
-  return copied(name)
+  return name
 }
 
 /** `"Doe, Jane" <jane@example.org>, Team <team@example.org>` → one text each. */

@@ -1,5 +1,5 @@
 import { Complaint } from '../errors.ts'
-import type { PackageReport, ReportedArtifact, ReportedPackage } from '../wire/packages.ts'
+import type { Packages, ReportedArtifact, ReportToSend } from '../wire/packages.ts'
 import { addressOf } from './address.ts'
 import { stanzas } from './deb822.ts'
 import { fetchIndex, isListed, type Index, type IndexPath } from './debian-index.ts'
@@ -8,14 +8,13 @@ import {
   binaryFields,
   peopleOf,
   sourceReader,
-  copied,
   sourceKey,
   type Binary,
   type Source,
   type SourceNeeds,
 } from './debian-packages.ts'
 import { readRelease, type Release } from './debian-release.ts'
-import { buildInputs, type BuildInputOf } from './debian-input.ts'
+import { buildInputs } from './debian-input.ts'
 import {
   complainAbout,
   releasesOf,
@@ -25,6 +24,7 @@ import {
   type Failure,
   type SyncContext,
 } from './distribution.ts'
+import type { Gathering } from './gathering.ts'
 import type { Mirror } from './mirror.ts'
 import type { Profile } from './profile.ts'
 import { wantedBy } from './rules.ts'
@@ -53,7 +53,7 @@ export const debian: Distribution = {
 type Reading = { profile: Profile; context: SyncContext; mirror: Mirror; name: string; source: string }
 
 /** Reports of one release, one per architecture that was read whole. */
-async function* releaseReports(reading: Reading, failures: Failure[]): AsyncGenerator<PackageReport> {
+async function* releaseReports(reading: Reading, failures: Failure[]): AsyncGenerator<ReportToSend> {
   const { profile, context, name } = reading
   const failed = new Map<string, Error>()
   try {
@@ -61,15 +61,10 @@ async function* releaseReports(reading: Reading, failures: Failure[]): AsyncGene
     const groups = await readGroups(reading, release, failed)
     for (const architecture of [...new Set(profile.architectures)].sort()) {
       if (failed.has(architecture)) continue
-      const packages = [...(groups.get(architecture)?.values() ?? [])]
-      groups.delete(architecture) // while this one is sent, only those to come are kept
-      yield {
-        distribution: 'debian',
-        release: name,
-        architecture,
-        packages,
-        index: release?.index ?? 'unsigned',
-      }
+      const packages = finished(groups.get(architecture), architecture, failed, context.signal)
+      if (packages === null) continue
+      const index = release?.index ?? 'unsigned'
+      yield { distribution: 'debian', release: name, architecture, packages, index }
     }
   } catch (error) {
     const trouble = troubleOf(error, context.signal)
@@ -77,6 +72,21 @@ async function* releaseReports(reading: Reading, failures: Failure[]): AsyncGene
   }
   for (const [architecture, trouble] of failed) {
     failures.push({ scope: `debian ${name} ${architecture}`, trouble })
+  }
+}
+
+/** The packages of an architecture; null where they contradict each other. */
+function finished(
+  found: Gathering | undefined,
+  architecture: string,
+  failed: Map<string, Error>,
+  signal: AbortSignal,
+): Packages | null {
+  try {
+    return found?.finish() ?? []
+  } catch (error) {
+    failed.set(architecture, troubleOf(error, signal))
+    return null
   }
 }
 
@@ -182,7 +192,7 @@ function present(index: Fetched['index'], path: IndexPath): Index {
   return index
 }
 
-type Groups = Map<string, Map<string, ReportedPackage>>
+type Groups = Map<string, Gathering>
 
 /** Packages by the architecture they are of, grouped by source; an architecture whose index fails is in `failed`. */
 async function readBinaries(
@@ -192,7 +202,7 @@ async function readBinaries(
   failed: Map<string, Error>,
 ): Promise<Groups> {
   const groups: Groups = new Map(
-    reading.profile.architectures.map((architecture) => [architecture, new Map()]),
+    reading.profile.architectures.map((architecture) => [architecture, reading.context.gathering('found')]),
   )
   const collect = collector(groups, sources, reading)
   for (const { path, component, architecture, index } of fetched) {
@@ -237,13 +247,14 @@ function collector(
         [binary.maintainer, found.maintainer, ...peopleOf(found.uploaders)].filter((one) => one !== null)
       if (!isWanted({ name: binary.name, source: binary.source, component, maintainers })) return
       if (++count > mostPackages) throw new Complaint(`${origin} lists more than ${mostPackages} packages`)
-      addTo(
-        group,
-        binary,
-        found,
-        inputOf,
-        artifactOf(binary, component, addressOf(source, binary.path, origin)),
-      )
+      const artifact = artifactOf(binary, component, addressOf(source, binary.path, origin))
+      const version = binary.sourceVersion + binary.rebuild
+      group.add(sourceKey(binary.source, version), artifact, () => ({
+        name: binary.source,
+        version,
+        url: inputOf({ name: binary.source, source: found, version, architecture: binary.architecture }),
+        maintainer: found.maintainer ?? binary.maintainer,
+      }))
     },
     sayWhatWasLeftOut(): void {
       if (orphans.length === 0) return
@@ -257,42 +268,5 @@ function collector(
 
 function artifactOf(binary: Binary, component: string, url: string): ReportedArtifact {
   const { name, version, architecture, sha256, size } = binary
-  const digest = sha256 === null ? null : copied(sha256)
-  return {
-    name: copied(name),
-    version: copied(version),
-    component,
-    architecture,
-    url: copied(url),
-    sha256: digest,
-    size,
-  }
-}
-
-/** Packages of `all` come from the index of each architecture, and are listed once. */
-function addTo(
-  group: Map<string, ReportedPackage>,
-  binary: Binary,
-  source: Source,
-  inputOf: BuildInputOf,
-  artifact: ReportedArtifact,
-): void {
-  const version = binary.sourceVersion + binary.rebuild
-  const key = sourceKey(binary.source, version)
-  const known = group.get(key)
-  if (known === undefined) {
-    const url = copied(inputOf({ name: binary.source, source, version, architecture: binary.architecture }))
-    const maintainer = source.maintainer ?? (binary.maintainer === null ? null : copied(binary.maintainer))
-    group.set(copied(key), {
-      name: copied(binary.source),
-      version: copied(version),
-      url,
-      artifacts: [artifact],
-      maintainer,
-    })
-    return
-  }
-  const twin = known.artifacts.find(({ url }) => url === artifact.url)
-  if (twin === undefined) known.artifacts.push(artifact)
-  else if (twin.sha256 !== artifact.sha256) throw new Complaint(`the indexes disagree on ${artifact.url}`)
+  return { name, version, component, architecture, url, sha256, size }
 }

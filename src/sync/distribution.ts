@@ -1,6 +1,7 @@
 import { chainOf, Complaint, complaintOf, sentenceOf } from '../errors.ts'
 import type { Log } from '../log.ts'
-import type { PackageReport } from '../wire/packages.ts'
+import type { ReportToSend } from '../wire/packages.ts'
+import type { Gathering, GroupOrder } from './gathering.ts'
 import type { Mirror } from './mirror.ts'
 import type { Profile } from './profile.ts'
 
@@ -11,6 +12,8 @@ export type SyncContext = {
   now: () => Date
   /** Opens an archive; it is closed when the sync is over. */
   mirrorOf: (addresses: readonly string[]) => Mirror
+  /** Opens a list of packages that need not be in memory; it is closed when the sync is over. */
+  gathering: (order: GroupOrder) => Gathering
 }
 
 /** One distribution's way of telling what it ships. */
@@ -19,9 +22,9 @@ export type Distribution = {
   doc: string
   /**
    * One report per release and architecture. Yields all that is sound, then throws a Complaint that lists what
-   * could not be read, so that a mirror which fails costs no queue.
+   * could not be read, so that a mirror which fails costs no queue. Their packages can be gone through until then.
    */
-  reports: (profile: Profile, context: SyncContext) => AsyncGenerator<PackageReport>
+  reports: (profile: Profile, context: SyncContext) => AsyncGenerator<ReportToSend>
 }
 
 /** Name and address of each release a profile lists. */
@@ -70,7 +73,7 @@ export function complainAbout(failures: readonly Failure[]): void {
 }
 
 /** One report to read, and what it is called where that fails. */
-export type ReportToRead = { scope: string; read: () => Promise<PackageReport> }
+export type ReportToRead = { scope: string; read: () => Promise<ReportToSend> }
 
 /**
  * Reads reports one after the other; one that cannot be read does not keep the others back.
@@ -79,7 +82,7 @@ export type ReportToRead = { scope: string; read: () => Promise<PackageReport> }
 export async function* eachReport(
   reports: Iterable<ReportToRead>,
   signal: AbortSignal,
-): AsyncGenerator<PackageReport> {
+): AsyncGenerator<ReportToSend> {
   const failures: Failure[] = []
   for (const { scope, read } of reports) {
     try {

@@ -1,6 +1,6 @@
 import { decompressed } from '../compression.ts'
 import { Complaint } from '../errors.ts'
-import type { PackageReport, ReportedPackage } from '../wire/packages.ts'
+import type { ReportToSend } from '../wire/packages.ts'
 import { addressOf } from './address.ts'
 import {
   architecturesOf,
@@ -11,6 +11,7 @@ import {
   type Distribution,
   type SyncContext,
 } from './distribution.ts'
+import type { Gathering } from './gathering.ts'
 import { bytesOf, type Mirror, type MirrorFile } from './mirror.ts'
 import { readKeyrings, verifyDetached } from './openpgp.ts'
 import type { Profile } from './profile.ts'
@@ -44,9 +45,9 @@ async function reportOf(
   release: Release,
   architecture: string,
   context: SyncContext,
-): Promise<PackageReport> {
+): Promise<ReportToSend> {
   const isWanted = wantedBy(profile)
-  const groups = new Map<string, ReportedPackage>()
+  const found = context.gathering('found')
   let isSigned = true
   for (const component of new Set(profile.components)) {
     const addresses = [release.source, ...release.mirrors].map((address) =>
@@ -56,11 +57,11 @@ async function reportOf(
     const primary = await fetchPrimary(mirror, addresses[0] ?? '', profile, context)
     if (!primary.isSigned) isSigned = false
     const plain = decompressed(primary.file.chunks(), { limit: primary.plainSize, what: primary.file.origin })
-    for await (const found of rpmPackages(plain, primary.file.origin)) {
-      const { name, packager } = found
+    for await (const one of rpmPackages(plain, primary.file.origin)) {
+      const { name, packager } = one
       const maintainers = (): string[] => (packager === null ? [] : [packager])
       if (!isWanted({ name, source: null, component, maintainers })) continue
-      addTo(groups, found, component, addressOf(addresses[0] ?? '', found.path, primary.file.origin))
+      addTo(found, one, component, addressOf(addresses[0] ?? '', one.path, primary.file.origin))
     }
   }
   const index = isSigned ? 'signed' : 'unsigned'
@@ -68,7 +69,7 @@ async function reportOf(
     distribution: 'fedora',
     release: release.name,
     architecture,
-    packages: [...groups.values()],
+    packages: found.finish(),
     index,
   }
 }
@@ -101,19 +102,9 @@ async function fetchPrimary(
 }
 
 /** A source package goes by the file name of its .src.rpm; its build input is the first package file. */
-function addTo(
-  groups: Map<string, ReportedPackage>,
-  found: RpmPackage,
-  component: string,
-  url: string,
-): void {
-  const { name, version, architecture, sourceFile, sha256, size, packager } = found
+function addTo(found: Gathering, one: RpmPackage, component: string, url: string): void {
+  const { name, version, architecture, sourceFile, sha256, size, packager } = one
   if (sourceFile === null) return
   const artifact = { name, version, component, architecture, url, sha256, size }
-  const known = groups.get(sourceFile)
-  if (known === undefined) {
-    groups.set(sourceFile, { name: sourceFile, version, url, artifacts: [artifact], maintainer: packager })
-  } else if (!known.artifacts.some((other) => other.url === url)) {
-    known.artifacts.push(artifact)
-  }
+  found.add(sourceFile, artifact, () => ({ name: sourceFile, version, url, maintainer: packager }))
 }

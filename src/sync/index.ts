@@ -1,10 +1,11 @@
 import { Complaint, didYouMean } from '../errors.ts'
 import type { Log } from '../log.ts'
-import type { PackageReport } from '../wire/packages.ts'
+import type { ReportToSend } from '../wire/packages.ts'
 import { archlinux } from './archlinux.ts'
 import { debian } from './debian.ts'
 import type { Distribution } from './distribution.ts'
 import { fedora } from './fedora.ts'
+import { openGathering } from './gathering.ts'
 import { downloadFolder, openMirror, type Progress } from './mirror.ts'
 import type { Profile } from './profile.ts'
 import { tails } from './tails.ts'
@@ -27,19 +28,22 @@ export type SyncOptions = {
 }
 
 /**
- * Package reports of a profile, one per release and architecture. What is sound is yielded, then a Complaint tells what
+ * Package reports of a profile, one per release and architecture; their packages can be gone through until the sync is
+ * over. What is sound is yielded, then a Complaint tells what
  * could not be read: nothing may be changed for that.
  */
-export async function* reportsOf(profile: Profile, options: SyncOptions): AsyncGenerator<PackageReport> {
+export async function* reportsOf(profile: Profile, options: SyncOptions): AsyncGenerator<ReportToSend> {
   const { log, signal, progress, now = () => new Date() } = options
   const distribution = distributionFor(profile.sync_method ?? profile.distro)
   await using folder = await downloadFolder(options.cache)
   const retry = options.retryMs === undefined ? {} : { retryMs: options.retryMs }
+  using gatherings = new DisposableStack()
   yield* distribution.reports(profile, {
     log,
     signal,
     now,
     mirrorOf: (addresses) => openMirror({ addresses, folder, log, signal, progress, ...retry }),
+    gathering: (order) => gatherings.adopt(openGathering(folder.path, order), ({ close }) => close()),
   })
 }
 

@@ -1,5 +1,5 @@
 import { Complaint } from '../errors.ts'
-import type { PackageReport } from '../wire/packages.ts'
+import type { ReportToSend } from '../wire/packages.ts'
 import { addressOf } from './address.ts'
 import {
   architecturesOf,
@@ -35,7 +35,7 @@ async function reportOf(
   release: ReturnType<typeof releasesOf>[number],
   architecture: string,
   context: SyncContext,
-): Promise<PackageReport> {
+): Promise<ReportToSend> {
   const mirror = context.mirrorOf([release.source, ...release.mirrors])
   const listing = await mirror.file(release.name, { limit: longestListing })
   if (listing === null) throw new Complaint(`${release.source} has no ${release.name}`)

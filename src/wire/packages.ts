@@ -112,6 +112,11 @@ export const PackageReport = v.object({
 })
 export type PackageReport = Shape<typeof PackageReport>
 
+/** Source packages that need not be in memory: they are read each time they are gone through. */
+export type Packages = Iterable<ReportedPackage> & { readonly length: number }
+/** A report as clients make it. */
+export type ReportToSend = Omit<PackageReport, 'packages'> & { packages: Packages }
+
 export const listSourcePackages = endpoint('GET', '/api/v1/packages/source', {
   doc: 'Source packages with the worst status of their latest rebuilds; with architecture, that of this one.',
   query: v.object({ ...pageQuery, ...originQuery, ...sourceIdentityQuery, ...freshnessQuery, ...ourFilters }),

@@ -90,7 +90,7 @@ export function encodeJson(body: unknown): string {
 /** Characters of a piece of JSON, more or less. */
 const pieceLength = 1 << 16
 
-/** The same text in pieces: the long lists of an object need not be in memory as one text. */
+/** The same text in pieces: the long lists of an object need not be in memory, and may be anything that can be gone through. */
 export function* jsonPieces(body: unknown): Generator<string> {
   if (typeof body !== 'object' || body === null || Array.isArray(body) || body instanceof Uint8Array) {
     yield encodeJson(body)
@@ -100,13 +100,15 @@ export function* jsonPieces(body: unknown): Generator<string> {
   let text = '{'
   for (const [place, [name, value]] of members.entries()) {
     text += `${place === 0 ? '' : ','}${JSON.stringify(name)}:`
-    if (!Array.isArray(value)) {
+    if (!isList(value)) {
       text += encodeJson(value)
       continue
     }
     text += '['
-    for (const [index, item] of value.entries()) {
-      text += `${index === 0 ? '' : ','}${item === undefined ? 'null' : encodeJson(item)}`
+    let isFirst = true
+    for (const item of value) {
+      text += `${isFirst ? '' : ','}${item === undefined ? 'null' : encodeJson(item)}`
+      isFirst = false
       if (text.length < pieceLength) continue
       yield text
       text = ''
@@ -114,6 +116,12 @@ export function* jsonPieces(body: unknown): Generator<string> {
     text += ']'
   }
   yield `${text}}`
+}
+
+function isList(value: unknown): value is Iterable<unknown> {
+  return (
+    typeof value === 'object' && value !== null && Symbol.iterator in value && !(value instanceof Uint8Array)
+  )
 }
 
 /**

@@ -124,7 +124,7 @@ async function child(profile: string, cache: string): Promise<void> {
   const begin = performance.now()
   let packages = 0
   for await (const report of reportsOf(checkedProfile('the bench', JSON.parse(profile)), options))
-    packages += report.packages.reduce((sum, { artifacts }) => sum + artifacts.length, 0)
+    for (const { artifacts } of report.packages) packages += artifacts.length
   const seconds = (performance.now() - begin) / 1000
   console.log(
     JSON.stringify({ seconds, megabytes: (process.resourceUsage().maxRSS * 1.024) / 1000, packages }),
@@ -140,13 +140,11 @@ export async function measureSyncs(
   const cache = join(folder, 'cache')
   try {
     const debian = await writeTrixie(join(folder, 'debian'))
-    const threefold = await writeTrixie(join(folder, 'threefold'), 3)
-    const few = { pkgs: ['binary-package-1*1'] }
     const cases: [string, Profile, number, number][] = [
       ['as large as trixie main, amd64 and all', debian, 4, 200],
       ['as large as Arch core and extra', await writeArch(join(folder, 'arch')), 1.5, 200],
-      ['few packages of such a trixie', { ...debian, ...few }, 4, 200],
-      ['few packages of one three times as large', { ...threefold, ...few }, 12, 200],
+      ['twice as large', await writeTrixie(join(folder, 'twice'), 2), 8, 200],
+      ['four times as large', await writeTrixie(join(folder, 'fourfold'), 4), 16, 200],
     ]
     const keyrings = ['/usr/share/keyrings/debian-archive-keyring.gpg']
     const real = { distro: 'debian', source: mirror ?? '', releases: ['trixie'], ...two, keyrings }

@@ -16,7 +16,7 @@ export async function sync(
   const settings = { log, signal: AbortSignal.timeout(30_000), cache: null, retryMs: 1, ...options }
   try {
     for await (const report of reportsOf(checkedProfile('the profile', profile), settings))
-      reports.push(report)
+      reports.push({ ...report, packages: [...report.packages] })
   } catch (error) {
     outcome.error = error instanceof Error ? error : new Error(String(error))
   }

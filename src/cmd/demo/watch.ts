@@ -10,7 +10,7 @@ import {
 import {
   listSourcePackages,
   submitPackages,
-  type PackageReport,
+  type ReportToSend,
   type SourcePackage,
 } from '../../wire/packages.ts'
 import { listQueue } from '../../wire/queue.ts'
@@ -39,7 +39,7 @@ export type Status = { done: number; all: number; running: readonly string[] }
  * @returns the names of the source packages they list
  */
 export async function submitAll(
-  reports: AsyncIterable<PackageReport>,
+  reports: AsyncIterable<ReportToSend>,
   client: Client,
   signal: AbortSignal,
 ): Promise<Set<string>> {
