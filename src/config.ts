@@ -123,6 +123,10 @@ export const workerSettings = {
   idle_delay: count(180, 'Seconds to wait when there is no work and the server cannot wake us.'),
   'build.timeout': count(86_400, 'Seconds a build may take.'),
   'build.max_bytes': count(null, 'Bytes of build output that are kept.'),
+  'build.min_free_bytes': count(
+    2_147_483_648,
+    'Take no job while the disk of the worker has less free than this many bytes.',
+  ),
   'build.log_rules': words(
     null,
     'File with rules for the logs of builds that failed, in place of ours: see samples/log-rules.toml.',

@@ -90,8 +90,8 @@ function workerRow(worker: Worker, now: Date, paint: Paint): Cell[] {
   const seconds = (now.getTime() - momentOf(worker.last_ping).getTime()) / 1000
   const doing: Cell = worker.is_online
     ? {
-        text: `${worker.status ?? 'idle'}${worker.draining ? ', draining' : ''}`,
-        as: worker.status === null ? paint.blue : paint.bold,
+        text: [worker.status ?? 'idle', ...heldUp(worker)].join(', '),
+        as: isFull(worker) ? paint.red : worker.status === null ? paint.blue : paint.bold,
       }
     : { text: `silent for ${shownSeconds(seconds).trim()}`, as: paint.red }
   return [
@@ -103,6 +103,15 @@ function workerRow(worker: Worker, now: Date, paint: Paint): Cell[] {
     worker.free === null ? '' : freeWords(worker.free),
     doing,
   ]
+}
+
+/** Why it gets no other job. */
+function heldUp(worker: Worker): string[] {
+  return [...(worker.draining ? ['draining'] : []), ...(isFull(worker) ? ['disk nearly full'] : [])]
+}
+
+function isFull({ free }: Worker): boolean {
+  return free !== null && free.disk_wanted !== undefined && free.disk_free < free.disk_wanted
 }
 
 /** `disk 210 GB, memory 12 GB, load 3.1` */

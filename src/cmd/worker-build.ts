@@ -1,4 +1,3 @@
-import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { plainBytes } from '../compression.ts'
 import { Complaint, didYouMean } from '../errors.ts'
@@ -7,6 +6,7 @@ import type { ReportArtifact } from '../wire/builds.ts'
 import { wordsOf } from '../wire/reasons.ts'
 import { fileNameOf } from '../worker/download.ts'
 import { rebuild, type RebuildJob, type Result } from '../worker/rebuild.ts'
+import { clearBuilds, makeBuildFolder } from '../worker/scratch.ts'
 import { command, flag, text, type Context, type Given } from './command.ts'
 import { paintFor, paintedStatus, shownJson } from './output.ts'
 import { architecturesOf, diffoscopeOf, setUp, setupOptions } from './worker-setup.ts'
@@ -86,27 +86,23 @@ async function buildOnce(assignment: RebuildJob, given: Options, context: Contex
   const { native: machine, supported } = architecturesOf(settings)
   const native = supported.find((name) => name !== machine && name !== 'all') ?? machine // as distributions say it
   const job = { ...assignment.job, architecture: architecture === '' ? native : architecture }
-  const jobs = join(folder, 'builds')
-  await mkdir(jobs, { recursive: true, mode: 0o700 })
-  const directory = await mkdtemp(join(jobs, 'build-'))
-  try {
-    return await rebuild(
-      { ...assignment, job },
-      {
-        directory,
-        signal: context.signal,
-        settings: {
-          ...common,
-          backends,
-          diffoscope: given.diffoscope ? diffoscopeOf(settings) : null,
-          silent: given.quiet || common.silent,
-          outputs: given.output === undefined ? undefined : resolve(given.output),
-        },
+  const builds = join(folder, 'builds')
+  await clearBuilds(builds) // of those that were killed
+  await using place = await makeBuildFolder(builds)
+  return await rebuild(
+    { ...assignment, job },
+    {
+      directory: place.directory,
+      signal: context.signal,
+      settings: {
+        ...common,
+        backends,
+        diffoscope: given.diffoscope ? diffoscopeOf(settings) : null,
+        silent: given.quiet || common.silent,
+        outputs: given.output === undefined ? undefined : resolve(given.output),
       },
-    )
-  } finally {
-    await rm(directory, { recursive: true, force: true })
-  }
+    },
+  )
 }
 
 function noBackend(distribution: string, known: readonly string[]): Complaint {

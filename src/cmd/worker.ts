@@ -76,6 +76,7 @@ async function connect(
     architectures: architecturesOf(settings),
     jobs: given.jobs ?? 1,
     idleSeconds: settings.idle_delay,
+    minFreeBytes: settings['build.min_free_bytes'],
     log,
     signal: context.signal,
     drop: context.hurry(),

@@ -181,7 +181,8 @@ function mountBuilds(mount: Mount, service: Service): void {
     const reporter = found(worker)
     const verdict = await takeReport(results, reporter, body, now())
     if (verdict === null) throw new Refusal(404, `job ${body.queue_id} was never given to this worker`)
-    if (verdict !== 'repeated') {
+    if (verdict === 'returned') log.info(`worker ${reporter.name}: job ${body.queue_id} is handed back`)
+    else if (verdict !== 'repeated') {
       log.info(
         `worker ${reporter.name}: job ${body.queue_id}: ${[verdict.status, verdict.reason ?? ''].join(' ').trim()}`,
       )

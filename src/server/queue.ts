@@ -117,6 +117,7 @@ const popped = work(
   async (tx, { worker, request, rules, moment, until }: Pop): Promise<JobAssignment> => {
     const workerId = worker.id
     const now = wireTime(moment)
+    if (request.free !== undefined) await tx.batch([freeTold(workerId, JSON.stringify(request.free))])
     const named = request.lease === undefined ? null : await leaseNamed(tx, request.lease)
     if (request.lease !== undefined && named?.worker_id === workerId && named.job_id !== null) {
       await extendLease(tx, named.job_id, workerId, { now, until })

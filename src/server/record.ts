@@ -15,6 +15,7 @@ import {
   keptBlob,
   leaseEnded,
   leaseOf,
+  leaseReturned,
   namesOfInput,
   needsWork,
   requeued,
@@ -75,8 +76,29 @@ export const recorded = work(
 )
 
 function isOver(lease: Lease): boolean {
-  return lease.outcome === 'reported' || lease.outcome === 'late'
+  return ['reported', 'late', 'returned'].includes(lease.outcome ?? '')
 }
+
+/**
+ * A worker that is stopped hands its job back: it is due at once, in its old place, and costs no budget.
+ * @returns as `recorded`
+ */
+export const returned = work(
+  'report.return',
+  async (tx, { handed, now }: { handed: HandedOut; now: string }): Promise<'taken' | 'repeated' | null> => {
+    const { jobId, workerId, token } = handed
+    const lease = await leaseOf(tx, jobId, workerId, token)
+    if (lease === null) return null
+    if (isOver(lease) || lease.holds === 0) return 'repeated'
+    const avoidWorkerId = (await hasOtherWorkers(tx, workerId)) ? workerId : null
+    await tx.batch([
+      ...leaseReturned(lease, { workerId, avoidWorkerId, now }),
+      touched(now, 'queue', 'workers'),
+      happened({ kind: 'queue', data: { change: 'freed', count: 1 } }, now),
+    ])
+    return 'taken'
+  },
+)
 
 async function record(tx: Transaction, taken: Recording): Promise<void> {
   const { lease, verdict, report, moment, reporter, schedule } = taken

@@ -9,10 +9,12 @@ import { plainBytes } from '../compression.ts'
 import { Complaint, sentenceOf } from '../errors.ts'
 import type { Log } from '../log.ts'
 import { isSignedBy } from '../proof.ts'
+import { isHandedBack } from '../wire/builds.ts'
+import { wireTime } from '../wire/schema.ts'
 import type { RebuildReport } from '../wire/builds.ts'
 import { verdictOf, type Expected, type Judged, type Verdict } from './judge.ts'
 import type { Schedule } from './queue.ts'
-import { recorded, reportedLease, type HandedOut, type Kept, type Taken } from './record.ts'
+import { recorded, reportedLease, returned, type HandedOut, type Kept, type Taken } from './record.ts'
 import { Refusal } from './refusal.ts'
 import type { Blobs } from './store/blobs.ts'
 import type { Database } from './store/database.ts'
@@ -33,17 +35,22 @@ export type Reporter = { id: number; key: string; name: string; proven: number }
 /**
  * Takes the result of a job: blobs first, then everything else in one transaction. The same report again is
  * accepted and changes nothing; one that comes after its job was given to somebody else is kept as history.
- * @returns what the report means, `repeated` when it had been taken before, or null: this worker never had such a job
+ * @returns what the report means, `returned` when it hands the job back undone, `repeated` when it had been taken
+ *   before, or null: this worker never had such a job
  */
 export async function takeReport(
   results: Results,
   reporter: Reporter,
   report: RebuildReport,
   moment: Date,
-): Promise<Verdict | 'repeated' | null> {
+): Promise<Verdict | 'returned' | 'repeated' | null> {
   const { db, schedule } = results
   refuseForged(reporter, report)
   const handed: HandedOut = { jobId: report.queue_id, workerId: reporter.id, token: report.lease }
+  if (isHandedBack(report)) {
+    const freed = await returned(db, { handed, now: wireTime(moment) })
+    return freed === 'taken' ? 'returned' : freed
+  }
   const found = await reportedLease(db, handed)
   if (found === null || found === 'repeated') return found
   const verdict = verdictOf(report, eachOnce(found))

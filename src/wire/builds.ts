@@ -37,6 +37,21 @@ export const Evidence = v.object({
 })
 export type Evidence = Shape<typeof Evidence>
 
+/** What is known before anything was done. */
+export function noEvidence(backend: string | null): Evidence {
+  return {
+    backend,
+    backend_digest: null,
+    exit_code: null,
+    seconds: null,
+    isolation: null,
+    note: null,
+    environment: [],
+    missing: [],
+    temporary: false,
+  }
+}
+
 export const Rebuild = v.object({
   id: Id,
   name: v.string(),
@@ -108,6 +123,11 @@ export const RebuildReport = v.object({
   signature: v.optional(Signature),
 })
 export type RebuildReport = Shape<typeof RebuildReport>
+
+/** Whether a worker that was told to stop gives a job back undone; one that was killed over it leaves `temporary` off. */
+export function isHandedBack({ status, reason, evidence }: RebuildReport): boolean {
+  return status === 'FAIL' && reason === 'worker_lost' && evidence?.temporary === true
+}
 
 const ArtifactPath = v.object({ ...IdPath.entries, artifact_id: IdPath.entries.id })
 

@@ -12,6 +12,7 @@ import { endpoint, megabytes, textBytes } from './endpoint.ts'
 import { Sha256 } from './packages.ts'
 import { Reason } from './reasons.ts'
 import { Count, DateTime, Id, Int32, orNull, text, type Shape } from './schema.ts'
+import { Free } from './workers.ts'
 
 export const QueuedJob = v.object({
   id: Id,
@@ -66,6 +67,8 @@ export const PopRequest = v.object({
    * the server answers with the same job: a reply that was lost on its way costs nobody anything.
    */
   lease: v.optional(v.pipe(v.string(), v.uuid())),
+  /** Ours only: what the worker's machine has left, told now and then. */
+  free: v.optional(Free),
 })
 export type PopRequest = Shape<typeof PopRequest>
 

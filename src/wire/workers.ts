@@ -8,6 +8,8 @@ export const Free = v.object({
   disk_free: Count,
   memory_free: Count,
   load: v.pipe(v.number(), v.minValue(0)),
+  /** Bytes of disk without which it takes no job. */
+  disk_wanted: v.optional(Count),
 })
 export type Free = Shape<typeof Free>
 

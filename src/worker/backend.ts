@@ -147,20 +147,20 @@ export const usualBackends = builtInBackends.filter(({ instead }) => instead ===
  */
 export async function runBackend(run: BackendRun): Promise<BackendResult> {
   const place = await prepare(run)
-  const limits = run.limits ?? defaultLimits
+  const bounds = run.limits ?? defaultLimits
   const userNamespace = run.isolation === 'off' ? null : await findUserNamespace(place.sandbox, run.signal)
   if (userNamespace === null && run.isolation === 'require') throw notIsolated()
-  const group = await openControlGroup(limits)
-  const disk = watchDisk(run.directory, limits.minFreeBytes)
+  const group = await openControlGroup(bounds)
+  const disk = watchDisk(run.directory, bounds.minFreeBytes)
   try {
-    const processes = group.limited.processes ? null : limits.processes
+    const processes = group.limited.processes ? null : bounds.processes
     const ended = await runProcess({
       command: commandOf(run, place, userNamespace, processes),
       directory: run.cache,
       environment: environmentOf(run, place, userNamespace !== null),
       timeoutSeconds: run.timeoutSeconds,
       maxLogBytes: run.maxLogBytes,
-      maxFileBytes: limits.fileBytes,
+      maxFileBytes: bounds.fileBytes,
       onLog: run.onLog,
       group,
       mark: `REBUILDERD_OUTDIR=${place.outdir}`,
@@ -328,15 +328,16 @@ function refined(
     missing: [],
     presentToolchain: false,
   }
-  const reason = exceeded === 'disk' ? 'no_space' : 'too_large'
-  return { ...nothing, ...told, reason, note: limitNotes[exceeded] }
+  const [reason, note] = limits[exceeded]
+  return { ...nothing, ...told, reason, note }
 }
 
-const limitNotes = {
-  memory: 'the build reached the limit on memory',
-  processes: 'the build reached the limit on processes',
-  disk: 'the disk ran full during the build',
-} as const
+const limits: Record<'memory' | 'processes' | 'machine' | 'disk', readonly [Reason, string]> = {
+  memory: ['too_large', 'the build reached the limit on memory'],
+  processes: ['too_large', 'the build reached the limit on processes'],
+  machine: ['backend_error', 'the machine ran out of memory'],
+  disk: ['no_space', 'the disk ran full during the build'],
+}
 
 async function tidy(place: Place): Promise<void> {
   for (const folder of [place.temporary, place.home, place.tools, dirname(place.input)])

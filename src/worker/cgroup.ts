@@ -10,8 +10,8 @@ export type GroupLimits = {
   processes: number | null
 }
 
-/** What a control group saw of its limits. */
-export type Exceeded = 'memory' | 'processes' | null
+/** What a control group saw: one of its limits was reached, or the machine itself had no memory left for it. */
+export type Exceeded = 'memory' | 'processes' | 'machine' | null
 
 /** One job's control groups (cgroups(7)): a set of folders under /sys/fs/cgroup, one per hierarchy. */
 export type ControlGroup = {
@@ -150,11 +150,22 @@ async function denySwap(folder: string, limit: number | null): Promise<void> {
 }
 
 async function exceededIn(memory: string | null, processes: string | null): Promise<Exceeded> {
-  const kills =
-    memory === null ? 0 : await counted(memory, ['memory.events', 'memory.oom_control'], 'oom_kill')
-  if (kills > 0) return 'memory'
+  const killed = memory !== null && (await hasKilled(memory))
+  if (killed) return (await wasReached(memory)) ? 'memory' : 'machine'
   const refusals = processes === null ? 0 : await counted(processes, ['pids.events'], 'max')
   return refusals > 0 ? 'processes' : null
+}
+
+/** Members were killed for want of memory, be it that of the group or that of the machine. */
+async function hasKilled(folder: string): Promise<boolean> {
+  return (await counted(folder, ['memory.events', 'memory.oom_control'], 'oom_kill')) > 0
+}
+
+/** Whether the group's own limit stood in the way: v2 counts that as `oom`, v1 as failures (cgroup-v1/memory.rst). */
+async function wasReached(folder: string): Promise<boolean> {
+  const ofOld = ['memory.failcnt', 'memory.memsw.failcnt'].map((file) => textOf(join(folder, file)))
+  const failures = (await Promise.all(ofOld)).map(Number)
+  return failures.some((count) => count > 0) || (await counted(folder, ['memory.events'], 'oom')) > 0
 }
 
 /** The number behind a word in the first of these files that is there. */

@@ -1,4 +1,4 @@
-import { statfs } from 'node:fs/promises'
+import { diskFree } from './free.ts'
 
 const everyMilliseconds = 2000
 
@@ -6,8 +6,7 @@ const everyMilliseconds = 2000
 export function watchDisk(folder: string, minFreeBytes: number): { full: AbortSignal; close: () => void } {
   const full = new AbortController()
   const look = async (): Promise<void> => {
-    const { bavail, bsize } = await statfs(folder)
-    if (bavail * bsize < minFreeBytes) full.abort()
+    if ((await diskFree(folder)) < minFreeBytes) full.abort()
   }
   const timer = setInterval(() => void look().catch(() => clearInterval(timer)), everyMilliseconds)
   timer.unref()

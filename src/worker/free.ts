@@ -3,9 +3,15 @@ import { freemem, loadavg } from 'node:os'
 import type { Free } from '../wire/workers.ts'
 
 /** What this machine has left for builds in a folder. */
-export async function freeHere(directory: string): Promise<Free> {
+export async function freeHere(directory: string, diskWanted: number): Promise<Free> {
+  const disk_free = await diskFree(directory)
+  return { disk_free, memory_free: await memoryFree(), load: loadavg()[0] ?? 0, disk_wanted: diskWanted }
+}
+
+/** Bytes that we may still write to the disk of a folder. */
+export async function diskFree(directory: string): Promise<number> {
   const { bavail, bsize } = await statfs(directory)
-  return { disk_free: bavail * bsize, memory_free: await memoryFree(), load: loadavg()[0] ?? 0 }
+  return bavail * bsize
 }
 
 /** Caches count as free (proc_meminfo(5)). */

@@ -15,7 +15,15 @@ import { lockFolder } from './lock.ts'
 import { openLiveLog } from './livelog.ts'
 import { rebuild, type RebuildSettings, type Result } from './rebuild.ts'
 import { removeFolder } from './sandbox.ts'
-import { clearScratch, forgetHeld, lostReport, makeScratch, type Held } from './scratch.ts'
+import {
+  clearBuilds,
+  clearScratch,
+  forgetHeld,
+  lostReport,
+  makeScratch,
+  returnReport,
+  type Held,
+} from './scratch.ts'
 import { openSpool, type Spool } from './spool.ts'
 import { openWake, type Wake } from './wake.ts'
 
@@ -33,6 +41,8 @@ export type WorkerOptions = {
   /** Jobs at once. */
   jobs: number
   idleSeconds: number
+  /** Bytes of disk without which no job is taken. */
+  minFreeBytes: number
   log: Log
   /** Aborted: take no more jobs, finish those at hand. */
   signal: AbortSignal
@@ -48,6 +58,8 @@ const pingMilliseconds = 60_000
 /** For so long after a job new ones are looked for often. */
 const eagerMilliseconds = 60_000
 const eagerPauseMilliseconds = 2000
+/** How often a worker without a job tells what its machine has left. */
+const tellMilliseconds = 60_000
 
 /** What the jobs of one worker share while it runs. */
 type Running = WorkerOptions & {
@@ -59,6 +71,8 @@ type Running = WorkerOptions & {
   asked: Asked | null
   /** When the server last told us what to show with our requests. */
   sessionAt: number
+  /** When the server last heard what this machine has left, and whether that was enough. */
+  told: { at: number; isFull: boolean }
   /** A result could not be sent: look again soon. */
   nudge: () => void
 }
@@ -72,6 +86,7 @@ export async function runWorker(options: WorkerOptions): Promise<'stopped' | 're
   await using lock = await lockFolder(options.directory)
   const jobs = join(lock.directory, 'jobs')
   const abandoned = await clearScratch(jobs) // of a worker that was killed
+  await clearBuilds(join(lock.directory, 'builds'))
   const spool = await openSpool(join(options.directory, 'spool'), options.client, options.log)
   const stop = new AbortController()
   const signal = AbortSignal.any([options.signal, stop.signal])
@@ -90,9 +105,10 @@ export async function runWorker(options: WorkerOptions): Promise<'stopped' | 're
     lastJobAt: Date.now(),
     asked,
     sessionAt: Date.now(),
+    told: { at: 0, isFull: false },
     nudge: () => undefined,
   }
-  for (const held of abandoned) await giveBack(held, running)
+  for (const held of abandoned) await giveBack(lostReport(held), held, running)
   const over = new AbortController()
   const sending = sendUntil(running, over.signal)
   try {
@@ -255,11 +271,12 @@ async function ask(running: Running): Promise<Assignment | null> {
   const { client, signal, drop, asked } = running
   const named = asked === null ? {} : { lease: await asked.name() }
   await renewed(running, signal)
-  const found = await client.call(popQueue, { body: { ...wishOf(running), ...named }, signal: drop }) // else a job could get lost
+  const wish = await wishOf(running)
+  const found = await client.call(popQueue, { body: { ...wish, ...named }, signal: drop }) // else a job could get lost
   if (found === 'Nothing') return null
   const { Rebuild: assignment } = found
   if (!signal.aborted || assignment.lease === null) return assignment
-  await giveBack(heldBy(assignment, running), running)
+  await handBack(heldBy(assignment, running), running)
   return null
 }
 
@@ -272,7 +289,7 @@ async function settled(assignment: Assignment, running: Running): Promise<Given>
     return { assignment, directory }
   } catch (error) {
     running.asked?.answered()
-    await giveBack(held, running)
+    await handBack(held, running)
     throw error
   }
 }
@@ -288,12 +305,26 @@ async function registerAgain(running: Running): Promise<void> {
   }
 }
 
-function wishOf({ settings, architectures }: Running): PopRequest {
+/** What we can build: nothing at all on a disk that is nearly full, but the server hears of us and why. */
+async function wishOf(running: Running): Promise<PopRequest> {
+  const { settings, architectures, minFreeBytes, directory, asked } = running
+  const free = await freeHere(directory, minFreeBytes)
+  const isFull = free.disk_free < minFreeBytes
+  const isNews = Date.now() - running.told.at > tellMilliseconds || isFull !== running.told.isFull
+  if (isFull !== running.told.isFull) tellFull(free.disk_free, running)
+  if (isNews) running.told = { at: Date.now(), isFull }
   return {
-    supported_backends: [...settings.backends.keys()],
+    supported_backends: isFull ? [] : [...settings.backends.keys()],
     architecture: architectures.native,
     supported_architectures: [...architectures.supported],
+    ...(asked !== null && isNews ? { free } : {}),
   }
+}
+
+function tellFull(bytes: number, { log, directory, minFreeBytes, told }: Running): void {
+  const have = `${Math.floor(bytes / 1e6)} MB free on the disk of ${directory}`
+  if (told.isFull) log.info(`worker: ${have}: takes jobs again`)
+  else log.warning(`worker: ${have}: takes no job with less than ${Math.ceil(minFreeBytes / 1e6)} MB`)
 }
 
 /** Waits for the next look: briefly after a job, else as long as configured or until the server wakes us. */
@@ -314,7 +345,7 @@ async function workOn({ assignment, directory }: Given, running: Running): Promi
   log.info(`worker: ${titleOf(assignment)}: begins`)
   const ping = async (signal: AbortSignal): Promise<void> => {
     const isOurs = assignment.lease !== null // others expect no body
-    const told = isOurs ? { body: await freeHere(running.directory) } : {}
+    const told = isOurs ? { body: await freeHere(running.directory, running.minFreeBytes) } : {}
     await renewed(running, signal)
     try {
       await client.call(pingJob, { params: { id: job.id }, ...told, signal })
@@ -334,7 +365,7 @@ async function workOn({ assignment, directory }: Given, running: Running): Promi
   } catch (error) {
     if (error instanceof LostJob || !drop.aborted)
       log.error(`worker: ${titleOf(assignment)}: ${sentenceOf(error)}`)
-    else await giveBack(heldBy(assignment, running), running)
+    else await handBack(heldBy(assignment, running), running)
   } finally {
     await removeFolder(directory).catch((error: unknown) => {
       log.error(`worker: ${directory} could not be removed: ${sentenceOf(error)}`)
@@ -415,13 +446,17 @@ function wordsFor(result: Result, seconds: number): string {
   return `${result.status}${why} in ${Math.round(seconds)} s${where}`
 }
 
+function handBack(held: Held, running: Running): Promise<void> {
+  return giveBack(returnReport(held), held, running)
+}
+
 /** Tells our server that a dropped job is free again; upstream's would count it as a failure of the package. */
-async function giveBack(held: Held, running: Running): Promise<void> {
+async function giveBack(report: RebuildReport, held: Held, running: Running): Promise<void> {
   const { client, spool, log, settings } = running
   const { lease } = held
   if (lease === null || held.server !== client.base || (await spool.holds(lease))) return
   log.warning(`worker: job ${held.queue_id} is dropped`)
-  const body = signedReport(lostReport(held), settings.key)
+  const body = signedReport(report, settings.key)
   const signal = AbortSignal.timeout(5000)
   try {
     await keepAndSend(body, running, signal)

@@ -4,7 +4,7 @@ import type { HashedFile, SigningKey } from '../attestation.ts'
 import { zstdFrame } from '../compression.ts'
 import { Complaint, sentenceOf } from '../errors.ts'
 import { printable } from '../log.ts'
-import type { Evidence, RebuildReport } from '../wire/builds.ts'
+import { noEvidence, type Evidence, type RebuildReport } from '../wire/builds.ts'
 import type { JobArtifact, QueuedJob } from '../wire/queue.ts'
 import { wireTime } from '../wire/schema.ts'
 import { compareArtifact, describeArtifact, outputFor, type Compared, type Original } from './artifact.ts'
@@ -72,20 +72,6 @@ export async function rebuild(assignment: RebuildJob, options: RebuildOptions): 
 
 /** What is known when something goes wrong later on. */
 type Progress = { log: Uint8Array; evidence: Evidence }
-
-function noEvidence(backend: string): Evidence {
-  return {
-    backend,
-    backend_digest: null,
-    exit_code: null,
-    seconds: null,
-    isolation: null,
-    note: null,
-    environment: [],
-    missing: [],
-    temporary: false,
-  }
-}
 
 async function attempt(
   { job, artifacts }: RebuildJob,

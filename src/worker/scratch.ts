@@ -1,9 +1,10 @@
 import { randomUUID } from 'node:crypto'
-import { mkdir, readFile, readdir, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, readdir, rm, stat, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import * as v from 'valibot'
-import type { RebuildReport } from '../wire/builds.ts'
+import { noEvidence, type RebuildReport } from '../wire/builds.ts'
 import { Id, wireTime } from '../wire/schema.ts'
+import { lockFolder } from './lock.ts'
 import { killMarked } from './process.ts'
 import { removeFolder } from './sandbox.ts'
 
@@ -39,6 +40,42 @@ export async function clearScratch(jobs: string): Promise<Held[]> {
   return held
 }
 
+const buildPrefix = 'build-'
+
+/**
+ * Makes a folder for one rebuild without a server. It is locked while this process lives, and is removed with all
+ * that is in it once the result is disposed of.
+ */
+export async function makeBuildFolder(builds: string): Promise<AsyncDisposable & { directory: string }> {
+  await mkdir(builds, { recursive: true, mode: 0o700 })
+  const directory = await mkdtemp(join(builds, buildPrefix))
+  const lock = await lockFolder(directory)
+  return {
+    directory,
+    async [Symbol.asyncDispose]() {
+      await removeFolder(directory)
+      await lock[Symbol.asyncDispose]()
+    },
+  }
+}
+
+/** Younger folders may not be locked yet. */
+const settledMilliseconds = 10_000
+
+/** Removes what rebuilds without a server left that were killed, processes first; those that live hold their locks. */
+export async function clearBuilds(builds: string): Promise<void> {
+  for (const name of await readdir(builds).catch(() => [])) {
+    const folder = join(builds, name)
+    const changedAt = (await stat(folder).catch(() => null))?.mtimeMs ?? Infinity
+    const isEmpty = (await readdir(folder).catch(() => [])).length === 0
+    if (!name.startsWith(buildPrefix) || (isEmpty && Date.now() - changedAt < settledMilliseconds)) continue
+    await using lock = await lockFolder(folder).catch(() => null)
+    if (lock === null) continue
+    await killMarked(`REBUILDERD_OUTDIR=${resolve(folder)}/`)
+    await removeFolder(folder)
+  }
+}
+
 async function readHeld(path: string): Promise<Held | null> {
   try {
     return v.parse(Held, JSON.parse(await readFile(path, 'utf8')))
@@ -47,7 +84,7 @@ async function readHeld(path: string): Promise<Held | null> {
   }
 }
 
-/** What is reported of a job that nobody works on any more: it is nobody's fault, and somebody else's turn. */
+/** What is reported of a job that a worker was killed over: it is nobody's fault, and somebody else's turn. */
 export function lostReport({ queue_id, lease }: Held): RebuildReport {
   return {
     queue_id,
@@ -59,4 +96,9 @@ export function lostReport({ queue_id, lease }: Held): RebuildReport {
     artifacts: [],
     evidence: null,
   }
+}
+
+/** What is reported of a job by a worker that is told to drop it: nothing has gone wrong, it is due as before. */
+export function returnReport(held: Held): RebuildReport {
+  return { ...lostReport(held), evidence: { ...noEvidence(null), temporary: true } }
 }

@@ -98,15 +98,19 @@ function reasonOfEnding(ending: Ending): Reason | null {
   return byCode
 }
 
-/** Signals by which the kernel ends what goes over a limit; SIGKILL is that of its out-of-memory killer. */
-const outOfBounds = new Set(['SIGKILL', 'SIGXCPU', 'SIGXFSZ'])
+/** Signals by which the kernel ends what goes over a limit. SIGKILL may be anybody's; of a limit on memory we are told. */
+const outOfBounds = new Set(['SIGXCPU', 'SIGXFSZ'])
 
 function reasonOfCode(exitCode: number, ours: boolean): Reason | null {
   if (exitCode === 0) return null
   if (exitCode === 126 || exitCode === 127) return 'backend_error' // a shell could not start a program
+  if (exitCode === killed) return 'backend_error'
   if (!ours) return 'build_failed'
   return ourCodes[exitCode] ?? 'backend_error'
 }
+
+/** What a shell makes of SIGKILL: no build ends itself so, and those who go over a limit are told apart before. */
+const killed = 137
 
 const ourCodes: Readonly<Record<number, Reason>> = {
   1: 'build_failed',

@@ -77,6 +77,7 @@ export async function workerOptions(
     architectures: { native: 'x86_64', supported: ['amd64', 'all'] },
     jobs: 1,
     idleSeconds: 0.02,
+    minFreeBytes: 0,
     log: silentLog,
     signal: stop.signal,
     drop: stop.signal,

@@ -8,7 +8,7 @@ import { defaultLimits, runBackend, type BackendResult, type BackendRun } from '
 import { openControlGroup } from '../../src/worker/cgroup.ts'
 import { Complaint } from '../../src/errors.ts'
 import { aFolder } from '../help/debs.ts'
-import { clean, leftovers } from '../help/machine.ts'
+import { clean, leftovers, processesWith } from '../help/machine.ts'
 
 const skip = isolates() ? false : 'this machine does not let us make namespaces'
 const mebibyte = 1024 * 1024
@@ -276,6 +276,21 @@ test(
     assert.deepEqual(leftovers(directory), clean)
   },
 )
+
+test('a build that somebody kills from outside went over no limit', { skip }, async (t) => {
+  const mark = `6${process.pid}`
+  const { result, directory } = await attempt(t, `sleep ${mark} & echo up; wait $!; exit $?`, {
+    timeoutSeconds: 60,
+    onLog: () => {
+      for (const id of processesWith(mark)) process.kill(Number(id), 'SIGKILL')
+    },
+  })
+
+  assert.equal(result.timedOut, false)
+  assert.equal(result.exitCode, 137)
+  assert.equal(result.told, null)
+  assert.deepEqual(leftovers(directory), clean)
+})
 
 test('a script that is not there is a complaint, and so is isolation that cannot be had', async (t) => {
   const nowhere = { name: 'tiny', path: '/nonexistent/backend.sh', options: {} }

@@ -240,3 +240,40 @@ async function until(isSo: () => Promise<boolean>): Promise<void> {
     await new Promise((resolve) => setTimeout(resolve, 50))
   }
 }
+
+test('what a rebuild without a server left when it was killed is removed by the next; one that lives stays', async (t) => {
+  const base = await aServer(t, files(mirror))
+  const home = await aFolder(t)
+  const mark = `8${process.pid}`
+  const [hangs, builds] = [await aScript(t, `exec sleep ${mark}`), await aScript(t, make('good bytes'))]
+  const folder = join(home, 'data', 'builds')
+  const argsOf = (script: string): string[] => {
+    const where = ['--data', join(home, 'data'), '--script-location', script]
+    return ['worker', 'build', 'test', `${base}/hello_1.0-1_amd64.deb`, ...where]
+  }
+  const start = () => {
+    const child = spawn(process.execPath, [door, ...argsOf(hangs)], {
+      env: cleanEnvironment(home),
+      cwd: home,
+      stdio: 'ignore',
+    })
+    t.after(() => child.kill('SIGKILL'))
+    return child
+  }
+  const killed = start()
+  await until(async () => (await sleepers(mark)) === 1)
+  const [left = ''] = await readdir(folder)
+  killed.kill('SIGKILL')
+  await once(killed, 'exit')
+  const living = start()
+  await until(async () => (await readdir(folder)).some((name) => name !== left))
+  await until(async () => (await sleepers(mark)) === 1)
+
+  const { code } = await runProgram(argsOf(builds), { home })
+
+  assert.equal(code, 0)
+  const kept = await readdir(folder)
+  assert.equal(kept.length, 1)
+  assert.ok(!kept.includes(left))
+  assert.equal(living.exitCode, null)
+})

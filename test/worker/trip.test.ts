@@ -4,18 +4,27 @@ import { createHash } from 'node:crypto'
 import { openClient } from '../../src/client.ts'
 import { parseEnvelope, publicKeyFromPem, verifyEnvelope } from '../../src/attestation.ts'
 import { plainBytes } from '../../src/compression.ts'
-import { getAttestation, getBuild, getBuildLog, listArtifacts, listBuilds } from '../../src/wire/builds.ts'
+import {
+  getAttestation,
+  getBuild,
+  getBuildLog,
+  listArtifacts,
+  listBuilds,
+  submitBuild,
+} from '../../src/wire/builds.ts'
 import { getPublicKeys } from '../../src/wire/meta.ts'
 import { listQueue, watchLog } from '../../src/wire/queue.ts'
 import { listWorkers } from '../../src/wire/workers.ts'
 import { builtInBackend } from '../../src/worker/backend.ts'
 import { runWorker } from '../../src/worker/loop.ts'
+import { returnReport } from '../../src/worker/scratch.ts'
 import { aFolder, aServer, files } from '../help/files.ts'
 import { rebuildSettings, workerOptions } from '../help/jobs.ts'
 import {
   aPackage,
   anArtifact,
   importPackages,
+  pop,
   signupSecret,
   startServer,
   type TestServer,
@@ -54,6 +63,7 @@ async function rebuilt(
     architectures: { native: 'x86_64', supported: ['amd64', 'all'] },
     jobs: 2,
     idleSeconds: 0.05,
+    minFreeBytes: 0,
     log: { error: t.diagnostic, warning: t.diagnostic, info: nothing, debug: nothing },
     signal: stop.signal,
     drop: stop.signal,
@@ -135,7 +145,7 @@ test('new work reaches an idle worker at once, and its log can be watched while 
   void working
 })
 
-test('a job that a worker dropped is handed out again soon, and the package is not to blame', async (t) => {
+test('a job that a worker dropped is due at once in its old place, and counts as no attempt', async (t) => {
   const server = await startServer(t)
   const mirror = await aServer(t, files({ '/hello.deb': original, '/hello.buildinfo': original }))
   const settings = await rebuildSettings(t, 'exec sleep 60')
@@ -157,8 +167,33 @@ test('a job that a worker dropped is handed out again soon, and the package is n
   await working
 
   const [job] = (await server.call(listQueue, {})).records
-  assert.equal(job?.started_at, null)
-  assert.equal(job.reason, 'worker_lost')
+  const other = await server.worker('key-2')
+  const given = await pop(other.call)
+  assert.deepEqual([job?.started_at, job?.reason, job?.priority], [null, null, 1])
+  assert.equal(given?.job.id, job?.id)
+  assert.equal((await server.call(listBuilds, {})).total, 0)
+})
+
+test('a worker that dropped a job gets it again once nobody else wanted it; asking twice changes nothing', async (t) => {
+  const server = await startServer(t)
+  await importPackages(server.call, [aPackage()])
+  const other = await server.worker('key-2')
+  const job = await pop(server.call)
+  if (job === null) throw new Error('there is a job')
+  const held = { server: server.address, queue_id: job.job.id, lease: job.lease }
+
+  await server.call(submitBuild, { body: returnReport(held) })
+  await server.call(submitBuild, { body: returnReport(held) })
+  const shunned = await pop(server.call)
+  server.clock.ahead = 11 * 60_000
+  const again = await pop(server.call)
+  await server.call(submitBuild, { body: returnReport(held) })
+  const { records } = await server.call(listQueue, {})
+
+  assert.equal(shunned, null)
+  assert.equal(again?.job.id, job.job.id)
+  assert.notEqual(records[0]?.started_at, null, 'a lease that is over frees nothing')
+  await assert.rejects(other.call(submitBuild, { body: returnReport(held) }), { status: 404 })
 })
 
 /** Asks until there is something, and fails after so many milliseconds. */

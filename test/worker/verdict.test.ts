@@ -51,7 +51,13 @@ for (const [what, found, ending, expected] of [
   ['an unknown exit code', 'missing', { exitCode: 77 }, 'FAIL backend_error: UNKWN'],
   ['a script that cannot start', 'missing', { ...theirs, exitCode: 127 }, 'FAIL backend_error: UNKWN'],
   ['an exit nobody saw', 'missing', { exitCode: null }, 'FAIL backend_error: UNKWN'],
-  ['the out-of-memory killer', 'missing', { exitCode: null, killedBy: 'SIGKILL' }, 'FAIL too_large: UNKWN'],
+  [
+    'killed by somebody else',
+    'missing',
+    { exitCode: null, killedBy: 'SIGKILL' },
+    'FAIL backend_error: UNKWN',
+  ],
+  ['killed below a shell', 'missing', { ...theirs, exitCode: 137 }, 'FAIL backend_error: UNKWN'],
   ['a crash', 'missing', { exitCode: null, killedBy: 'SIGSEGV' }, 'FAIL backend_error: UNKWN'],
   ['a full disk that the backend told', 'different', { toldReason: 'no_space' }, 'FAIL no_space: UNKWN'],
   [

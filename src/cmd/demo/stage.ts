@@ -56,6 +56,7 @@ export async function openStage({ folder, cache, architecture, log }: StageOptio
     architectures: { native: architecture, supported: [architecture, 'all'] },
     jobs: Math.min(4, availableParallelism()),
     idleSeconds: 1,
+    minFreeBytes: 0,
     log,
     signal: stop.signal,
     drop: stop.signal,

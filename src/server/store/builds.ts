@@ -368,6 +368,19 @@ export function leaseEnded(lease: Lease, workerId: number, outcome: 'reported' |
   ]
 }
 
+/** Frees the job of a lease that its worker gives up; others may have it at once, the worker itself after them. */
+export function leaseReturned(
+  lease: Lease,
+  { workerId, avoidWorkerId, now }: { workerId: number; avoidWorkerId: number | null; now: string },
+): Sql[] {
+  return [
+    sql`UPDATE leases SET outcome = 'returned', ended_at = ${now} WHERE id = ${lease.id}`,
+    sql`UPDATE jobs SET state = 'ready', worker_id = NULL, lease_id = NULL, started_at = NULL, lease_until = NULL,
+          next_retry = ${now}, avoid_worker_id = ${avoidWorkerId} WHERE id = ${lease.job_id} AND lease_id = ${lease.id}`,
+    sql`UPDATE workers SET status = NULL, online = 1, last_ping = ${now} WHERE id = ${workerId}`,
+  ]
+}
+
 /** Queues a group again for one of its inputs that is still listed and still needs it. */
 export function requeued(
   groupId: number,
