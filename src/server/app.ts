@@ -59,9 +59,11 @@ import { mountGates } from './gates.ts'
 import { mountHistory } from './history.ts'
 import { mountLegacy } from './legacy.ts'
 import { mountMeta } from './meta.ts'
+import { jobsDropped, rebuildsOrdered } from './orders.ts'
 import { mountPages } from './pages.ts'
 import { pingJob, popJob } from './queue.ts'
 import { Refusal, found, notFound } from './refusal.ts'
+import { workerRegistered, workerRemoved } from './registry.ts'
 import { tagText } from './rules.ts'
 import { takeReport } from './results.ts'
 import { revisionOf, type Revision } from './revision.ts'
@@ -70,14 +72,9 @@ import { frameOf, type Service } from './service.ts'
 import { oneAtATime } from './turns.ts'
 import { mountWatching } from './watching.ts'
 import { attestationOf, diffoscopeHtmlOf, diffoscopeOf } from './store/builds.ts'
-import { happened } from './store/events.ts'
-import { touched } from './store/imports.ts'
 import type { PageRequest } from './store/page.ts'
 import { binaryPage, type PackageFilter } from './store/packages.ts'
-import { deleteJobs, queueMatching } from './store/queue.ts'
-import { deleteWorker, isKeyProven, keyForgotten, keyProven, writeWorker } from './store/workers.ts'
-
-const minute = 60_000
+import { isKeyProven } from './store/workers.ts'
 
 /** The HTTP application: API v1, mounted from the table of endpoints. */
 export function openApp(service: Service): Hono {
@@ -201,28 +198,14 @@ function mountQueue(mount: Mount, service: Service): void {
     if (!(await pingJob(db, schedule, found(worker).id, params.id, now(), free))) throw notFound()
   })
   mount(requestRebuild, async ({ body }) => {
-    const moment = now()
-    const due = wireTime(new Date(moment.getTime() - minute))
-    return db.transaction(async (tx) => {
-      const affected = await queueMatching(tx, body, body.priority ?? 0, { now: wireTime(moment), due })
-      const event = happened({ kind: 'queue', data: { change: 'added', count: affected } }, wireTime(moment))
-      await tx.batch([touched(wireTime(moment), 'queue'), event])
-      return { affected }
-    })
+    const order = { selection: body, priority: body.priority ?? 0, moment: now() }
+    return { affected: await rebuildsOrdered(db, order) }
   })
-  const drop = (which: Parameters<typeof deleteJobs>[1]): Promise<number> =>
-    db.transaction(async (tx) => {
-      const moment = wireTime(now())
-      const dropped = await deleteJobs(tx, which, moment)
-      const event = happened({ kind: 'queue', data: { change: 'dropped', count: dropped } }, moment)
-      if (dropped > 0) await tx.batch([touched(moment, 'queue', 'workers'), event])
-      return dropped
-    })
   mount(dropJobs, async ({ query }) => {
-    log.info(`${await drop(query)} jobs dropped`)
+    log.info(`${await jobsDropped(db, { which: query, moment: now() })} jobs dropped`)
   })
   mount(dropJob, async ({ params }) => {
-    if ((await drop({ id: params.id })) === 0) throw notFound()
+    if ((await jobsDropped(db, { which: { id: params.id }, moment: now() })) === 0) throw notFound()
   })
 }
 
@@ -283,22 +266,14 @@ function mountWorkers(mount: Mount, service: Service, sessions: Sessions): void 
     if (body.proof !== undefined) challenges.check(body, key)
     else if (secrets.requireProof || (await isKeyProven(db, key)))
       throw new Refusal(403, 'the worker has to prove that it holds its key')
-    await db.transaction(async (tx) => {
-      if (body.proof !== undefined) await tx.all(keyProven(key, moment))
-      await writeWorker(tx, { key, name: body.name, address, tags: tagText(body.tags) }, moment)
-      await tx.all(touched(moment, 'workers'))
-    })
+    const worker = { key, name: body.name, address, tags: tagText(body.tags) }
+    await workerRegistered(db, { worker, isProven: body.proof !== undefined, now: moment })
     log.info(`worker ${body.name} registered from ${address}`)
   })
   mount(removeWorker, async ({ params, query, worker, isAdmin }) => {
     const forgetsKey = query.forget_key === 'true'
     if (!isAdmin && (worker?.id !== params.id || forgetsKey)) throw new Refusal(403)
-    const moment = wireTime(now())
-    const isGone = await db.transaction(async (tx) => {
-      await tx.all(touched(moment, 'workers', 'queue'))
-      if (forgetsKey) await tx.all(keyForgotten(params.id))
-      return deleteWorker(tx, params.id, moment)
-    })
-    if (!isGone) throw notFound()
+    const removed = { id: params.id, forgetsKey, now: wireTime(now()) }
+    if (!(await workerRemoved(db, removed))) throw notFound()
   })
 }

@@ -12,7 +12,8 @@ import type { Service } from './service.ts'
 import { first } from './store/database.ts'
 import { scopeRows, touched } from './store/imports.ts'
 import { switchOf, switched, switchesFrom, type Switch } from './store/queue.ts'
-import { drainWorker } from './store/workers.ts'
+import { workerDrained } from './registry.ts'
+import { written } from './store/work.ts'
 
 /** Switches of syncs: this and the name. */
 const syncSwitch = 'sync.'
@@ -26,21 +27,17 @@ export function mountControl(mount: Mount, service: Service): void {
   })
   mount(setQueueControl, async ({ body }) => {
     const moment = wireTime(now())
-    await db.transaction((tx) =>
-      tx.batch([
-        switched(pauseSwitch, body.paused ? (body.note ?? '') : null, moment),
-        touched(moment, 'queue'),
-      ]),
-    )
+    const note = body.paused ? (body.note ?? '') : null
+    await written(db, [switched(pauseSwitch, note, moment), touched(moment, 'queue')])
     log.info(body.paused ? `the queue is paused: ${body.note ?? 'no reason given'}` : 'the queue goes on')
   })
   mount(writeSync, async ({ params, body }) => {
     const moment = wireTime(now())
     const state = JSON.stringify({ ...body, name: params.name })
-    await db.transaction((tx) => tx.all(switched(syncSwitch + params.name, state, moment)))
+    await written(db, [switched(syncSwitch + params.name, state, moment)])
   })
   mount(forgetSync, async ({ params }) => {
-    await db.transaction((tx) => tx.all(switched(syncSwitch + params.name, null, wireTime(now()))))
+    await written(db, [switched(syncSwitch + params.name, null, wireTime(now()))])
   })
   mount(confirmScope, async ({ body }) => {
     const found = await confirmReport(db, body, service)
@@ -60,9 +57,10 @@ export function mountControl(mount: Mount, service: Service): void {
   })
   mount(explainPackage, ({ query }) => outlooks(db, service.schedule, query))
   mount(drain, async ({ params, body }) => {
-    const isKnown = await db.transaction(async (tx) => {
-      await tx.all(touched(wireTime(now()), 'workers'))
-      return drainWorker(tx, params.id, body.draining)
+    const isKnown = await workerDrained(db, {
+      id: params.id,
+      isDraining: body.draining,
+      now: wireTime(now()),
     })
     if (!isKnown) throw notFound()
   })

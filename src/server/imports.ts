@@ -1,7 +1,7 @@
 import { digestOf } from '../report-digest.ts'
 import type { PackageReport, ReportedArtifact } from '../wire/packages.ts'
 import { wireTime } from '../wire/schema.ts'
-import type { Schedule } from './queue.ts'
+import { askRules, type Schedule } from './queue.ts'
 import { Refusal } from './refusal.ts'
 import type { Database } from './store/database.ts'
 import { happened, type Event } from './store/events.ts'
@@ -245,8 +245,15 @@ const inputsRetired = part(
 
 const needsQueued = part(
   'import.queue',
-  (tx, { scope, after, ...how }: { scope: Scope; after: number; now: string; maxRetries: number | null }) =>
-    queueNeeds(tx, scope, after, { ...how, limit: 500 }),
+  async (
+    tx,
+    { scope, after, now, schedule }: { scope: Scope; after: number; now: string; schedule: Schedule },
+  ) => {
+    const limit = schedule.rules.length === 0 ? 500 : 200
+    const done = await queueNeeds(tx, scope, after, { now, maxRetries: schedule.maxRetries, limit })
+    if (schedule.rules.length > 0) await askRules(tx, schedule.rules, limit)
+    return done
+  },
 )
 
 type Ended = { scope: Scope; told: Imported; now: string }
@@ -277,14 +284,14 @@ async function inPieces<T>(
 
 /** Queues all that the scope needs at the import's own moment, so that the initial delay is what it says. */
 async function queueScope(db: Database, scope: Scope, now: string, options: ImportOptions): Promise<number> {
-  const { maxRetries } = options.schedule
+  const { schedule } = options
   let total = 0
   for (let after: number | null = 0; after !== null;) {
     const { last, queued }: Awaited<ReturnType<typeof queueNeeds>> = await needsQueued(db, {
       scope,
       after,
       now,
-      maxRetries,
+      schedule,
     })
     total += queued
     after = last
@@ -330,7 +337,7 @@ async function queuedBetween(db: Database, scope: Scope, between: Between): Prom
       scope,
       after,
       now,
-      maxRetries: schedule.maxRetries,
+      schedule,
     })
     total += done.queued
     after = done.last

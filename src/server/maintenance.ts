@@ -16,6 +16,7 @@ import {
   unqueuedInputs,
 } from './store/maintenance.ts'
 import { openSqlite } from './store/sqlite.ts'
+import { written } from './store/work.ts'
 
 /** What a look at everything that is kept found. */
 export type CheckResult = {
@@ -133,7 +134,7 @@ async function sweepRows(db: Database, before: string, signal: AbortSignal): Pro
     const last = ids.at(-1)
     if (last === undefined || signal.aborted) return removed
     after = last
-    const gone = await db.transaction((tx) => tx.all(forgottenBlobs(ids, before)))
+    const [gone = []] = await written(db, [forgottenBlobs(ids, before)])
     removed += gone.length
   }
 }

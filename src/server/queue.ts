@@ -5,7 +5,7 @@ import { wireTime } from '../wire/schema.ts'
 import type { Free } from '../wire/workers.ts'
 import { ruleFor, servedSets, type Rule } from './rules.ts'
 import { touched } from './store/imports.ts'
-import { sql, type Database, type Transaction } from './store/database.ts'
+import type { Database, Transaction } from './store/database.ts'
 import { happened } from './store/events.ts'
 import {
   extendLease,
@@ -14,20 +14,21 @@ import {
   handedOut,
   leaseJob,
   leaseNamed,
-  allUnruled,
   promoted,
   ruledJob,
+  rulesSwitch,
   rulesForgotten,
   switchOf,
   switched,
   turns,
+  unruled,
   unruledJobs,
   type ArtifactRow,
   type JobRow,
   type Switch,
   type Wanted,
 } from './store/queue.ts'
-import { work } from './store/work.ts'
+import { part, work } from './store/work.ts'
 import { freeTold, restWorkers } from './store/workers.ts'
 
 /** The operator's choices, as numbers. */
@@ -47,8 +48,10 @@ const hour = 60 * minute
 
 /** Combinations of backend, architecture and tags looked at for one pop: a bound against hostile lists. */
 const mostPairs = 512
-/** Jobs that the rules are asked about in one transaction. */
-const rulesAtOnce = 2000
+/** Jobs that the rules are asked about, and whose wait ends, in one piece of work. */
+const tendedAtOnce = 200
+/** The same in a pop, which shall be short: imports and the timer have seen to nearly all by then. */
+const tendedInPop = 10
 
 /**
  * When a rebuild that was not GOOD is tried again.
@@ -155,10 +158,10 @@ async function nextJob(
   const architectures = named.includes('*') ? await knownArchitectures(tx) : named
   const wanted = wantedOf(request.supported_backends, architectures, servedSets(rules, worker.tags))
   const shunUntil = wireTime(new Date(moment.getTime() - 10 * minute))
-  await askRules(tx, rules)
+  await askRules(tx, rules, tendedInPop)
   const [pauses, , ...found] = await tx.batch<Turn>([
     switchOf(pauseSwitch),
-    promoted(wireTime(moment)),
+    promoted(wireTime(moment), tendedInPop),
     ...turns(wanted, worker.id, shunUntil),
   ])
   const isHeld = worker.draining === 1 || (pauses ?? []).length > 0
@@ -167,9 +170,6 @@ async function nextJob(
 
 /** The switch that pauses the queue. */
 export const pauseSwitch = 'queue.paused'
-
-/** The switch that keeps the rules jobs were last asked by. */
-const rulesSwitch = 'schedule.rules'
 
 /** Has jobs asked anew where the rules are others than when the server last ran. */
 export async function applyRules(db: Database, rules: readonly unknown[], now: string): Promise<void> {
@@ -181,19 +181,17 @@ export async function applyRules(db: Database, rules: readonly unknown[], now: s
   })
 }
 
-/** Jobs that are new, or all after the rules have changed, get their priority and the tags they need. */
-async function askRules(tx: Transaction, rules: readonly Rule[]): Promise<void> {
-  if (rules.length === 0) {
-    await tx.all(allUnruled)
-    return
-  }
-  const jobs = await unruledJobs(tx, rulesAtOnce)
+/** Jobs that are new, or all after the rules have changed, get their priority and the tags they need; how many did. */
+export async function askRules(tx: Transaction, rules: readonly Rule[], limit: number): Promise<number> {
+  if (rules.length === 0) return (await tx.all(unruled(limit))).length
+  const jobs = await unruledJobs(tx, limit)
   await tx.batch(
     jobs.map((job) => {
       const { tags, priority } = ruleFor(rules, job)
       return ruledJob(job.id, tags, priority)
     }),
   )
+  return jobs.length
 }
 
 function wantedOf(
@@ -246,14 +244,25 @@ export async function tendQueue(
   schedule: Schedule,
   moment: Date,
 ): Promise<{ freed: number; due: number }> {
-  return tended(db, { now: wireTime(moment), longest: leaseEnd(schedule, moment) })
+  const given = { now: wireTime(moment), longest: leaseEnd(schedule, moment) }
+  const total = { freed: 0, due: 0 }
+  for (let hasMore = true; hasMore;) {
+    const { freed, due } = await tended(db, given)
+    total.freed += freed
+    total.due += due
+    hasMore = due === tendedAtOnce
+  }
+  while ((await rulesAsked(db, schedule.rules)) === tendedAtOnce);
+  return total
 }
+
+const rulesAsked = part('queue.rules', (tx, rules: readonly Rule[]) => askRules(tx, rules, tendedAtOnce))
 
 const tended = work(
   'queue.tend',
   async (tx, { now, longest }: { now: string; longest: string }): Promise<{ freed: number; due: number }> => {
     const freed = await freeJobs(tx, now, longest)
-    const due = await tx.all(sql`${promoted(now)} RETURNING id`)
+    const due = await tx.all(promoted(now, tendedAtOnce))
     const changes = { freed: freed.length, due: due.length }
     if (changes.freed + changes.due === 0) return changes
     const count = changes.freed + changes.due

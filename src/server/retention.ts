@@ -2,6 +2,7 @@ import { wireTime } from '../wire/schema.ts'
 import type { Database } from './store/database.ts'
 import { touched } from './store/imports.ts'
 import { inputsAfter, outlivedBuilds, withoutLogs } from './store/retention.ts'
+import { written } from './store/work.ts'
 
 /** Inputs looked at, and builds changed, in one go: everything else is answered between two of them. */
 const inputsAtOnce = 200
@@ -42,10 +43,8 @@ async function forgetThose(
   for (;;) {
     const ids = await outlivedBuilds(db, inputs, kept, buildsAtOnce)
     if (ids.length === 0 || signal.aborted) return forgotten
-    const changed = await db.transaction(async (tx) => {
-      const results = await tx.batch([...withoutLogs(ids, now), touched(now, 'builds')])
-      return results[2]?.length ?? 0
-    })
+    const [, , changedRows = []] = await written(db, [...withoutLogs(ids, now), touched(now, 'builds')])
+    const changed = changedRows.length
     forgotten += changed
     if (changed === 0) return forgotten // all of them have become a latest result meanwhile
   }

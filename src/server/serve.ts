@@ -15,14 +15,12 @@ import { pageTender } from './snapshots.ts'
 import type { Service, WebOptions } from './service.ts'
 import { openLiveLogs } from './livelog.ts'
 import { rulesOf } from './rules.ts'
+import { silentNoted } from './registry.ts'
 import { openCookie, openSigningKey } from './secrets.ts'
 import { openBlobs } from './store/blobs.ts'
-import { forgottenEvents } from './store/events.ts'
 import { lockFolder } from './store/lock.ts'
-import { touched } from './store/imports.ts'
 import { migrate } from './store/schema.ts'
 import { openSqlite } from './store/sqlite.ts'
-import { markOffline } from './store/workers.ts'
 import { refuseHalfTaken } from './takeover.ts'
 
 export type ServeOptions = {
@@ -191,10 +189,7 @@ function keepTime({ db, schedule, log, now, pulse, liveLogs }: Service): () => P
     if (freed + due > 0) pulse.beat()
     if (freed > 0) log.warning(`${freed} jobs taken back from workers that stopped answering`)
     const deadline = wireTime(new Date(moment.getTime() - schedule.leaseSeconds * 1000))
-    await db.transaction(async (tx) => {
-      const [silent = []] = await tx.batch([markOffline(deadline), forgottenEvents()])
-      if (silent.length > 0) await tx.all(touched(wireTime(moment), 'workers'))
-    })
+    await silentNoted(db, { deadline, now: wireTime(moment) })
     await tendPages()
     await liveLogs.forget(Date.now() - keptLive)
   }

@@ -2,6 +2,7 @@ import { wireTime } from '../wire/schema.ts'
 import type { Database } from './store/database.ts'
 import { touched } from './store/imports.ts'
 import { generationsOf } from './store/packages.ts'
+import { written } from './store/work.ts'
 import { forgottenChanges, snapshotTaken } from './store/web.ts'
 
 /** Milliseconds between two looks at the numbers of a day that still change. */
@@ -22,9 +23,7 @@ export function pageTender(db: Database, now: () => Date): () => Promise<void> {
     const value = packages?.value ?? 0
     takenAt = moment.getTime()
     if (day === takenDay && value === takenValue) return
-    await db.transaction((tx) =>
-      tx.batch([...snapshotTaken(day), forgottenChanges(), touched(wireTime(moment), 'snapshots')]),
-    )
+    await written(db, [...snapshotTaken(day), forgottenChanges(), touched(wireTime(moment), 'snapshots')])
     ;[takenDay, takenValue] = [day, value]
   }
 }

@@ -1,7 +1,9 @@
 /** What runs in the database's thread: SQLite, and all work that is done beside it. */
 import './imports.ts'
+import './orders.ts'
 import './queue.ts'
 import './record.ts'
+import './registry.ts'
 import './store/packages.ts'
 import { serveDatabase } from './store/thread.ts'
 

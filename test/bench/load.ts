@@ -31,6 +31,8 @@ export type WorkersJob = {
   pause: number
   /** Only pop, and never report. */
   popsOnly: boolean
+  /** Seconds before those that count: connections are made, code is compiled. */
+  warmUp: number
 }
 export type Job = ReadsJob | WorkersJob
 
@@ -151,8 +153,12 @@ async function workers(job: WorkersJob): Promise<Outcome> {
     await results.timed('register', () => ask({ method: 'POST', path: '/api/v1/workers', headers, body }))
   }
   delete results.times['register']
-  const start = performance.now()
+  const start = performance.now() + job.warmUp * 1000
   const end = start + job.seconds * 1000
+  const warm = setTimeout(() => {
+    results.times = {}
+    results.count = 0
+  }, job.warmUp * 1000)
   const one = async (key: string): Promise<void> => {
     const headers = { ...json, 'x-worker-key': key }
     await sleep(job.pause * random())
@@ -176,6 +182,7 @@ async function workers(job: WorkersJob): Promise<Outcome> {
     await results.timed('report', () => ask({ method: 'POST', path: '/api/v1/builds', headers: coded, body }))
   }
   await Promise.all(keys.map(one))
+  clearTimeout(warm)
   return finished(results, start)
 }
 

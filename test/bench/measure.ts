@@ -229,6 +229,7 @@ function cycles({ address }: Target, workers: number): WorkersJob {
     seed: workers,
     pause: 0,
     popsOnly: false,
+    warmUp: 0,
   }
 }
 
@@ -255,13 +256,32 @@ export async function measureBoth(target: Target, group: string, scale: Scale, a
   add({ group, what, value: totalOf(work.errors) + totalOf(reads.errors), unit: 'errors', most: 0 })
 }
 
-/** Pops of 300 workers that come evenly, 100 in a second: far more than 300 workers ever ask for. */
+/**
+ * Pops of 300 workers that come evenly, 100 in a second: far more than 300 workers ever ask for. Alone, then while
+ * others report 50 builds a second with logs, then all 300 as fast as they can.
+ */
 export async function measurePops(target: Target, group: string, scale: Scale, add: Add): Promise<void> {
   const job = { ...cycles(target, 300), popsOnly: true, seconds: 2 * scale.seconds }
-  const calm = await drive({ ...job, pause: 3000, seconds: Math.max(4, 2 * scale.seconds) })
-  const what = 'pop, 300 workers, about 100 a second'
-  add({ group, what, value: p99(calm, 'pop'), unit: 'ms p99', most: 10, note: JSON.stringify(calm.errors) })
-  add({ group, what, value: quantile(calm.times['pop'] ?? [], 0.5), unit: 'ms p50' })
+  const evenly = { ...job, pause: 3000, warmUp: 4, seconds: 8 * scale.seconds }
+  const measure = async (what: string): Promise<void> => {
+    const cpu = target.process?.cpu() ?? 0
+    const calm = await drive(evenly)
+    const note = `${calm.count} pops, errors ${JSON.stringify(calm.errors)}`
+    add({ group, what, value: p99(calm, 'pop'), unit: 'ms p99', most: 10, note })
+    add({ group, what, value: quantile(calm.times['pop'] ?? [], 0.5), unit: 'ms p50' })
+    add({ group, what, value: Math.max(...(calm.times['pop'] ?? [])), unit: 'ms at most' })
+    if (target.process !== null) {
+      const share = (target.process.cpu() - cpu) / (evenly.warmUp + calm.seconds)
+      add({ group, what, value: share * 100, unit: '% of a CPU' })
+    }
+  }
+  await measure('pop, 300 workers, 100 a second')
+  const reporters = { ...cycles(target, 30), pause: 600, seconds: evenly.warmUp + evenly.seconds + 1 }
+  const reporting = drive({ ...reporters, seed: 7 })
+  await measure('the same while 50 builds/s are reported')
+  const outcome = await reporting
+  const what = 'reports meanwhile'
+  add({ group, what, value: p99(outcome, 'report'), unit: 'ms p99', note: JSON.stringify(outcome.errors) })
   const storm = await drive(job)
   add({ group, what: 'pop, 300 workers, all at once', value: storm.count / storm.seconds, unit: 'pops/s' })
   add({ group, what: 'pop, 300 workers, all at once', value: p99(storm, 'pop'), unit: 'ms p99' })

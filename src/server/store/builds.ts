@@ -5,6 +5,7 @@ import { first, sql, trusted, type Database, type Row, type Sql, type Transactio
 import type { Blob } from './blobs.ts'
 import { inputConditions, type JobFilter } from './queue.ts'
 import { isAmong, pageOfRows, refuseLongSort, whereOf, type Listing, type PageRequest } from './page.ts'
+import { newRequires } from './queue.ts'
 
 export type BuildRow = Row & {
   id: number
@@ -387,9 +388,9 @@ export function requeued(
   set: { priority: number; nextRetry: string | null; now: string; avoidWorkerId: number | null },
 ): Sql {
   return sql`
-    INSERT INTO jobs (group_id, build_input_id, backend, architecture, state, priority, queued_at, next_retry, avoid_worker_id)
+    INSERT INTO jobs (group_id, build_input_id, backend, architecture, state, priority, queued_at, next_retry, avoid_worker_id, requires)
     SELECT g.id, min(i.id), g.backend, g.architecture, CASE WHEN ${set.nextRetry} > ${set.now} THEN 'waiting' ELSE 'ready' END,
-           ${set.priority}, ${set.now}, ${set.nextRetry}, ${set.avoidWorkerId}
+           ${set.priority}, ${set.now}, ${set.nextRetry}, ${set.avoidWorkerId}, ${newRequires}
       FROM friend_groups g JOIN build_inputs i ON i.group_id = g.id AND i.seen = 1 AND i.needs_work = 1
      WHERE g.id = ${groupId} GROUP BY g.id
     ON CONFLICT (group_id) DO NOTHING`

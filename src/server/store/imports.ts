@@ -1,5 +1,6 @@
 import type { ReportedArtifact } from '../../wire/packages.ts'
 import { first, joined, sql, trusted, type Database, type Sql, type Transaction } from './database.ts'
+import { newRequires } from './queue.ts'
 
 /** The packages of one release for one input architecture, as last reported. */
 export type Scope = { id: number; release_id: number; listed: number }
@@ -354,9 +355,9 @@ export async function queueNeeds(
   )
   const retriesLeft = maxRetries === null ? trusted('1') : sql`g.retries < ${maxRetries}`
   const queued = await tx.all<Id>(sql`
-    INSERT INTO jobs (group_id, build_input_id, backend, architecture, state, priority, queued_at, next_retry)
+    INSERT INTO jobs (group_id, build_input_id, backend, architecture, state, priority, queued_at, next_retry, requires)
     SELECT g.id, i.id, g.backend, g.architecture, CASE WHEN g.next_retry > ${now} THEN 'waiting' ELSE 'ready' END,
-           CASE WHEN i.status = 'BAD' THEN 2 ELSE 1 END, ${now}, g.next_retry
+           CASE WHEN i.status = 'BAD' THEN 2 ELSE 1 END, ${now}, g.next_retry, ${newRequires}
       FROM build_inputs i JOIN friend_groups g ON g.id = i.group_id
      WHERE i.id IN ${inputs.map((input) => input.id)} AND ${retriesLeft}
     ON CONFLICT (group_id) DO NOTHING RETURNING id`)

@@ -104,9 +104,11 @@ export function getJobRow(db: Database, id: number): Promise<JobRow | null> {
   return first(db.all<JobRow>(jobById(id)))
 }
 
-/** Jobs whose wait is over become ready. */
-export function promoted(now: string): Sql {
-  return sql`UPDATE jobs SET state = 'ready' WHERE state = 'waiting' AND next_retry <= ${now}`
+/** Jobs whose wait is over become ready, those that have waited longest first; their ids. */
+export function promoted(now: string, limit: number): Sql {
+  return sql`UPDATE jobs SET state = 'ready' WHERE id IN (
+      SELECT id FROM jobs WHERE state = 'waiting' AND next_retry <= ${now} ORDER BY next_retry LIMIT ${limit})
+    RETURNING id`
 }
 
 export type Wanted = { backend: string; architecture: string; requires: string }
@@ -255,8 +257,8 @@ export async function queueMatching(
     sql`UPDATE friend_groups SET next_retry = ${due} WHERE id IN ${groups}`,
     sql`UPDATE jobs SET priority = ${priority}, next_retry = ${due}, avoid_worker_id = NULL,
           state = CASE state WHEN 'waiting' THEN 'ready' ELSE state END WHERE group_id IN ${groups}`,
-    sql`INSERT INTO jobs (group_id, build_input_id, backend, architecture, state, priority, queued_at, next_retry)
-        SELECT g.id, min(i.id), g.backend, g.architecture, 'ready', ${priority}, ${now}, ${due}
+    sql`INSERT INTO jobs (group_id, build_input_id, backend, architecture, state, priority, queued_at, next_retry, requires)
+        SELECT g.id, min(i.id), g.backend, g.architecture, 'ready', ${priority}, ${now}, ${due}, ${newRequires}
           FROM build_inputs i JOIN friend_groups g ON g.id = i.group_id WHERE i.id IN ${inputs} GROUP BY g.id
         ON CONFLICT (group_id) DO NOTHING`,
   ])
@@ -351,8 +353,18 @@ export function ruledJob(id: number, requires: string, priority: number | null):
   return sql`UPDATE jobs SET requires = ${requires}${set} WHERE id = ${id}`
 }
 
-/** Where there are no rules, no job needs anything. */
-export const allUnruled: Sql = trusted(`UPDATE jobs SET requires = '' WHERE requires IS NULL`)
+/** Where there are no rules, no job needs anything; ids of those that were told so. */
+export function unruled(limit: number): Sql {
+  return sql`UPDATE jobs SET requires = '' WHERE id IN (SELECT id FROM jobs WHERE requires IS NULL LIMIT ${limit}) RETURNING id`
+}
+
+/** The switch that keeps the rules jobs were last asked by. */
+export const rulesSwitch = 'schedule.rules'
+
+/** What a new job requires: nothing where there are no rules, else NULL until they have been asked. */
+export const newRequires: Sql = trusted(
+  `CASE WHEN EXISTS (SELECT 1 FROM switches WHERE name = '${rulesSwitch}' AND value <> '[]') THEN NULL ELSE '' END`,
+)
 
 /** Asks the rules anew about all that waits: they may have changed. */
 export const rulesForgotten: Sql = trusted(`UPDATE jobs SET requires = NULL WHERE state <> 'running'`)

@@ -445,6 +445,11 @@ export const migrations: readonly string[] = [
   CREATE INDEX source_packages_by_decided ON source_packages (decided_at) WHERE decided_at IS NOT NULL;
   CREATE INDEX source_packages_by_cause ON source_packages (reason) WHERE reason IS NOT NULL;
   `,
+  `
+  -- Where there are no rules, jobs require nothing from the start; nobody has to tell them so when they are handed out.
+  UPDATE jobs SET requires = ''
+   WHERE requires IS NULL AND NOT EXISTS (SELECT 1 FROM switches WHERE name = 'schedule.rules' AND value <> '[]');
+  `,
 ]
 
 /**

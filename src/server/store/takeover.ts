@@ -13,6 +13,7 @@ import type {
   TheirSource,
   TheirWorker,
 } from './upstream.ts'
+import { newRequires } from './queue.ts'
 
 type Id = { id: number }
 type Kind = 'source' | 'input' | BlobKind
@@ -289,9 +290,9 @@ export async function takeJobs(tx: Transaction, rows: readonly TheirJob[], { now
   await tx.batch(
     rows.map(
       (row) => sql`
-        INSERT INTO jobs (group_id, build_input_id, backend, architecture, state, priority, queued_at, next_retry)
+        INSERT INTO jobs (group_id, build_input_id, backend, architecture, state, priority, queued_at, next_retry, requires)
         SELECT g.id, i.id, g.backend, g.architecture, CASE WHEN g.next_retry > ${now} THEN 'waiting' ELSE 'ready' END,
-               ${row.priority}, ${momentFrom(row.queued_at) ?? now}, g.next_retry
+               ${row.priority}, ${momentFrom(row.queued_at) ?? now}, g.next_retry, ${newRequires}
           FROM build_inputs i JOIN friend_groups g ON g.id = i.group_id
          WHERE i.id = ${inputs.get(row.input_id)} AND i.seen = 1
         ON CONFLICT (group_id) DO NOTHING`,

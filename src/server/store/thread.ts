@@ -39,6 +39,8 @@ const groupTime = 15
 const gatherTime = 2
 /** Parts that share a commit: many change the same pages. */
 const partLimit = 10
+/** Milliseconds that an answer may wait for others to go along in one message. */
+const tellTime = 1
 
 /** Who asks: the main thread, or another that it gave a port. Each numbers its statements by itself. */
 type Client = { port: MessagePort; texts: Map<number, string> }
@@ -46,30 +48,35 @@ type Asked = { client: Client; request: Request }
 type Answered = { client: Client; reply: Reply }
 
 /**
- * Answers what is asked, in order. What waits at the same moment is a group: one transaction, one commit, and
- * nothing of it is told before that is on disk. Where one of a group fails, all of it is taken back and each is
- * done by itself. Parts of something larger (an import) give way to all else, and take turns with it.
+ * What waits, by what is done with it: `work` changes something and shares commits; `questions` change nothing;
+ * `parts` are pieces of something larger; `others` are transactions led from elsewhere, and what is rarely asked; `end` comes last.
+ */
+type Kind = 'others' | 'work' | 'questions' | 'parts' | 'end'
+
+/**
+ * Answers what is asked. Work that waits at the same moment is a group: one transaction, one commit, and nothing of
+ * it is told before that is on disk. Where one of a group fails, all of it is taken back and each is done by itself.
+ * Kinds take turns; work never waits for more than one long question, questions not for more than one group, and
+ * parts of something larger (an import) give way to all else.
  */
 function answering(sqlite: Engine) {
   const clients = new Set<Client>()
-  const waiting: Asked[] = []
-  const parts: Asked[] = []
-  /** The last group was one of parts. */
-  let hadParts = false
+  const waiting: Record<Kind, Asked[]> = { others: [], work: [], questions: [], parts: [], end: [] }
+  let last: Kind = 'others'
   let isInSession = false
   let isDraining = false
   let isSyncing = true
-  /** The group before had more than one that writes: more are about to come. */
+  /** The group before had more than one: more are about to come. */
   let isBusy = false
+  /** Milliseconds that the last group took; questions then get as long, if they need it. */
+  let lastGroupTook = 0
   const pausing = new Int32Array(new SharedArrayBuffer(4))
 
   const receive = (client: Client, request: Request): void => {
     // Texts come once, with the first that uses them; a group that is done anew must find them.
     if ('queries' in request)
       for (const { number, text } of request.queries) if (text !== undefined) client.texts.set(number, text)
-    const asked = { client, request }
-    if (isPart(asked)) parts.push(asked)
-    else waiting.push(asked)
+    waiting[kindOf(request)].push({ client, request })
   }
   /** What has come meanwhile. */
   const receiveAll = (): void => {
@@ -79,9 +86,10 @@ function answering(sqlite: Engine) {
     }
   }
 
-  /** Waits a moment for more, in short steps. */
+  /** Waits a moment for more work, in short steps, while there is nothing else to do. */
   const gather = (): void => {
-    for (let step = 0; step < gatherTime && waiting.length === 0; step++) {
+    const isIdle = (): boolean => waiting.work.length + waiting.questions.length === 0
+    for (let step = 0; step < gatherTime && isIdle(); step++) {
       Atomics.wait(pausing, 0, 0, 1)
       receiveAll()
     }
@@ -110,41 +118,58 @@ function answering(sqlite: Engine) {
     return { client: asked.client, reply: { id: asked.request.id, value: await valueOf(asked) } }
   }
 
-  /** Requests of one group, as they come, until it has lasted long enough; throws what any of them did. */
-  const answerTogether = async (first: Asked, taken: Asked[]): Promise<Answered[]> => {
+  /** Work of one group, as it comes, until it has lasted long enough; throws what any of it did. */
+  const workTogether = async (first: Asked, taken: Asked[]): Promise<Answered[]> => {
     const replies: Answered[] = []
-    const end = performance.now() + groupTime
-    let writes = 0
-    for (let next: Asked | undefined = first; next !== undefined;) {
+    const start = performance.now()
+    begin(true)
+    for (let next: Asked | undefined = first; next !== undefined; next = waiting.work.shift()) {
       taken.push(next)
-      if (next.request.do === 'run' && writes++ === 0) begin(true)
       replies.push(await answered(next))
-      if (taken.length >= groupLimit || performance.now() > end) break
+      if (taken.length >= groupLimit || performance.now() > start + groupTime) break
       receiveAll()
-      if (waiting.length === 0 && writes > 0 && isBusy) gather()
-      next = isGroupable(waiting[0]) ? waiting.shift() : undefined
+      if (waiting.work.length === 0 && isBusy) gather()
     }
-    isBusy = writes > 1
-    if (writes > 0) sqlite.do('COMMIT')
+    isBusy = taken.length > 1
+    sqlite.do('COMMIT')
+    lastGroupTook = performance.now() - start
     return replies
   }
 
   /** Parts, until anybody wants to write; those who only ask are answered between them, at once. */
-  const answerParts = async (first: Asked, taken: Asked[]): Promise<Answered[]> => {
+  const partsTogether = async (first: Asked, taken: Asked[]): Promise<Answered[]> => {
     const replies: Answered[] = []
     begin(false)
     for (let next: Asked | undefined = first; next !== undefined;) {
       taken.push(next)
       replies.push(await answered(next))
       receiveAll()
-      while (isQuestion(waiting[0])) {
-        const asked = waiting.shift()
-        if (asked !== undefined) tell([await alone(asked)])
-      }
-      next = waiting.length === 0 && taken.length < partLimit ? parts.shift() : undefined
+      for (let asked = waiting.questions.shift(); asked !== undefined; asked = waiting.questions.shift())
+        tell([await alone(asked)])
+      const hasTime = waiting.work.length + waiting.others.length === 0 && taken.length < partLimit
+      next = hasTime ? waiting.parts.shift() : undefined
     }
     sqlite.do('COMMIT')
     return replies
+  }
+
+  /** Questions, one at least, until something else has waited as long as the last group made them wait. */
+  const answerQuestions = async (first: Asked): Promise<void> => {
+    const start = performance.now()
+    let [replies, told]: [Answered[], number] = [[], start]
+    for (let next: Asked | undefined = first; next !== undefined;) {
+      replies.push(await alone(next))
+      receiveAll()
+      const moment = performance.now()
+      if (moment > told + tellTime) {
+        tell(replies)
+        ;[replies, told] = [[], moment]
+      }
+      const isAwaited = waiting.work.length + waiting.others.length + waiting.parts.length > 0
+      const isOver = isAwaited && moment > start + Math.min(lastGroupTook, groupTime)
+      next = isOver ? undefined : waiting.questions.shift()
+    }
+    tell(replies)
   }
 
   const alone = async (asked: Asked): Promise<Answered> => {
@@ -161,7 +186,7 @@ function answering(sqlite: Engine) {
     }
   }
 
-  const answerGroup = async (first: Asked, together: typeof answerTogether): Promise<Answered[]> => {
+  const answerGroup = async (first: Asked, together: typeof workTogether): Promise<Answered[]> => {
     const taken: Asked[] = []
     try {
       return await together(first, taken)
@@ -191,21 +216,35 @@ function answering(sqlite: Engine) {
     }
   }
 
-  const answerNext = async (asked: Asked): Promise<Answered[]> => {
-    if (isPart(asked)) return answerGroup(asked, answerParts)
-    if (isGroupable(asked)) return answerGroup(asked, answerTogether)
-    if (asked.request.do !== 'close') return [await answerSession(asked)]
+  const end = (asked: Asked): void => {
     sqlite.close()
-    return [{ client: asked.client, reply: { id: asked.request.id, value: null } }]
+    tell([{ client: asked.client, reply: { id: asked.request.id, value: null } }])
+    for (const { port } of clients) port.close()
   }
 
+  const answerNext = async (asked: Asked): Promise<void> => {
+    const kind = kindOf(asked.request)
+    last = kind
+    if (kind === 'questions') return answerQuestions(asked)
+    if (kind === 'work') return tell(await answerGroup(asked, workTogether))
+    if (kind === 'parts') return tell(await answerGroup(asked, partsTogether))
+    if (kind === 'end') return end(asked)
+    tell([await answerSession(asked)])
+  }
+
+  /** The kind that had its turn last goes behind the others, and parts come every other time at most. */
   const takeNext = (): Asked | undefined => {
-    if (!isInSession) {
-      hadParts = parts.length > 0 && (waiting.length === 0 || !hadParts)
-      return hadParts ? parts.shift() : waiting.shift()
+    if (isInSession) {
+      const at = waiting.others.findIndex(({ request }) => isOfSession(request))
+      return at === -1 ? undefined : waiting.others.splice(at, 1)[0]
     }
-    const at = waiting.findIndex(({ request }) => ['step', 'commit', 'rollback'].includes(request.do))
-    return at === -1 ? undefined : waiting.splice(at, 1)[0]
+    if (last !== 'parts' && waiting.parts.length > 0) return waiting.parts.shift()
+    const first = (['others', 'work', 'questions'] as const).filter((kind) => kind !== last)
+    for (const kind of [...first, last, 'parts', 'end'] as const) {
+      const asked = waiting[kind].shift()
+      if (asked !== undefined) return asked
+    }
+    return undefined
   }
 
   const tell = (all: readonly Answered[]): void => {
@@ -216,10 +255,7 @@ function answering(sqlite: Engine) {
   const drain = async (): Promise<void> => {
     if (isDraining) return
     isDraining = true
-    for (let next = takeNext(); next !== undefined; next = takeNext()) {
-      tell(await answerNext(next))
-      if (next.request.do === 'close') for (const { port } of clients) port.close()
-    }
+    for (let next = takeNext(); next !== undefined; next = takeNext()) await answerNext(next)
     isDraining = false
   }
 
@@ -236,17 +272,14 @@ function answering(sqlite: Engine) {
   return connect
 }
 
-/** Whether it may share a commit with others. */
-function isGroupable(asked: Asked | undefined): boolean {
-  return asked?.request.do === 'run' || isQuestion(asked)
+function kindOf(request: Request): Kind {
+  if (request.do === 'read' || request.do === 'ask') return 'questions'
+  if (request.do !== 'run') return request.do === 'close' ? 'end' : 'others'
+  return isPreliminary(request.name) ? 'parts' : 'work'
 }
 
-function isQuestion(asked: Asked | undefined): boolean {
-  return asked?.request.do === 'read' || asked?.request.do === 'ask'
-}
-
-function isPart({ request }: Asked): boolean {
-  return request.do === 'run' && isPreliminary(request.name)
+function isOfSession({ do: what }: Request): boolean {
+  return what === 'step' || what === 'commit' || what === 'rollback'
 }
 
 function undo(sqlite: Engine): void {

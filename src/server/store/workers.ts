@@ -49,12 +49,10 @@ export function workerByKey(db: Database, key: string): Promise<WorkerRow | null
   return first(db.all<WorkerRow>(sql`SELECT ${workers.columns} FROM workers w WHERE w.key = ${key}`))
 }
 
+export type NewWorker = { key: string; name: string; address: string; tags: string }
+
 /** Makes a worker known, or gives it a new name; what it did before is over. */
-export async function writeWorker(
-  tx: Transaction,
-  worker: { key: string; name: string; address: string; tags: string },
-  now: string,
-): Promise<void> {
+export async function writeWorker(tx: Transaction, worker: NewWorker, now: string): Promise<void> {
   await tx.all(sql`
     INSERT INTO workers (key, name, address, status, last_ping, online, tags, draining, registered_at)
     VALUES (${worker.key}, ${worker.name}, ${worker.address}, NULL, ${now}, 1, ${worker.tags}, 0, ${now})

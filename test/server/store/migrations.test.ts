@@ -26,8 +26,8 @@ const rows = [
      '${moment}', '${moment}', 'GOOD', 1, 1)`,
   `INSERT INTO workers (id, key, name, address, last_ping, online, tags, draining, registered_at)
    VALUES (1, 'key', 'worker', '192.0.2.1', '${moment}', 1, '', 0, '${moment}')`,
-  `INSERT INTO jobs (id, group_id, build_input_id, backend, architecture, state, priority, queued_at)
-   VALUES (1, 1, 1, 'debian', 'amd64', 'ready', 1, '${moment}')`,
+  `INSERT INTO jobs (id, group_id, build_input_id, backend, architecture, state, priority, queued_at, requires)
+   VALUES (1, 1, 1, 'debian', 'amd64', 'ready', 1, '${moment}', '')`,
   `INSERT INTO leases (id, token, job_id, group_id, build_input_id, worker_id, started_at, ended_at, outcome)
    VALUES (1, 'token', 1, 1, 1, 1, '${moment}', '${moment}', 'reported')`,
   `INSERT INTO blobs (id, sha256, size, kept_at) VALUES (1, '${'a'.repeat(64)}', 1, '${moment}')`,
@@ -93,5 +93,20 @@ for (let version = 1; version < migrations.length; version++) {
     assert.equal(await versionOf(db), migrations.length)
     assertKept(before, await contentOf(db))
     assert.deepEqual(await contradictionsIn(db), [])
+  })
+}
+
+for (const [rules, expected] of [
+  ['[]', ''],
+  ['[{"tags":["big"]}]', null],
+] as const) {
+  test(`jobs of before that no rule was asked about require ${expected === '' ? 'nothing' : 'what the rules will say'} where the rules are ${rules}`, async (t) => {
+    const { db, file } = await aDatabaseAt(t, 8)
+    const switched = sql`INSERT INTO switches (name, value, changed_at) VALUES ('schedule.rules', ${rules}, ${moment})`
+    await db.transaction((tx) => tx.batch([trusted('UPDATE jobs SET requires = NULL'), switched]))
+
+    await migrate(db, file)
+
+    assert.deepEqual(await db.all(sql`SELECT requires FROM jobs`), [{ requires: expected }])
   })
 }

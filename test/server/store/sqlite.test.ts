@@ -178,8 +178,8 @@ test('what was acknowledged survives kill -9, again and again', { timeout: 60_00
     t.after(() => child.kill('SIGKILL'))
     let text = ''
     child.stdout.on('data', (chunk: Buffer) => (text += chunk.toString()))
-    await once(child.stdout, 'data')
-    await new Promise((resolve) => setTimeout(resolve, 60 * round))
+    while (text.split('\n').length <= 8 * round) await once(child.stdout, 'data')
+    await new Promise((resolve) => setTimeout(resolve, 20 * round))
     child.kill('SIGKILL')
     await once(child, 'close')
     acknowledged.push(...text.split('\n').slice(0, -1).map(Number))
