@@ -161,11 +161,11 @@ async function hasKilled(folder: string): Promise<boolean> {
   return (await counted(folder, ['memory.events', 'memory.oom_control'], 'oom_kill')) > 0
 }
 
-/** Whether the group's own limit stood in the way: v2 counts that as `oom`, v1 as failures (cgroup-v1/memory.rst). */
+/** Whether the group's own limit stood in the way: v2 counts that, v1 tells how much was used at most. */
 async function wasReached(folder: string): Promise<boolean> {
-  const ofOld = ['memory.failcnt', 'memory.memsw.failcnt'].map((file) => textOf(join(folder, file)))
-  const failures = (await Promise.all(ofOld)).map(Number)
-  return failures.some((count) => count > 0) || (await counted(folder, ['memory.events'], 'oom')) > 0
+  const most = await textOf(join(folder, 'memory.max_usage_in_bytes'))
+  if (most === null) return (await counted(folder, ['memory.events'], 'oom')) > 0
+  return Number(most) >= Number(await textOf(join(folder, 'memory.limit_in_bytes')))
 }
 
 /** The number behind a word in the first of these files that is there. */
