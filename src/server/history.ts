@@ -17,21 +17,20 @@ import type { Mount } from './route.ts'
 import { revisionOf } from './revision.ts'
 import type { Service } from './service.ts'
 import { latestChanges, releaseIdsOf, type ChangeRow } from './store/web.ts'
-import { trendDays, trendKeeper, type ReleaseTrend } from './trends.ts'
+import { trendDays, type ReleaseTrend } from './trends.ts'
 import { queueSummary, releaseStates, workersDone, type ReleaseSummary } from './views.ts'
 import type { Tally } from './web/chart.ts'
 
 type Asked = { distribution?: string | undefined; release?: string | undefined }
 
 export function mountHistory(mount: Mount, service: Service): void {
-  const { db, now } = service
+  const { db, now, trends } = service
   const packages = revisionOf(service, 'packages')
   mount(
     listReleaseStates,
     async ({ query }) => (await releaseStates(db)).filter((each) => isAsked(query, each)).map(stateOf),
     packages,
   )
-  const trends = trendKeeper(db)
   mount(
     listTrends,
     async ({ query }) => {

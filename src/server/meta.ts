@@ -2,6 +2,7 @@
 import { publicKeyToPem } from '../attestation.ts'
 import {
   getDashboard,
+  getPolicy,
   getPublicKeys,
   listArchitectures,
   listArchitecturesShort,
@@ -10,9 +11,13 @@ import {
   listComponentsShort,
   listDistributions,
   listReleaseArchitectures,
+  listReasons,
   listReleaseComponents,
   listReleases,
+  type Policy,
 } from '../wire/meta.ts'
+import { reasonCodes, reasons } from '../wire/reasons.ts'
+import { version } from '../version.ts'
 import { dashboard } from './overview.ts'
 import type { Mount } from './route.ts'
 import type { Service } from './service.ts'
@@ -23,8 +28,17 @@ import {
   distributionNames,
   releaseNames,
 } from './store/packages.ts'
+import { advice } from './web/advice.ts'
 
-export function mountMeta(mount: Mount, { db, signingKey, now }: Service): void {
+export function mountMeta(mount: Mount, service: Service): void {
+  const { db, signingKey, now } = service
+  mount(getPolicy, async () => policyOf(service))
+  mount(listReasons, async () =>
+    reasonCodes.map((reason) => {
+      const [turn, meaning] = reasons[reason]
+      return { reason, turn, meaning, advice: advice[reason] }
+    }),
+  )
   const keys = { current: [publicKeyToPem(signingKey.publicKey)] }
   mount(getPublicKeys, async () => keys)
   mount(getDashboard, ({ query }) => dashboard(db, query, now()))
@@ -49,6 +63,19 @@ export function mountMeta(mount: Mount, { db, signingKey, now }: Service): void 
   mount(listComponentArchitectures, ({ params: { distribution, release, component }, query }) =>
     componentArchitectures(db, distribution, stored(release), stored(component), query.seen_only),
   )
+}
+
+function policyOf({ schedule, countersigns }: Service): Policy {
+  return {
+    retry_delay_hours: schedule.retryDelayHours,
+    max_retries: schedule.maxRetries,
+    infrastructure_retry_minutes: schedule.infrastructureRetryMinutes,
+    infrastructure_max_retries: schedule.infrastructureMaxRetries,
+    initial_delay_seconds: schedule.initialDelaySeconds,
+    lease_seconds: schedule.leaseSeconds,
+    countersigns,
+    version,
+  }
 }
 
 /** In a path `-` stands for "none", which the database keeps as the empty text. */

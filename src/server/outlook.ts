@@ -31,6 +31,8 @@ async function outlook(db: Database, schedule: Schedule, row: OutlookRow, farm: 
     distribution: row.distribution,
     release: row.release === '' ? null : row.release,
     architecture: row.architecture,
+    maintainer: row.maintainer,
+    url: row.url,
     status: row.status as BuildStatus | null, // we wrote it
     reason: row.reason !== null && isReason(row.reason) ? row.reason : null,
     decided_at: row.decided_at,

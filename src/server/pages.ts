@@ -11,7 +11,6 @@ import { Refusal, notFound } from './refusal.ts'
 import { revisionOf } from './revision.ts'
 import type { Service, WebOptions } from './service.ts'
 import { distributionNames, releaseNames } from './store/packages.ts'
-import { trendKeeper } from './trends.ts'
 import { mountSitemap } from './sitemap.ts'
 import { homeView, queueView, reasonsView, searchView, workersView } from './views.ts'
 import {
@@ -108,15 +107,12 @@ type PageMount = (
 const overviewParts: readonly Part[] = ['packages', 'queue', 'workers', 'snapshots']
 
 function mountOverviews(page: PageMount, service: Service, siteOf: SiteOf): void {
-  const trends = trendKeeper(service.db)
   const keyid = keyidOf(service.signingKey.publicKey)
   const publicKey = publicKeyToPem(service.signingKey.publicKey)
-  page('/', overviewParts, async (c) => homePage(siteOf(c), await homeView(service, trends)))
+  page('/', overviewParts, async (c) => homePage(siteOf(c), await homeView(service)))
   page('/queue', ['packages', 'queue'], async (c) => queuePage(siteOf(c), await queueView(service)))
   page('/workers', null, async (c) => workersPage(siteOf(c), await workersView(service)))
-  page('/reasons', ['packages', 'snapshots'], async (c) =>
-    reasonsPage(siteOf(c), await reasonsView(service, trends)),
-  )
+  page('/reasons', ['packages', 'snapshots'], async (c) => reasonsPage(siteOf(c), await reasonsView(service)))
   page(
     '/search',
     ['packages'],
@@ -132,7 +128,7 @@ function mountOverviews(page: PageMount, service: Service, siteOf: SiteOf): void
   // The last one: other pages have names of one segment too.
   page('/:distribution', overviewParts, async (c) => {
     const distribution = given(c, 'distribution')
-    const view = await homeView(service, trends, distribution)
+    const view = await homeView(service, distribution)
     if (view.releases.length === 0) throw notFound()
     return homePage(siteOf(c), view, distribution)
   })

@@ -22,6 +22,7 @@ import { lockFolder } from './store/lock.ts'
 import { migrate } from './store/schema.ts'
 import { openSqlite } from './store/sqlite.ts'
 import { refuseHalfTaken } from './takeover.ts'
+import { trendKeeper } from './trends.ts'
 
 export type ServeOptions = {
   settings: ServerSettings
@@ -110,6 +111,7 @@ export async function startServer(options: ServeOptions): Promise<RunningServer>
       now,
       basePath: basePathOf(settings['http.base_path']),
       web: webOf(settings),
+      trends: trendKeeper(db),
       pulse: openPulse(),
       data,
       holdingStill: housekeeping.holdingStill,

@@ -9,6 +9,7 @@ import { Refusal, found } from './refusal.ts'
 import type { Frame, Site } from './route.ts'
 import { longestBlob, type Blobs } from './store/blobs.ts'
 import type { Database } from './store/database.ts'
+import type { TrendKeeper } from './trends.ts'
 
 /** What an operator may choose about the pages. */
 export type WebOptions = { title: string; logo: string | null; link: string | null; sitemap: boolean }
@@ -32,6 +33,8 @@ export type Service = {
   basePath: string
   /** How the pages for people look; null: there are none. */
   web: WebOptions | null
+  /** How each release went, for pages and API alike. */
+  trends: TrendKeeper
   /** Wakes those who watch events. */
   pulse: Pulse
   /** Folder of everything that is kept. */

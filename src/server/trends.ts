@@ -14,18 +14,34 @@ export type ReleaseTrend = { distribution: string; release: string; days: TrendD
 /** How each release went over the last days, oldest first. */
 export type TrendKeeper = (moment: Date, days: number) => Promise<readonly ReleaseTrend[]>
 
-/** Reads trends, and keeps what it read last until another snapshot is taken. */
+/**
+ * Reads trends, and keeps the days that pages draw until another snapshot is taken: pages and API ask the same
+ * keeper. Fewer days are cut from those; more are read each time.
+ */
 export function trendKeeper(db: Database): TrendKeeper {
-  let kept: { key: string; trends: readonly ReleaseTrend[] } | null = null
+  let kept: { key: string; trends: Promise<readonly ReleaseTrend[]> } | null = null
   return async (moment, days) => {
     const since = dayBefore(moment, days)
+    if (days > trendDays) return trendsOf(await trendRows(db, since))
     const [snapshots] = await generationsOf(db, ['snapshots'])
-    const key = `${since} ${snapshots?.value ?? 0}`
-    if (kept?.key === key) return kept.trends
-    const trends = trendsOf(await trendRows(db, since))
-    kept = { key, trends }
-    return trends
+    const first = dayBefore(moment, trendDays)
+    const key = `${first} ${snapshots?.value ?? 0}`
+    if (kept?.key !== key) {
+      kept = { key, trends: trendRows(db, first).then(trendsOf) }
+      const reading = kept
+      kept.trends.catch(() => (kept = kept === reading ? null : kept))
+    }
+    const trends = await kept.trends
+    return days === trendDays ? trends : trends.map((each) => cutTo(each, since)).filter(hasDays)
   }
+}
+
+function cutTo(trend: ReleaseTrend, since: string): ReleaseTrend {
+  return { ...trend, days: trend.days.filter(({ day }) => day >= since) }
+}
+
+function hasDays({ days }: ReleaseTrend): boolean {
+  return days.length > 0
 }
 
 function dayBefore(moment: Date, days: number): string {

@@ -22,7 +22,7 @@ import {
   type Turns,
 } from './store/web.ts'
 import { listWorkerRows, type WorkerRow } from './store/workers.ts'
-import { reasonsOf, tallyOf, trendDays, type TrendDay, type TrendKeeper } from './trends.ts'
+import { reasonsOf, tallyOf, trendDays, type TrendDay } from './trends.ts'
 import { added, emptyTally, type Tally } from './web/chart.ts'
 
 export type ArchitectureSummary = {
@@ -65,11 +65,7 @@ export type HomeView = {
 const changesShown = 12
 
 /** The state of everything; of one distribution when it is named. */
-export async function homeView(
-  { db, now }: Service,
-  trends: TrendKeeper,
-  distribution?: string,
-): Promise<HomeView> {
+export async function homeView({ db, now, trends }: Service, distribution?: string): Promise<HomeView> {
   const releaseIds = await releaseIdsOf(db, distribution, undefined)
   const [states, went, queue, worse, others] = await Promise.all([
     releaseStates(db),
@@ -191,7 +187,7 @@ export type ReasonSummary = {
 }
 
 /** Reasons of listed packages that are not GOOD: how many now, and day by day. */
-export async function reasonsView({ db, now }: Service, trends: TrendKeeper): Promise<ReasonSummary[]> {
+export async function reasonsView({ db, now, trends }: Service): Promise<ReasonSummary[]> {
   const [states, went] = await Promise.all([releaseStates(db), trends(now(), trendDays)])
   const days = Map.groupBy(
     went.flatMap((each) => each.days),

@@ -1,6 +1,7 @@
 import * as v from 'valibot'
 import { TextOrNull, freshnessQuery, originQuery } from './common.ts'
 import { endpoint } from './endpoint.ts'
+import { Reason, type ReasonClass } from './reasons.ts'
 import { Count, text, type Shape } from './schema.ts'
 
 const seen = v.object(freshnessQuery)
@@ -117,4 +118,42 @@ export const getDashboard = endpoint('GET', '/api/v1/dashboard', {
   doc: 'Numbers of rebuilds by verdict and of jobs by state.',
   query: v.object(originQuery),
   reply: Dashboard,
+})
+
+/** When rebuilds are tried again, and what else the operator has decided. */
+export const Policy = v.object({
+  /** After the n-th failure in a row that is the package's, it waits n times this many hours. */
+  retry_delay_hours: v.number(),
+  /** Tries that end by the package before it is left alone; null: it never is. */
+  max_retries: v.nullable(Count),
+  /** After a failure of infrastructure; doubled each time. */
+  infrastructure_retry_minutes: v.number(),
+  infrastructure_max_retries: Count,
+  /** What is new waits this long for its build input. */
+  initial_delay_seconds: v.number(),
+  /** A worker that is silent for so long loses its job. */
+  lease_seconds: v.number(),
+  /** Attestations are signed with the server's key too, after they were checked. */
+  countersigns: v.boolean(),
+  version: v.string(),
+})
+export type Policy = Shape<typeof Policy>
+
+export const getPolicy = endpoint('GET', '/api/v1/meta/policy', {
+  doc: 'When rebuilds are tried again, and what else the operator has decided.',
+  reply: Policy,
+  upstream: false,
+})
+
+const ReasonInWords = v.object({
+  reason: Reason,
+  turn: v.picklist(['package', 'infrastructure'] satisfies ReasonClass[]),
+  meaning: v.string(),
+  advice: v.string(),
+})
+
+export const listReasons = endpoint('GET', '/api/v1/meta/reasons', {
+  doc: 'Every reason that a verdict may have: whose turn it is, what it means, what to do about it.',
+  reply: v.array(ReasonInWords),
+  upstream: false,
 })

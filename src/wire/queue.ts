@@ -182,6 +182,10 @@ export const Outlook = v.object({
   distribution: v.string(),
   release: TextOrNull,
   architecture: v.string(),
+  /** As the index names it. */
+  maintainer: v.optional(TextOrNull, null),
+  /** Where the build input is. */
+  url: v.optional(v.string(), ''),
   status: v.nullable(BuildStatus),
   reason: v.nullable(Reason),
   decided_at: v.nullable(DateTime),

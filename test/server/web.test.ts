@@ -2,7 +2,8 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { zstdFrame } from '../../src/compression.ts'
 import { aSigningWorker, aSmallDistribution, hostileLog, hostileName, rebuildNext } from '../help/pages.ts'
-import { aPackage, importPackages, startServer, type TestServer } from '../help/server.ts'
+import { largeData } from '../bench/large.ts'
+import { aPackage, importPackages, startServer, temporaryFolder, type TestServer } from '../help/server.ts'
 import type { TestContext } from 'node:test'
 
 async function aServerWithPackages(t: TestContext, settings = {}): Promise<TestServer> {
@@ -376,4 +377,73 @@ test('a site map names every listed source package, where the operator wants one
   for (const page of pages) assert.equal((await fetch(page.replaceAll('&apos;', "'"))).status, 200, page)
   assert.equal((await fetch(`${without.address}/sitemap.xml`)).status, 404)
   assert.doesNotMatch(await textOf(without, '/robots.txt'), /Sitemap/)
+})
+
+test('retries, reasons and what else the pages tell in words have addresses of the API', async (t) => {
+  const settings = { 'schedule.max_retries': 5, 'schedule.retry_delay_base': 12 }
+  const server = await aServerWithPackages(t, settings)
+  const read = async (path: string): Promise<unknown> => JSON.parse(await textOf(server, path)) as unknown
+  const linked = async (path: string, words: string): Promise<unknown> => {
+    const link = new RegExp(`href="([^"]+)">${words}</a>`).exec(await textOf(server, path))?.[1] ?? ''
+    return read(link.replaceAll('&amp;', '&'))
+  }
+
+  const policy = (await linked('/about', 'Policy')) as Record<string, unknown>
+  const reasons = (await linked('/reasons', 'Meanings')) as Record<string, unknown>[]
+  const next = (await linked('/debian/sid/hello', 'What is next')) as Record<string, unknown>[]
+  const attempts = (await linked('/builds/1', 'Attempts')) as { records: { id: number }[] }
+  const numbers = (await linked('/debian/sid', 'Numbers')) as { sources: unknown }[]
+  const found = (await linked('/search?q=hel', 'Source packages')) as { records: { name: string }[] }
+
+  assert.match(await textOf(server, '/about'), /after 12 h[\s\S]*at most 5 times/)
+  assert.deepEqual([policy['retry_delay_hours'], policy['max_retries']], [12, 5])
+  assert.deepEqual(
+    reasons.find(({ reason }) => reason === 'no_space'),
+    {
+      reason: 'no_space',
+      turn: 'infrastructure',
+      meaning: 'The worker ran out of disk space.',
+      advice: 'The worker needs more disk space.',
+    },
+  )
+  assert.equal(next[0]?.['maintainer'], 'Ada <ada@example.org>')
+  assert.equal(next[0]?.['url'], 'https://buildinfos.example/hello_1.0-2_amd64.buildinfo')
+  assert.deepEqual(
+    attempts.records.map(({ id }) => id),
+    [1],
+  )
+  assert.deepEqual(numbers[0]?.sources, { good: 1, bad: 1, fail: 1, unknown: 1 })
+  assert.ok(found.records.every(({ name }) => name.startsWith('hel')))
+  assert.ok(found.records.length > 0)
+})
+
+test('no page is over 60 kB besides its rows, and the overview of 14 releases is not with them', async (t) => {
+  const folder = await temporaryFolder(t)
+  const shape = { releases: 14, binaries: 400, sources: 200, attempts: 2 } // with 90 days of numbers each
+  const server = await startServer(t, { data: await largeData(folder, shape, () => undefined) })
+  const sources = await textOf(server, '/debian/trixie')
+  const [, source = ''] = /<th scope="row">\s*<a href="([^"]+)"/.exec(sources) ?? []
+  const [, build = ''] = /href="(\/builds\/\d+)"/.exec(await textOf(server, source)) ?? []
+
+  for (const path of [
+    '/debian',
+    '/debian/trixie',
+    source,
+    build,
+    '/queue',
+    '/workers',
+    '/reasons',
+    '/about',
+    '/search?q=lib',
+  ]) {
+    const page = (await textOf(server, path)).replace(
+      /<tr>[\s\S]*?<\/tr>|<span class="line"[\s\S]*?<\/span>/g,
+      '',
+    )
+    assert.ok(page.length > 1000 && page.length <= 60_000, `${path} has ${page.length} bytes`)
+  }
+  const home = await textOf(server, '/')
+
+  assert.equal(home.match(/<figure class="trend">/g)?.length, 14)
+  assert.ok(Buffer.byteLength(home) <= 60_000, `${Buffer.byteLength(home)} bytes`)
 })

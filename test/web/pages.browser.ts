@@ -72,7 +72,7 @@ function isServedBy(path: string, route: string): boolean {
 
 test(
   'every page is sound, narrow and wide, light and dark: no violation, no console line, no other host',
-  options,
+  { ...options, timeout: 400_000 }, // some hundred looks
   async (t) => {
     const { server, worker } = await aSite(t)
     const running = await pop(worker.client.call)

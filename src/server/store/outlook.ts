@@ -8,6 +8,8 @@ export type OutlookRow = Row & {
   distribution: string
   release: string
   architecture: string
+  maintainer: string | null
+  url: string
   status: string | null
   reason: string | null
   decided_at: string | null
@@ -26,7 +28,7 @@ const mostRows = 50
 /** Build inputs that match, listed ones first, the newest of them first. */
 export function outlookRows(db: Database, filter: JobFilter): Promise<OutlookRow[]> {
   return db.all<OutlookRow>(sql`
-    SELECT s.name, s.version, r.distribution, r.name AS release, c.architecture, i.status, i.reason, i.decided_at, i.seen,
+    SELECT s.name, s.version, r.distribution, r.name AS release, c.architecture, s.maintainer, g.url, i.status, i.reason, i.decided_at, i.seen,
            g.retries, g.infrastructure_retries, j.id AS job_id, j.state, j.requires, c.index_trust
       FROM source_packages s JOIN build_inputs i ON i.source_package_id = s.id JOIN releases r ON r.id = s.release_id
       JOIN scopes c ON c.id = i.scope_id JOIN friend_groups g ON g.id = i.group_id LEFT JOIN jobs j ON j.group_id = g.id

@@ -1,7 +1,7 @@
 import type { Schedule } from '../queue.ts'
 import { chip, count, duration, html, name, verdictWords, type Html } from './html.ts'
 import type { Page, Site } from './layout.ts'
-import { command } from './source.ts'
+import { command } from './command.ts'
 
 export type AboutView = {
   publicKey: string
@@ -18,6 +18,7 @@ export function aboutPage(site: Site, { publicKey, keyid, schedule, known }: Abo
     title: 'About',
     here: 'about',
     api: '/api/v1/meta/public-keys',
+    parts: { Policy: '/api/v1/meta/policy', Distributions: '/api/v1/meta/distributions?seen_only=true' },
     body: html`<h1>About ${name(site.title)}</h1>
       <p>
         This rebuilder takes the packages that a distribution ships, builds them again from their source in
@@ -81,14 +82,15 @@ export function aboutPage(site: Site, { publicKey, keyid, schedule, known }: Abo
             <dt>After a failure of the package</dt>
             <dd>
               tried again after ${count(schedule.retryDelayHours)} h, then each time that much
-              later${schedule.maxRetries === null ? '' : `, at most ${schedule.maxRetries} times`}
+              later${schedule.maxRetries === null ? ', and never given up' : `, at most ${schedule.maxRetries} times`}
             </dd>
           </div>
           <div>
             <dt>After a failure of infrastructure</dt>
             <dd>
               tried again after ${count(schedule.infrastructureRetryMinutes)} min, doubled each time, by
-              another worker where there is one
+              another worker where there is one, at most ${count(schedule.infrastructureMaxRetries)} times in
+              a row
             </dd>
           </div>
           <div>

@@ -2,7 +2,7 @@ import { isReason, reasons, type Reason } from '../../wire/reasons.ts'
 import { html, name, type Html } from './html.ts'
 
 /** What people of the package, or of the infrastructure, can do about a reason. */
-const advice: Readonly<Record<Reason, string>> = {
+export const advice: Readonly<Record<Reason, string>> = {
   content_differs:
     'Look at the differences: time stamps, build paths, file order and random values are the usual causes.',
   artifact_missing:

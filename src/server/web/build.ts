@@ -4,10 +4,11 @@ import { momentOf } from '../../wire/schema.ts'
 import { callout } from './advice.ts'
 import { originWords, reasonShort, sourcePath } from './changes.ts'
 import { diffFrame, diffFrames } from './diff-frame.ts'
-import { bytes, chip, count, duration, html, name, shown, time, type Html } from './html.ts'
+import { bytes, chip, count, duration, html, name, originQueryOf, shown, time, type Html } from './html.ts'
 import type { Page, Site } from './layout.ts'
 import { diffLines, linesOfPage, logLines } from './lines.ts'
-import { addressOf, command } from './source.ts'
+import { command } from './command.ts'
+import { addressOf } from './source.ts'
 
 type Build = BuildView['build']
 
@@ -28,10 +29,22 @@ function trailOf(build: Build, ...more: { label: string; href?: string }[]): Non
 export function buildPage(site: Site, view: BuildView): Page {
   const { build, extra, artifacts, log, attested } = view
   const { base } = site
+  const { name: source, version, architecture } = build
+  const ofPackage = originQueryOf(build.distribution, build.release ?? '', {
+    name: source,
+    version,
+    architecture,
+  })
   return {
     title: `${build.name} ${build.version}: build ${build.id}`,
     trail: trailOf(build, { label: `build ${build.id}` }),
     api: `/api/v1/builds/${build.id}`,
+    parts: {
+      Files: `/api/v1/builds/${build.id}/artifacts`,
+      ...(log === null ? {} : { Log: `/api/v1/builds/${build.id}/log` }),
+      Attempts: `/api/v1/builds${ofPackage}`,
+      'What is next': `/api/v1/queue/why${ofPackage}`,
+    },
     body: html`<h1>
         ${name(build.name)} <span class="version">${name(build.version)}</span> ${chip(build.status)}
       </h1>

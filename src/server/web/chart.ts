@@ -19,35 +19,31 @@ export function added(a: Tally, b: Tally): Tally {
 
 const order = ['GOOD', 'BAD', 'FAIL', 'UNKWN'] as const
 
-/** A bar of the verdicts, as wide as its box. Told in words too. */
+/** `120 GOOD, 3 BAD`: those that there are. */
+function wordsOf(tally: Tally): string {
+  const words = order
+    .filter((verdict) => tally[verdict] > 0)
+    .map((verdict) => `${count(tally[verdict])} ${verdict}`)
+  return words.length === 0 ? 'nothing is listed' : words.join(', ')
+}
+
+/** Thousandths of a bar that what is there takes at least, so that three of thirty thousand are seen. */
+const leastShown = 4
+
+/** A bar of the verdicts, as wide as its box; each covers those after it. Told in words too. */
 export function bar(tally: Tally): Html {
   const total = totalOf(tally)
-  const words = order.map((verdict) => `${count(tally[verdict])} ${verdict}`).join(', ')
-  let x = 0
-  const parts = order.map((verdict) => {
-    const width = total === 0 ? 0 : (tally[verdict] / total) * 1000
-    const part =
-      width === 0
-        ? ''
-        : html`<rect
-            class="fill-${verdict}"
-            x="${x.toFixed(2)}"
-            y="0"
-            width="${width.toFixed(2)}"
-            height="10"
-          ></rect>`
-    x += width
-    return part
+  const present = order.filter((verdict) => tally[verdict] > 0)
+  let upTo = 0
+  const parts = present.map((verdict, index) => {
+    upTo = Math.max(upTo + leastShown, upTo + (tally[verdict] / total) * 1000)
+    const end =
+      index === present.length - 1 ? 1000 : Math.min(upTo, 1000 - leastShown * (present.length - 1 - index))
+    return html`<path class="fill-${verdict}" d="M0 0h${Math.round(end)}v1H0z" />`
   })
-  return html`<svg
-    class="bar"
-    viewBox="0 0 1000 10"
-    preserveAspectRatio="none"
-    role="img"
-    aria-label="${words}"
-  >
-    <rect class="fill-none" width="1000" height="10"></rect>
-    ${parts}
+  return html`<svg class="bar" viewBox="0 0 1000 1" preserveAspectRatio="none" role="img">
+    <title>${wordsOf(tally)}</title>
+    ${parts.reverse()}
   </svg>`
 }
 
@@ -56,8 +52,10 @@ export function legend(tally: Tally, hrefOf?: (verdict: Verdict) => string): Htm
   const items = order
     .filter((verdict) => tally[verdict] > 0 || verdict === 'GOOD')
     .map((verdict) => {
-      const text = html`<span class="dot fill-${verdict}"></span>${count(tally[verdict])} ${verdict}`
-      return html`<li>${hrefOf === undefined ? text : html`<a href="${hrefOf(verdict)}">${text}</a>`}</li>`
+      const text = `${count(tally[verdict])} ${verdict}`
+      return html`<li class="of-${verdict}">
+        ${hrefOf === undefined ? text : html`<a href="${hrefOf(verdict)}">${text}</a>`}
+      </li>`
     })
   return html`<ul class="legend">
     ${items}
@@ -66,57 +64,70 @@ export function legend(tally: Tally, hrefOf?: (verdict: Verdict) => string): Htm
 
 export type Day = { day: string; tally: Tally }
 
-const [width, height] = [320, 56]
+/** Height of a trend in units of its own: per cent. */
+const height = 100
 
 /**
  * How the verdicts of a release went, day by day: the share of GOOD, and above it what differs and what failed.
- * Fewer than two days make no line.
+ * Fewer than two days with packages make no line.
  */
-export function trend(days: readonly Day[], what: string): Html {
+export function trend(all: readonly Day[], what: string): Html {
+  const days = all.slice(all.findIndex((day) => totalOf(day.tally) > 0))
   const [first, last] = [days[0], days.at(-1)]
   if (first === undefined || last === undefined || days.length < 2)
     return html`<p class="quiet small">The trend shows from the second day on.</p>`
-  const start = Date.parse(first.day)
-  const span = Math.max(1, Date.parse(last.day) - start)
-  const at = (day: Day): number => ((Date.parse(day.day) - start) / span) * width
-  const areas = (['UNKWN', 'FAIL', 'BAD', 'GOOD'] as const).map((verdict) => {
-    const upTo = order.slice(0, order.indexOf(verdict) + 1)
-    const points = days.map((day) => {
-      const total = totalOf(day.tally)
-      const part = upTo.reduce((sum, each) => sum + day.tally[each], 0)
-      return `${at(day).toFixed(1)},${(height - (total === 0 ? 0 : (part / total) * height)).toFixed(1)}`
+  const at = (day: Day): number => Math.round((Date.parse(day.day) - Date.parse(first.day)) / 86_400_000)
+  const width = at(last)
+  const layers = order
+    .filter((verdict) => days.some((day) => day.tally[verdict] > 0))
+    .map((verdict) => {
+      const below = order.slice(0, order.indexOf(verdict) + 1)
+      const points = days.map((day) => [at(day), height - shareOf(day.tally, below)] as const)
+      return html`<path class="fill-${verdict}" d="M0 ${height}V${lineOf(points)}V${height}z" />`
     })
-    return html`<polygon
-      class="fill-${verdict}"
-      points="0,${height} ${points.join(' ')} ${width},${height}"
-    ></polygon>`
-  })
-  const from = percent(first.tally.GOOD, totalOf(first.tally))
-  const to = percent(last.tally.GOOD, totalOf(last.tally))
+  const [from, to] = [first, last].map((day) => percent(day.tally.GOOD, totalOf(day.tally)))
   const words = `${what}: GOOD went from ${from} on ${first.day} to ${to} on ${last.day}`
   return html`<figure class="trend">
-    <svg viewBox="0 0 ${width} ${height}" preserveAspectRatio="none" role="img" aria-label="${words}">
-      ${areas}
+    <svg viewBox="0 0 ${width} ${height}" preserveAspectRatio="none" role="img">
+      <title>${words}</title>
+      ${layers.reverse()}
     </svg>
     <figcaption><span>${first.day}</span><span>${from} → ${to}</span><span>${last.day}</span></figcaption>
   </figure>`
 }
 
+/** What some verdicts have of all, in whole per cent. */
+function shareOf(tally: Tally, verdicts: readonly Verdict[]): number {
+  const total = totalOf(tally)
+  const part = verdicts.reduce((sum, each) => sum + tally[each], 0)
+  return total === 0 ? 0 : Math.round((part / total) * height)
+}
+
+/**
+ * The shortest path through points of whole numbers: `y` of the first, then steps (w3.org/TR/SVG2/paths.html);
+ * points in the middle of a straight line are left out.
+ */
+function lineOf(points: readonly (readonly [number, number])[]): string {
+  const [first, ...rest] = points
+  let [path, x, y] = [String(first?.[1] ?? 0), first?.[0] ?? 0, first?.[1] ?? 0]
+  for (const [index, [nextX, nextY]] of rest.entries()) {
+    const [dx, dy] = [nextX - x, nextY - y]
+    const after = rest[index + 1]
+    const isStraight = after !== undefined && (after[1] - nextY) * dx === dy * (after[0] - nextX)
+    if (isStraight) continue
+    path += dy === 0 ? `h${dx}` : `l${dx}${dy < 0 ? '' : ' '}${dy}`
+    ;[x, y] = [nextX, nextY]
+  }
+  return path
+}
+
 /** Small lines of one number over days. */
 export function sparkline(values: readonly number[], what: string): Html {
   if (values.length < 2) return html`<span class="quiet">–</span>`
-  const top = Math.max(1, ...values)
-  const points = values.map(
-    (value, index) =>
-      `${((index / (values.length - 1)) * 120).toFixed(1)},${(22 - (value / top) * 20).toFixed(1)}`,
-  )
-  return html`<svg
-    class="spark"
-    viewBox="0 0 120 24"
-    preserveAspectRatio="none"
-    role="img"
-    aria-label="${what}"
-  >
-    <polyline points="${points.join(' ')}"></polyline>
+  const [top, width] = [Math.max(1, ...values), values.length - 1]
+  const line = lineOf(values.map((value, index) => [index, 22 - Math.round((value / top) * 20)]))
+  return html`<svg class="spark" viewBox="0 0 ${width} 24" preserveAspectRatio="none" role="img">
+    <title>${what}</title>
+    <path d="M0 ${line}" />
   </svg>`
 }

@@ -1,5 +1,5 @@
 import type { HomeView, QueueSummary } from '../views.ts'
-import { bar, legend, totalOf, trend } from './chart.ts'
+import { added, bar, emptyTally, legend, totalOf, trend } from './chart.ts'
 import { changeTable, originWords } from './changes.ts'
 import {
   count,
@@ -14,6 +14,7 @@ import {
   type Html,
 } from './html.ts'
 import type { Page, Site } from './layout.ts'
+import { command } from './command.ts'
 
 /** The state of everything at a glance. */
 export function homePage(site: Site, view: HomeView, distribution?: string): Page {
@@ -29,15 +30,14 @@ export function homePage(site: Site, view: HomeView, distribution?: string): Pag
       Trend: `/api/v1/trend${queryOf({ distribution })}`,
       Changes: `/api/v1/changes${queryOf({ distribution })}`,
       Pace: '/api/v1/queue/pace',
+      Pause: '/api/v1/queue/control',
     },
     feed: '/feed.atom',
     live: 'verdict,queue',
-    body: html`<h1 class="${distribution === undefined ? 'unseen' : ''}">
-        ${name(distribution ?? site.title)}
-      </h1>
-      ${releases.length === 0 ? empty(site) : ''}
+    body: html`${distribution === undefined ? lead(site) : ''}
       <div data-live-part="releases">
-        ${byDistribution.map(([title, own]) => distributionPart(site, title, own))}
+        ${releases.length === 0 ? empty(site) : ''}
+        ${byDistribution.map(([title, own]) => distributionPart(site, title, own, distribution !== undefined))}
       </div>
       <section aria-labelledby="queue-now" data-live-part="queue">
         <h2 id="queue-now">Queue and workers</h2>
@@ -62,63 +62,97 @@ export function homePage(site: Site, view: HomeView, distribution?: string): Pag
   }
 }
 
-function empty({ base }: Site): Html {
+function lead({ base, title }: Site): Html {
+  return html`<h1 class="unseen">${title}</h1>
+    <p class="lead">
+      Packages rebuilt from their source and compared, byte for byte, with what the distribution ships.
+      <a href="${base}/about#verdicts">What the verdicts mean</a>
+    </p>`
+}
+
+function empty({ base, origin }: Site): Html {
   return html`<section class="card">
     <h2>Nothing to verify yet</h2>
-    <p>No packages have been imported. On the machine of this server:</p>
-    <pre
-      class="command"
-    ><code>rebuilderd ctl pkgs sync debian URL --component main --release trixie --architecture amd64</code></pre>
-    <p>Then start a worker; <a href="${base}/about">About</a> tells more.</p>
+    <p>No packages have been imported. On the machine of this server, with the address of a mirror:</p>
+    ${command('rebuilderd ctl pkgs sync debian https://mirror.example/debian --component main --release trixie --architecture amd64', 'Command that imports packages')}
+    <p>Then, on a build machine, with the sign-up secret of this server:</p>
+    ${command(`rebuilderd worker --secret SECRET ${origin}${base}`, 'Command that starts a worker')}
+    <p><a href="${base}/about">About</a> tells more.</p>
   </section>`
 }
 
-function distributionPart(site: Site, title: string, releases: HomeView['releases']): Html {
+/** Names with numbers in the order that people expect: 9 before 10. */
+const inOrder = new Intl.Collator('en', { numeric: true })
+
+/** @param isPage the whole page is about this distribution */
+function distributionPart(site: Site, title: string, releases: HomeView['releases'], isPage: boolean): Html {
+  const tally = releases.reduce((sum, release) => added(sum, release.tally), emptyTally)
+  const sorted = releases.toSorted((a, b) => inOrder.compare(a.release, b.release))
+  const words = html`<p class="share">
+    <strong>${percent(tally.GOOD, totalOf(tally))}</strong> verified of ${count(totalOf(tally))}
+    ${releases.length === 1 ? '' : `in ${releases.length} releases`}
+  </p>`
   return html`<section class="distribution">
-    <h2>${name(title)}</h2>
-    <div class="cards">${releases.map((release) => releaseCard(site, release))}</div>
+    <header class="title">
+      ${isPage ? html`<h1>${name(title)}</h1>` : html`<h2><a href="${site.base}${segments(title)}">${name(title)}</a></h2>`}
+      ${releases.length === 1 ? '' : words}
+    </header>
+    ${releases.length === 1 ? '' : bar(tally)}
+    <div class="cards">${sorted.map((release) => releaseCard(site, release, isPage))}</div>
   </section>`
 }
 
-function releaseCard({ base }: Site, summary: HomeView['releases'][number]): Html {
+function releaseCard({ base }: Site, summary: HomeView['releases'][number], isPage: boolean): Html {
   const { distribution, release, tally, architectures, days } = summary
   const path = base + segments(distribution, releaseSegment(release))
   const unproven = architectures.some((each) => each.trust === 'unsigned')
+  const words = originWords(distribution, release)
+  const link = html`<a href="${path}">${name(release === '' ? distribution : release)}</a>`
   return html`<article class="card">
     <header>
-      <h3><a href="${path}">${name(release === '' ? distribution : release)}</a></h3>
+      ${isPage ? html`<h2>${link}</h2>` : html`<h3>${link}</h3>`}
       <p class="share"><strong>${percent(tally.GOOD, totalOf(tally))}</strong> verified</p>
     </header>
     ${bar(tally)} ${legend(tally, (status) => path + queryOf({ status }))}
-    <table class="small">
-      <caption class="unseen">
-        ${originWords(distribution, release)} by architecture
-      </caption>
-      <thead class="unseen">
-        <tr>
-          <th scope="col">Architecture</th>
-          <th scope="col">Verified</th>
-          <th scope="col">Verdicts</th>
-          <th scope="col">Packages</th>
-        </tr>
-      </thead>
-      <tbody>
-        ${architectures.map(
-          ({ architecture, tally: own, importedAt }) =>
-            html`<tr>
-              <th scope="row"><a href="${path}${queryOf({ architecture })}">${name(architecture)}</a></th>
-              <td class="number">${percent(own.GOOD, totalOf(own))}</td>
-              <td class="wide">${bar(own)}</td>
-              <td class="number" title="listed as of ${importedAt.slice(0, 16)} UTC">
-                ${count(totalOf(own))}
-              </td>
-            </tr>`,
-        )}
-      </tbody>
-    </table>
-    ${trend(days, originWords(distribution, release))}
+    ${architectures.length === 1 ? html`<p class="quiet small">${architectures.map((each) => listedOf(each))}</p>` : architectureTable(path, words, architectures)}
+    ${trend(days, words)}
     ${unproven ? html`<p class="small warn">The index of this release was taken on trust: no signature was checked.</p>` : ''}
   </article>`
+}
+
+type Architecture = HomeView['releases'][number]['architectures'][number]
+
+function listedOf({ architecture, tally, importedAt }: Architecture): Html {
+  return html`${name(architecture)} · ${count(totalOf(tally))} listed on ${importedAt.slice(0, 10)}`
+}
+
+function architectureTable(path: string, words: string, architectures: readonly Architecture[]): Html {
+  return html`<table class="small">
+    <caption class="unseen">
+      ${words} by architecture
+    </caption>
+    <thead class="unseen">
+      <tr>
+        <th scope="col">Architecture</th>
+        <th scope="col">Verified</th>
+        <th scope="col">Verdicts</th>
+        <th scope="col">Listed</th>
+      </tr>
+    </thead>
+    <tbody>
+      ${architectures.map(
+        ({ architecture, tally, importedAt }) =>
+          html`<tr>
+            <th scope="row"><a href="${path}${queryOf({ architecture })}">${name(architecture)}</a></th>
+            <td class="number">${percent(tally.GOOD, totalOf(tally))}</td>
+            <td class="wide">${bar(tally)}</td>
+            <td class="number" title="listed as of ${importedAt.slice(0, 16).replace('T', ' ')} UTC">
+              ${count(totalOf(tally))}
+            </td>
+          </tr>`,
+      )}
+    </tbody>
+  </table>`
 }
 
 /** Numbers of the queue and the farm. */

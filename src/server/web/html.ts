@@ -130,6 +130,15 @@ export function queryOf(given: Readonly<Record<string, string | number | null | 
   return text === '' ? '' : `?${text}`
 }
 
+/** The same with a release first, where an empty text means packages of none. */
+export function originQueryOf(
+  distribution: string,
+  release: string,
+  given: Readonly<Record<string, string | number | null | undefined>> = {},
+): string {
+  return `${queryOf({ distribution })}&release=${encodeURIComponent(release)}${queryOf(given).replace('?', '&')}`
+}
+
 /** No release is `-` in addresses, and nothing for people. */
 export function releaseSegment(release: string): string {
   return release === '' ? '-' : release

@@ -20,7 +20,7 @@ export function queuePage(site: Site, { summary, turns }: QueueView): Page {
     title: 'Queue',
     here: 'queue',
     api: '/api/v1/queue',
-    parts: { Pace: '/api/v1/queue/pace' },
+    parts: { Pace: '/api/v1/queue/pace', Pause: '/api/v1/queue/control' },
     live: 'verdict,queue',
     body: html`<h1>Queue</h1>
       <div data-live-part="facts">${queueFacts(site, summary)}</div>
@@ -117,7 +117,7 @@ export function workersPage({ base }: Site, { workers, total }: WorkersView): Pa
     title: 'Workers',
     here: 'workers',
     api: '/api/v1/workers',
-    parts: { 'Work done': '/api/v1/queue/pace' },
+    parts: { Jobs: '/api/v1/queue', 'Work done': '/api/v1/queue/pace' },
     live: 'verdict,queue',
     body: html`<h1>Workers <span class="quiet">${count(total)}</span></h1>
       <div data-live-part="workers">
@@ -171,7 +171,7 @@ export function reasonsPage({ base }: Site, summaries: readonly ReasonSummary[])
     title: 'Reasons',
     here: 'reasons',
     api: '/api/v1/trend',
-    parts: { Now: '/api/v1/releases' },
+    parts: { Now: '/api/v1/releases', Meanings: '/api/v1/meta/reasons' },
     live: 'verdict',
     body: html`<h1>Reasons</h1>
       <p>
@@ -214,8 +214,8 @@ function reasonTable(base: string, title: string, summaries: readonly ReasonSumm
       <th scope="row">${isReason(reason) ? reasons[reason][1] : ''} <code>${reason}</code></th>
       <td class="number">${count(now)}</td>
       <td>${sparkline(days, `${reason} over ${days.length} days, ${now} now`)}</td>
-      <td>
-        <ul class="plain">
+      <td class="where">
+        <ul class="plain inline">
           ${links}
         </ul>
       </td>
@@ -229,6 +229,7 @@ function reasonTable(base: string, title: string, summaries: readonly ReasonSumm
 
 /** Packages of any release whose name is or begins with what is asked. */
 export function searchPage({ base }: Site, { query, found }: SearchView): Page {
+  const beginning = queryOf({ search: query, search_type: 'starts_with', seen_only: 'true' })
   const rows = found.map(
     (row) =>
       html`<tr>
@@ -245,7 +246,8 @@ export function searchPage({ base }: Site, { query, found }: SearchView): Page {
   return {
     title: query === '' ? 'Search' : `Search: ${shown(query, 80)}`,
     search: query,
-    api: `/api/v1/packages/binary${queryOf({ name: query, seen_only: 'true' })}`,
+    api: `/api/v1/packages/binary${beginning}`,
+    parts: { 'Source packages': `/api/v1/packages/source${beginning}` },
     body: html`<h1>${query === '' ? 'Search' : html`Packages that begin with “${name(query)}”`}</h1>
       ${
         found.length === 0

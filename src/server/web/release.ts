@@ -7,6 +7,7 @@ import {
   count,
   html,
   name,
+  originQueryOf,
   percent,
   queryOf,
   raw,
@@ -31,6 +32,8 @@ export function releasePage(site: Site, view: ReleaseView): Page {
   const path = segments(release.distribution, releaseSegment(release.name))
   const words = originWords(release.distribution, release.name)
   const tally = tallyOf(view)
+  const { status, reason, architecture, component, maintainer, search } = query
+  const ofRelease = (given = {}): string => originQueryOf(release.distribution, release.name, given)
   const unsigned = scopes.filter((scope) => scope.index_trust === 'unsigned')
   const feed = `/feed${path}.atom`
   return {
@@ -40,7 +43,11 @@ export function releasePage(site: Site, view: ReleaseView): Page {
       { label: release.distribution, href: segments(release.distribution) },
       { label: release.name === '' ? 'packages' : release.name },
     ],
-    api: `/api/v1/packages/source${queryOf({ distribution: release.distribution, release: release.name, seen_only: 'true', status: query.status, reason: query.reason, architecture: query.architecture, component: query.component, maintainer: query.maintainer, search: query.search })}`,
+    api: `/api/v1/packages/source${ofRelease({ status, reason, architecture, component, maintainer, search, seen_only: 'true' })}`,
+    parts: {
+      'By architecture': `/api/v1/packages/binary${ofRelease({ status, reason, architecture, component, maintainer, seen_only: 'true' })}`,
+      Numbers: `/api/v1/releases${ofRelease()}`,
+    },
     feed,
     live: 'verdict',
     body: html`<h1>${name(words)}</h1>
@@ -49,7 +56,7 @@ export function releasePage(site: Site, view: ReleaseView): Page {
           <strong>${percent(tally.GOOD, totalOf(tally))}</strong> verified of ${count(totalOf(tally))} source
           packages
         </p>
-        ${bar(tally)} ${legend(tally, (status) => site.base + path + queryOf({ status }))}
+        ${bar(tally)} ${legend(tally, (each) => site.base + path + queryOf({ status: each }))}
         ${
           unsigned.length === 0
             ? ''
@@ -191,7 +198,7 @@ function sourceTable({ base }: Site, view: ReleaseView): Html {
         <a href="${base}${sourcePath(release.distribution, release.name, row.name)}">${name(row.name)}</a>
         <span class="version">${name(row.version)}</span>
       </th>
-      <td>${chips}</td>
+      <td class="${isOne ? 'tight' : 'verdicts'}">${chips}</td>
       <td class="why">${whys.map((reason) => html`${reasonShort(reason)} `)}</td>
       <td class="tight">${time(decided === '' ? null : decided)}</td>
     </tr>`

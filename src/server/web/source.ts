@@ -2,6 +2,7 @@ import type { Outlook } from '../../wire/queue.ts'
 import type { FileRow, InputRow, VersionRow } from '../store/web-package.ts'
 import type { SourceView } from '../views-package.ts'
 import { callout } from './advice.ts'
+import { command, quoted } from './command.ts'
 import { changeTable, originWords, reasonShort, sourcePath } from './changes.ts'
 import {
   bytes,
@@ -9,6 +10,7 @@ import {
   count,
   html,
   name,
+  originQueryOf,
   queryOf,
   releaseSegment,
   segments,
@@ -27,6 +29,8 @@ export function sourcePage(site: Site, view: SourceView): Page {
   const releasePath = segments(release.distribution, releaseSegment(release.name))
   const maintainer = view.versions.find((row) => row.maintainer !== null)?.maintainer ?? null
   const [newest] = view.versions
+  const ofRelease = (given: Parameters<typeof queryOf>[0]): string =>
+    originQueryOf(release.distribution, release.name, given)
   const trail = [
     { label: 'Overview', href: '/' },
     { label: originWords(release.distribution, release.name), href: releasePath },
@@ -35,9 +39,12 @@ export function sourcePage(site: Site, view: SourceView): Page {
   return {
     title: version === null ? source : `${source} ${version}`,
     trail,
-    api: `/api/v1/packages/binary${queryOf({ distribution: release.distribution, release: release.name, source_name: source })}`,
+    api: `/api/v1/packages/binary${ofRelease({ source_name: source })}`,
     parts: {
-      Changes: `/api/v1/changes${queryOf({ distribution: release.distribution, release: release.name, name: source })}`,
+      'What is next': `/api/v1/queue/why${ofRelease({ name: source, version })}`,
+      Attempts: `/api/v1/builds${ofRelease({ name: source, version })}`,
+      Changes: `/api/v1/changes${ofRelease({ name: source })}`,
+      'Other releases': `/api/v1/packages/source${queryOf({ name: source })}`,
     },
     feed: `/feed${path}.atom`,
     live: 'verdict,queue',
@@ -246,12 +253,6 @@ function elsewherePart({ base }: Site, { elsewhere, name: source }: SourceView):
   </section>`
 }
 
-/** One word for a shell, whatever is in it. */
-export function quoted(text: string): string {
-  const plain = shown(text, 2000)
-  return /^[\w@%+=:,./~-]+$/.test(plain) ? plain : `'${plain.replaceAll("'", `'\\''`)}'`
-}
-
 /** Commands to try it at home, and the badge. */
 function homePart({ base, origin }: Site, view: SourceView, row: VersionRow): Html {
   const { release, name: source, inputs, files } = view
@@ -296,14 +297,4 @@ function homePart({ base, origin }: Site, view: SourceView, row: VersionRow): Ht
     <p><img src="${badge}" alt="Badge of ${shown(source)}" height="20" /></p>
     ${command(`[![reproducible](${origin}${badge})](${page})`, 'Markdown of the badge')}
   </section>`
-}
-
-/** A command to copy. */
-export function command(text: string, label: string): Html {
-  return html`<pre
-    class="command"
-    tabindex="0"
-    role="region"
-    aria-label="${label}"
-  ><code>${text}</code></pre>`
 }
