@@ -25,16 +25,15 @@ export type ControlGroup = {
   remove: () => Promise<void>
 }
 
-type Hierarchy = { root: string; own: string; version: 1 | 2 }
+export type Hierarchy = { root: string; own: string; version: 1 | 2 }
 
 /**
  * Makes control groups for one job below our own ones, as far as this machine lets us: v2 with `cgroup.kill`,
  * v1 for memory and processes, both on machines with the hybrid layout, none at all without the right to.
  */
 export async function openControlGroup(limits: GroupLimits): Promise<ControlGroup> {
-  const owner = `${process.pid}-${await startOf(process.pid)}-${await ownProcessSpace()}`
-  const name = `rebuilderd-${owner}-${randomBytes(4).toString('hex')}`
-  const unified = await unifiedHierarchy()
+  const name = await groupName(randomBytes(4).toString('hex'))
+  const unified = await settledOnce()
   await sweepOnce(unified)
   const v2 = unified === null ? null : await makeUnified(unified, name)
   const memory =
@@ -52,6 +51,22 @@ export async function openControlGroup(limits: GroupLimits): Promise<ControlGrou
     kill: () => killMembers(v2, folders),
     remove: () => removeAll(folders),
   }
+}
+
+/** Tells whose group it is, for whoever finds it when that is over. */
+async function groupName(end: string): Promise<string> {
+  return `rebuilderd-${process.pid}-${await startOf(process.pid)}-${await ownProcessSpace()}-${end}`
+}
+
+let settled: Promise<Hierarchy | null> | undefined // our place does not change, and we leave it once
+
+/** Our group in the unified hierarchy, ready to have groups with controllers below it where that can be. */
+function settledOnce(): Promise<Hierarchy | null> {
+  settled ??= unifiedHierarchy().then(async (unified) => {
+    if (unified !== null) await handOn(unified)
+    return unified
+  })
+  return settled
 }
 
 let swept: Promise<void> | undefined // once per process is enough
@@ -112,17 +127,45 @@ async function ownGroup(controller: string): Promise<string | null> {
   return null
 }
 
+const wanted = ['memory', 'pids']
+
 /**
- * Below our own group if its controllers can be handed on, else below the root of the hierarchy, which systemd
- * lets hand them on; a group without controllers still has `cgroup.kill`.
+ * Has our own group hand its controllers on to groups below it. On a machine with v2 alone no group can that has
+ * processes of its own (cgroup-v2.rst, "No Internal Process Constraint"): so we leave it for a leaf beside those of
+ * the builds. That helps where the group is ours alone, as that of a service with `Delegate=yes` is.
  */
-async function makeUnified({ root, own }: Hierarchy, name: string): Promise<string | null> {
+export async function handOn(
+  { root, own }: Hierarchy,
+  controllers: readonly string[] = wanted,
+): Promise<void> {
+  const group = join(root, own)
+  const ask = (): Promise<boolean> =>
+    written(join(group, 'cgroup.subtree_control'), controllers.map((name) => `+${name}`).join(' '))
+  if (await ask()) return
+  const leaf = await made(join(group, await groupName('0'.repeat(8))))
+  if (leaf === null) return
+  const moved = await written(join(leaf, 'cgroup.procs'), String(process.pid))
+  if (moved && (await ask())) return
+  await written(join(group, 'cgroup.procs'), String(process.pid)) // others are there, too
+  await removeAll([leaf])
+}
+
+/**
+ * Below our own group if its controllers are handed on, else below the root of the hierarchy, which systemd
+ * lets hand them on; a group without controllers still has `cgroup.kill`.
+ * @returns its folder, null where we may make none
+ */
+export async function makeUnified(
+  { root, own }: Hierarchy,
+  name: string,
+  controllers: readonly string[] = wanted,
+): Promise<string | null> {
   let plain: string | null = null
   for (const parent of new Set([join(root, own), root])) {
-    await written(join(parent, 'cgroup.subtree_control'), '+memory +pids')
     const folder = await made(join(parent, name))
     if (folder === null) continue
-    if ((await textOf(join(folder, 'memory.max'))) !== null) {
+    const there = ((await textOf(join(folder, 'cgroup.controllers'))) ?? '').trim().split(' ')
+    if (controllers.every((controller) => there.includes(controller))) {
       if (plain !== null) await removeAll([plain])
       return folder
     }
