@@ -9,7 +9,7 @@ import { configuredRebuilders, namedRebuilders, type Rebuilder } from './check/r
 import { readInventory, watchedOnly } from './check/sources.ts'
 import { reportLines, shownPercent } from './check/tell.ts'
 import { command, flag, number, text, texts, type Context, type Given } from './command.ts'
-import { chooseServer, folderOf, serverOptions } from './credentials.ts'
+import { chooseServer, folderOf, serverOptions } from './server-choice.ts'
 import { jsonLine, paintFor, shownJson } from './output.ts'
 import { openProgressLine, type ProgressLine } from './progress.ts'
 

@@ -37,12 +37,21 @@ export async function* stanzas<Name extends string>(
   yield* reader.read(asBuffer(rest).toString('latin1'))
 }
 
+/** Paragraphs of a text that is here as a whole; throws as `stanzas` does. */
+export function stanzasIn<Name extends string>(
+  text: Uint8Array,
+  options: StanzaOptions<Name>,
+): Iterable<Stanza> {
+  return stanzaReader(options).read(asBuffer(text).toString('latin1'))
+}
+
 /**
  * The only paragraph of a control file.
+ * @param wanted fields to keep; absent: all
  * @throws Complaint where it has none or several
  */
-export function stanzaOf(text: Uint8Array, what: string): Stanza {
-  const [first, second] = stanzaReader({ what }).read(asBuffer(text).toString('latin1'))
+export function stanzaOf(text: Uint8Array, what: string, wanted?: readonly string[]): Stanza {
+  const [first, second] = stanzasIn(text, wanted === undefined ? { what } : { what, wanted })
   if (first === undefined || second !== undefined) throw new Complaint(`${what} does not hold one stanza`)
   return first
 }

@@ -198,7 +198,7 @@ export type CheckDocument = {
 export async function runCheck(
   home: string,
   args: readonly string[],
-  options: { input?: string } = {},
+  options: { input?: string; environment?: Record<string, string> } = {},
 ): Promise<Checked> {
   const ended = await runProgram(['ctl', 'check', '--json', ...args], { home, ...options })
   const document = ended.stdout === '' ? {} : (JSON.parse(ended.stdout) as unknown)

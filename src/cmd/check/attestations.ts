@@ -4,15 +4,52 @@ import { Complaint, sentenceOf } from '../../errors.ts'
 import { RebuildArtifact } from '../../wire/builds.ts'
 import { getAttestations, mostAttestations } from '../../wire/gates.ts'
 import { checked } from '../../wire/schema.ts'
+import type { Answer } from './answer.ts'
 import type { Asked } from './ask.ts'
 import { fetched, jsonOf, Refused, textOf } from './http.ts'
 import { mapped } from './parallel.ts'
 import type { Installed } from './installed.ts'
-import { envelopeIn, envelopeOf, keptProof, proofBy, unreadable, type Proof, type Signer } from './proofs.ts'
+import {
+  envelopeIn,
+  envelopeOf,
+  forged,
+  keptProof,
+  opened,
+  proofBy,
+  unreadable,
+  type Opened,
+  type Proof,
+  type Signer,
+} from './proofs.ts'
+
+/** What came with the answers of one rebuilder, by position: with who signed it, null for what is no attestation. */
+export type Sent = ReadonlyMap<number, Opened | null>
+
+/** Signatures that are checked at the same time: files are read by the same threads. */
+const checkedAtOnce = 12
+
+/** Looks who signed the attestations that came with the answers; for that no hash of a file need be known yet. */
+export async function openedAll(
+  { answers, attestations }: Asked,
+  signers: readonly Signer[],
+  { signal, progress }: { signal: AbortSignal; progress: (done: number) => void },
+): Promise<Sent> {
+  const sent = new Map<number, Opened | null>()
+  if (signers.length === 0) return sent
+  const counting = [...attestations].filter(([position]) => isAttested(answers.get(position)))
+  await mapped(counting, checkedAtOnce, async ([position, given]) => {
+    signal.throwIfAborted()
+    const envelope = envelopeIn(given)
+    sent.set(position, envelope === null ? null : await opened(envelope, signers))
+    progress(sent.size)
+  })
+  return sent
+}
 
 export type ProofOptions = {
   /** Keys that speak for this rebuilder. */
   signers: readonly Signer[]
+  sent: Sent
   hashOf: (position: number) => string | null
   timeoutSeconds: number
   signal: AbortSignal
@@ -27,21 +64,25 @@ export async function proofsOf(
   packages: readonly Installed[],
   options: ProofOptions,
 ): Promise<{ proofs: Map<number, Proof>; problem: string | null }> {
-  const { signers, progress } = options
+  const { signers, sent, progress } = options
   const proofs = new Map<number, Proof>()
-  const take = ({ position, sha256 }: Wanted, envelope: Envelope | null): void => {
-    proofs.set(position, envelope === null ? unreadable : proofBy(envelope, sha256, signers))
+  const take = async ({ position, sha256 }: Wanted, envelope: Envelope | null): Promise<void> => {
+    const proof = envelope === null ? unreadable : proofBy(await opened(envelope, signers), sha256)
+    proofs.set(position, proof)
     progress(proofs.size)
   }
+  for (const [position, one] of sent) if (one !== null && one.signer === null) proofs.set(position, forged)
   const missing: Wanted[] = []
-  for (const one of wantedOf(asked, options)) {
-    const kept = keptProof(one.sha256, signers)
-    const given = asked.attestations.get(one.position)
-    if (kept !== null) proofs.set(one.position, kept)
-    else if (given === undefined) missing.push(one)
-    else take(one, envelopeIn(given))
-  }
-  progress(proofs.size)
+  await mapped(wantedOf(asked, options), checkedAtOnce, async (one) => {
+    options.signal.throwIfAborted()
+    const given = sent.get(one.position)
+    const proof = given == null ? null : proofBy(given, one.sha256)
+    const best = proof?.outcome === 'proven' ? proof : ((await keptProof(one.sha256, signers)) ?? proof)
+    if (best !== null) proofs.set(one.position, best)
+    else if (given === null) proofs.set(one.position, unreadable)
+    else missing.push(one)
+    progress(proofs.size)
+  })
   const signal = AbortSignal.any([options.signal, AbortSignal.timeout(options.timeoutSeconds * 1000)])
   try {
     const { url } = asked.rebuilder
@@ -54,17 +95,21 @@ export async function proofsOf(
   }
 }
 
+function isAttested(answer: Answer | undefined): boolean {
+  return answer?.status === 'GOOD' && answer.hasAttestation && answer.buildId !== null
+}
+
 function wantedOf({ answers }: Asked, { hashOf, signers }: ProofOptions): Wanted[] {
   if (signers.length === 0) return []
   return [...answers].flatMap(([position, answer]) => {
     const sha256 = hashOf(position)
-    const { status, buildId, artifactId, hasAttestation } = answer
-    if (status !== 'GOOD' || !hasAttestation || sha256 === null || buildId === null) return []
+    const { buildId, artifactId } = answer
+    if (!isAttested(answer) || sha256 === null || buildId === null) return []
     return [{ position, sha256, buildId, artifactId }]
   })
 }
 
-type Take = (one: Wanted, envelope: Envelope | null) => void
+type Take = (one: Wanted, envelope: Envelope | null) => Promise<void>
 
 const longestBulk = 80 * 1024 * 1024
 const longestSingle = 1024 * 1024
@@ -89,9 +134,7 @@ async function fetchTogether(
     const options = { body: { attestations }, limit: longestBulk, signal }
     const given = await jsonOf(base + getAttestations.path, options)
     const { records } = checked(getAttestations.reply, given, 'the reply')
-    for (const [index, one] of slice.entries()) {
-      take(one, envelopeIn(records[index]))
-    }
+    await mapped([...slice.entries()], checkedAtOnce, ([index, one]) => take(one, envelopeIn(records[index])))
   })
 }
 
@@ -111,7 +154,7 @@ async function fetchSingly(
     for (const one of some) {
       const id = one.artifactId ?? ids.get(packages[one.position]?.name ?? '')
       const address = id === undefined ? null : `${build}/artifacts/${id}/attestation`
-      take(one, address === null ? null : await singleEnvelope(address, signal))
+      await take(one, address === null ? null : await singleEnvelope(address, signal))
     }
   })
 }

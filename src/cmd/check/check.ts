@@ -1,11 +1,20 @@
 import { join } from 'node:path'
 import { Complaint, sentenceOf } from '../../errors.ts'
 import { ask, type Asked } from './ask.ts'
-import { proofsOf } from './attestations.ts'
+import { openedAll, proofsOf, type Sent } from './attestations.ts'
 import type { Installed } from './installed.ts'
 import { judged, type Judged, type Witness } from './judge.ts'
 import { keyOf } from './installed.ts'
-import { addPins, knownKeys, readPins, shortId, trustOf, type Pins, type Trust } from './pins.ts'
+import {
+  addPins,
+  identitiesOf,
+  knownKeys,
+  readPins,
+  shortId,
+  trustOf,
+  type Pins,
+  type Trust,
+} from './pins.ts'
 import { openKeyring, type Keyring, type Signer } from './proofs.ts'
 import { publishedHashes, publishedPlaces, type Published } from './published.ts'
 import { counted } from '../output.ts'
@@ -64,22 +73,44 @@ export async function checkPackages(packages: readonly Installed[], options: Che
   const places = await publishedPlaces(packages, options)
   const isProven = await provenBefore(packages, { pins, keyring, known: places.known, rebuilders })
   progress(`asking ${counted(rebuilders.length, 'rebuilder')} about ${counted(packages.length, 'package')}`)
-  const [published, asked] = await Promise.all([
+  const tally = tallyOf(progress)
+  const hear = async (one: Rebuilder): Promise<Heard> => {
+    const asked = await ask(one, packages, { ...options, isProven })
+    const trust = trustOf(one, asked.key, pins, pinsFile)
+    const signers = await keyring.signersOf(trust.keys)
+    const sent = await openedAll(asked, signers, { signal, progress: tally(one) })
+    return { asked, trust, signers, sent }
+  }
+  const [published, heard] = await Promise.all([
     publishedHashes(packages, places, options),
-    Promise.all(rebuilders.map((one) => ask(one, packages, { ...options, isProven }))),
+    Promise.all(rebuilders.map(hear)),
   ])
-  if (!asked.some(({ hasAnswered }) => hasAnswered)) throw nobodyAnswered(asked)
-  const trusts = asked.map((one) => trustOf(one.rebuilder, one.key, pins, pinsFile))
-  const notKept = await addPins(pinsFile, metNow(asked, trusts), now()).then(() => [], complaintText)
-  const witnesses = await proveAll(packages, asked, trusts, published.hashes, keyring, options)
+  if (!heard.some(({ asked }) => asked.hasAnswered)) throw nobodyAnswered(heard)
+  const notKept = await addPins(pinsFile, metNow(heard), now()).then(() => [], complaintText)
+  const witnesses = await proveAll(packages, heard, published.hashes, { ...options, tally })
+  await keyring.keep()
   signal.throwIfAborted()
   return {
     packages: judged(packages, witnesses, { threshold, published: published.hashes }),
-    rebuilders: witnesses.map((one, index) => toldOf(one, trusts[index])),
-    alarms: [...trusts.flatMap(({ alarm }) => alarm ?? []), ...witnesses.flatMap(forgeries)],
+    rebuilders: witnesses.map((one, index) => toldOf(one, heard[index])),
+    alarms: [...heard.flatMap(({ trust }) => trust.alarm ?? []), ...witnesses.flatMap(forgeries)],
     warnings: [...published.problems, ...notKept],
     threshold,
     at: now(),
+  }
+}
+
+/** What one rebuilder said, which keys speak for it, and who signed the attestations that it sent. */
+type Heard = { asked: Asked; trust: Trust; signers: readonly Signer[]; sent: Sent }
+
+type Tally = (rebuilder: Rebuilder) => (count: number) => void
+
+/** One count of attestations for all rebuilders. */
+function tallyOf(progress: (text: string) => void): Tally {
+  const done = new Map<Rebuilder, number>()
+  return (rebuilder) => (count) => {
+    done.set(rebuilder, count)
+    progress(`${[...done.values()].reduce((sum, part) => sum + part, 0)} attestations verified`)
   }
 }
 
@@ -88,16 +119,16 @@ function complaintText(error: unknown): string[] {
   return [sentenceOf(error)]
 }
 
-function nobodyAnswered(asked: readonly Asked[]): Complaint {
-  const lines = asked.map(({ rebuilder, problem }) => `${rebuilder.url}: ${problem ?? 'no answer'}`)
+function nobodyAnswered(heard: readonly Heard[]): Complaint {
+  const lines = heard.map(({ asked }) => `${asked.rebuilder.url}: ${asked.problem ?? 'no answer'}`)
   return new Complaint(`no rebuilder answered: ${lines.join('; ')}`, {
     hint: '--rebuilder URL names one, or [[rebuilder]] url = "…" in rebuilderd.conf',
   })
 }
 
-function metNow(asked: readonly Asked[], trusts: readonly Trust[]): Pins {
-  const met = asked.flatMap(({ rebuilder, key }, index): [string, Uint8Array][] =>
-    key !== null && trusts[index]?.isNew === true ? [[rebuilder.url, key]] : [],
+function metNow(heard: readonly Heard[]): Pins {
+  const met = heard.flatMap(({ asked, trust }): [string, Uint8Array][] =>
+    asked.key !== null && trust.isNew ? [[asked.rebuilder.url, asked.key]] : [],
   )
   return new Map(met)
 }
@@ -106,37 +137,23 @@ type Proven = Witness & { problem: string | null }
 
 async function proveAll(
   packages: readonly Installed[],
-  asked: readonly Asked[],
-  trusts: readonly Trust[],
+  heard: readonly Heard[],
   published: Published,
-  keyring: Keyring,
-  options: CheckOptions,
+  { tally, timeoutSeconds, signal }: CheckOptions & { tally: Tally },
 ): Promise<Proven[]> {
-  const { progress, timeoutSeconds, signal } = options
-  const done = asked.map(() => 0)
   const hashOf = (position: number): string | null => {
     const one = packages[position]
     return one === undefined ? null : (published.get(keyOf(one)) ?? null)
   }
-  const all = await Promise.all(
-    asked.map(async (one, index): Promise<Proven> => {
-      const keys = trusts[index]?.keys ?? []
-      const { proofs, problem } = await proofsOf(one, packages, {
-        signers: await keyring.signersOf(keys),
-        hashOf,
-        timeoutSeconds,
-        signal,
-        progress(count) {
-          done[index] = count
-          progress(`${done.reduce((sum, part) => sum + part, 0)} attestations verified`)
-        },
-      })
-      const identity = keys[0] === undefined ? one.rebuilder.url : Buffer.from(keys[0]).toString('hex')
-      return { asked: one, identity, proofs, problem }
+  const identities = identitiesOf(heard.map(({ trust }) => trust.keys))
+  return Promise.all(
+    heard.map(async ({ asked, signers, sent }, index): Promise<Proven> => {
+      const progress = tally(asked.rebuilder)
+      const options = { signers, sent, hashOf, timeoutSeconds, signal, progress }
+      const { proofs, problem } = await proofsOf(asked, packages, options)
+      return { asked, identity: identities[index] ?? '', proofs, problem }
     }),
   )
-  await keyring.keep()
-  return all
 }
 
 type Before = {
@@ -160,9 +177,9 @@ async function provenBefore(
   }
 }
 
-function toldOf({ asked, proofs, problem }: Proven, trust: Trust | undefined): Told {
+function toldOf({ asked, proofs, problem }: Proven, heard: Heard | undefined): Told {
   const answers = [...asked.answers.values()]
-  const key = trust?.keys[0]
+  const key = heard?.trust.keys[0]
   return {
     url: asked.rebuilder.url,
     key: key === undefined ? null : shortId(key),
@@ -179,5 +196,5 @@ function toldOf({ asked, proofs, problem }: Proven, trust: Trust | undefined): T
 function forgeries({ asked, proofs }: Witness): string[] {
   const count = [...proofs.values()].filter(({ outcome }) => outcome === 'forged').length
   if (count === 0) return []
-  return [`${asked.rebuilder.url} has ${count} attestations that its known key did not sign`]
+  return [`${asked.rebuilder.url} has ${counted(count, 'attestation')} that its known key did not sign`]
 }

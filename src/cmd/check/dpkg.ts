@@ -51,9 +51,11 @@ export function statusPackages(
   return { packages, problems }
 }
 
+const wanted = ['Package', 'Version', 'Architecture', 'Status', 'Installed-Size'] as const
+
 /** Null for what was removed and only left its configuration. Files of status.d need not tell a status. */
 function packageOf(text: Uint8Array, isListed: boolean, distribution: string): Installed | null {
-  const { fields } = stanzaOf(text, 'it')
+  const { fields } = stanzaOf(text, 'it', wanted)
   const { Package: name, Version: version, Architecture: architecture, Status: status } = fields
   const isInstalled = status === undefined ? isListed : /^\S+\s+\S+\s+installed$/.test(status)
   if (status !== undefined && !isInstalled) return null

@@ -1,4 +1,5 @@
 import { Complaint, chainOf } from '../../errors.ts'
+import { followEnvironmentProxies } from '../../proxy.ts'
 
 export type Fetched = {
   status: number
@@ -24,6 +25,7 @@ export type FetchOptions = {
  */
 export async function fetched(url: string, options: FetchOptions): Promise<Fetched> {
   const { body, headers, limit, signal } = options
+  followEnvironmentProxies()
   const json = body === undefined ? {} : { 'content-type': 'application/json' }
   const response = await fetch(url, {
     method: body === undefined ? 'GET' : 'POST',

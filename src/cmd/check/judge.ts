@@ -7,7 +7,7 @@ import type { Proof } from './proofs.ts'
 export const standings = ['BAD', 'FAIL', 'unknown', 'partly', 'claimed', 'verified'] as const
 export type Standing = (typeof standings)[number]
 
-/** One rebuilder, with what came of it. `identity`: its key, else its address; two addresses of one key are one voice. */
+/** One rebuilder, with what came of it. `identity`: who it is, whatever its address; two addresses of one key are one voice. */
 export type Witness = {
   asked: Asked
   identity: string
@@ -68,7 +68,7 @@ function judgedOne(
   threshold: number,
 ): Judged {
   const proven = voices.filter(({ proof }) => proof?.outcome === 'proven')
-  const verified = new Set(proven.map(({ proof }) => Buffer.from(proof?.key ?? []).toString('hex'))).size
+  const verified = new Set(proven.map(({ identity }) => identity)).size
   const counting = voices.filter(({ isOtherFile }) => !isOtherFile)
   const good = distinct(counting, 'GOOD')
   const bad = distinct(counting, 'BAD')

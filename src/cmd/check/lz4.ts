@@ -14,7 +14,15 @@ const largestBlocks: Readonly<Record<number, number>> = { 4: 1 << 16, 5: 1 << 18
  * @throws Complaint where it is cut short or malformed
  */
 export async function* unlz4(chunks: AsyncIterable<Uint8Array>, what: string): AsyncGenerator<Uint8Array> {
-  const take = taker(chunks, what)
+  const source = chunks[Symbol.asyncIterator]()
+  try {
+    yield* blocksOf(taker(source, what), what)
+  } finally {
+    await source.return?.()
+  }
+}
+
+async function* blocksOf(take: Take, what: string): AsyncGenerator<Uint8Array> {
   const head = await take(7)
   const flags = head[4] ?? 0
   const largest = largestBlocks[((head[5] ?? 0) >> 4) & 7]
@@ -41,8 +49,9 @@ export async function* unlz4(chunks: AsyncIterable<Uint8Array>, what: string): A
 }
 
 /** Hands out as many bytes as are asked for, however they arrive; they are good until the next are asked for. */
-function taker(chunks: AsyncIterable<Uint8Array>, what: string): (length: number) => Promise<Buffer> {
-  const source = chunks[Symbol.asyncIterator]()
+type Take = (length: number) => Promise<Buffer>
+
+function taker(source: AsyncIterator<Uint8Array>, what: string): Take {
   let held = Buffer.alloc(256 * 1024)
   let [from, to] = [0, 0]
   return async (length) => {
@@ -65,32 +74,35 @@ function taker(chunks: AsyncIterable<Uint8Array>, what: string): (length: number
   }
 }
 
+/** Bytes that are copied one by one in less time than it takes to ask the engine to. */
+const fewBytes = 48
+
 /** One block (…/lz4_Block_format.md): literals, then a match in what came before, again and again. @returns its end */
 function expanded(block: Uint8Array, window: Buffer, start: number, what: string): number {
+  const size = block.length
   let from = 0
   let to = start
-  const length = (nibble: number): number => {
-    if (nibble < 15) return nibble
-    let sum = nibble
-    for (let byte = 255; byte === 255;) {
-      byte = block[from++] ?? 0
-      sum += byte
-    }
-    return sum
-  }
-  while (from < block.length) {
+  while (from < size) {
     const token = block[from++] ?? 0
-    const literals = length(token >> 4)
-    if (from + literals > block.length || to + literals > window.length) throw cutShort(what)
-    window.set(block.subarray(from, from + literals), to)
-    from += literals
+    let literals = token >> 4
+    if (literals === 15) {
+      for (let byte = 255; byte === 255; literals += byte) byte = block[from++] ?? 0
+    }
+    const rest = from + literals
+    if (rest > size || to + literals > window.length) throw cutShort(what)
+    if (literals > fewBytes) window.set(block.subarray(from, rest), to)
+    else for (let i = 0; i < literals; i++) window[to + i] = block[from + i] ?? 0
+    from = rest
     to += literals
-    if (from >= block.length) return to
+    if (from >= size) return to
     const offset = (block[from] ?? 0) | ((block[from + 1] ?? 0) << 8)
     from += 2
-    const match = length(token & 15) + 4
+    let match = (token & 15) + 4
+    if (match === 19) {
+      for (let byte = 255; byte === 255; match += byte) byte = block[from++] ?? 0
+    }
     if (offset === 0 || offset > to || to + match > window.length) throw cutShort(what)
-    if (offset >= match) window.copyWithin(to, to - offset, to - offset + match)
+    if (match > fewBytes && offset >= match) window.copyWithin(to, to - offset, to - offset + match)
     else for (let i = 0; i < match; i++) window[to + i] = window[to + i - offset] ?? 0
     to += match
   }

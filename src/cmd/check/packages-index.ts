@@ -1,5 +1,5 @@
 import { Complaint } from '../../errors.ts'
-import { stanzas } from '../../sync/deb822.ts'
+import { stanzasIn } from '../../sync/deb822.ts'
 
 /** One entry of a `Packages` index (wiki.debian.org/DebianRepository/Format#A.22Packages.22_Indices). */
 export type Entry = { name: string; version: string; architecture: string; sha256: string }
@@ -7,6 +7,7 @@ export type Entry = { name: string; version: string; architecture: string; sha25
 const longestStanza = 4 * 1024 * 1024
 const gap = Buffer.from('\n\n')
 const head = Buffer.from('Package: ')
+const lineEnd = 10
 const fields = ['Package', 'Version', 'Architecture', 'SHA256'] as const
 
 /**
@@ -25,18 +26,19 @@ export async function* wantedEntries(
   for await (const chunk of chunks) {
     held = withRoom(held, used, chunk.length, what)
     held.set(chunk, used)
-    used += chunk.length
-    const text = held.subarray(0, used)
+    const text = held.subarray(0, used + chunk.length)
     let start = 0
-    for (let end = text.indexOf(gap); end >= 0; end = text.indexOf(gap, start)) {
-      if (isWanted(text.subarray(start, end), names)) yield* entriesOf(text.subarray(start, end + 1), what)
+    let end = text.indexOf(gap, Math.max(0, used - 1)) // there was none in what came before
+    used = text.length
+    while (end >= 0) {
+      if (isWanted(text, start, end, names)) yield* entriesOf(text.subarray(start, end + 1), what)
       start = end + gap.length
+      end = text.indexOf(gap, start)
     }
     held.copyWithin(0, start, used)
     used -= start
   }
-  const last = held.subarray(0, used)
-  if (isWanted(last, names)) yield* entriesOf(last, what)
+  if (isWanted(held, 0, used, names)) yield* entriesOf(held.subarray(0, used), what)
 }
 
 function withRoom(held: Buffer<ArrayBuffer>, used: number, more: number, what: string): Buffer<ArrayBuffer> {
@@ -48,21 +50,18 @@ function withRoom(held: Buffer<ArrayBuffer>, used: number, more: number, what: s
 }
 
 /** Where the name is not on the first line, or not alone there, a closer look is taken. */
-function isWanted(stanza: Buffer, names: ReadonlySet<string>): boolean {
-  if (stanza.length < head.length) return false
-  if (stanza.compare(head, 0, head.length, 0, head.length) !== 0) return true
-  const end = stanza.indexOf(10)
-  const name = stanza.toString('latin1', head.length, end < 0 ? stanza.length : end)
+function isWanted(text: Buffer, start: number, end: number, names: ReadonlySet<string>): boolean {
+  if (end - start < head.length) return false
+  for (let at = 0; at < head.length; at++) if (text[start + at] !== head[at]) return true
+  let to = start + head.length
+  while (to < end && text[to] !== lineEnd) to++
+  const name = text.toString('latin1', start + head.length, to)
   return names.has(name) || /\s/.test(name)
 }
 
-async function* entriesOf(text: Buffer, what: string): AsyncGenerator<Entry> {
-  for await (const { fields: found } of stanzas(only(text), { what, wanted: fields })) {
+function* entriesOf(text: Buffer, what: string): Generator<Entry> {
+  for (const { fields: found } of stanzasIn(text, { what, wanted: fields })) {
     const { Package: name = '', Version: version = '', Architecture: architecture = '', SHA256 = '' } = found
     if (/^[0-9a-f]{64}$/.test(SHA256)) yield { name, version, architecture, sha256: SHA256 }
   }
-}
-
-async function* only(text: Buffer): AsyncGenerator<Uint8Array> {
-  yield Buffer.from(text) // the parser may hold on to it
 }

@@ -72,6 +72,22 @@ export function trustOf(rebuilder: Rebuilder, shown: Uint8Array | null, pins: Pi
   return { keys, alarm, isNew: false }
 }
 
+/**
+ * Who rebuilders are, by their keys and never by their addresses: those that share a key are one, and so are all that
+ * have none, for nobody can tell them apart.
+ */
+export function identitiesOf(keys: readonly (readonly Uint8Array[])[]): string[] {
+  const groups: Set<string>[] = []
+  const named = keys.map((some) => some.map((key) => Buffer.from(key).toString('hex')))
+  for (const names of named) {
+    const near = groups.filter((group) => names.some((name) => group.has(name)))
+    const joined = new Set([...names, ...near.flatMap((group) => [...group])])
+    groups.splice(0, groups.length, ...groups.filter((group) => !near.includes(group)), joined)
+  }
+  const groupOf = (name: string): number => groups.findIndex((group) => group.has(name))
+  return named.map(([name]) => (name === undefined ? 'no key' : `key ${groupOf(name)}`))
+}
+
 /** The beginning of a key's name, enough to tell keys apart. */
 export function shortId(key: Uint8Array): string {
   return keyidOf(key).slice(0, 16)

@@ -10,11 +10,12 @@ export type Proof =
   { outcome: 'proven'; key: Uint8Array } | { outcome: 'other file' | 'forged' | 'unreadable'; key: null }
 
 export const unreadable: Proof = { outcome: 'unreadable', key: null }
+export const forged: Proof = { outcome: 'forged', key: null }
 
 /** A key with what it is known to have signed: envelopes as JSON, by the SHA-256 of the file. */
 export type Signer = {
   key: Uint8Array
-  signed: (envelope: Envelope) => boolean
+  signed: (envelope: Envelope) => Promise<boolean>
   kept: Map<string, string>
   hasMore: boolean
 }
@@ -61,12 +62,19 @@ function nameOf(key: Uint8Array): string {
   return Buffer.from(key).toString('hex')
 }
 
-/** What an envelope says of a file, by the first of the keys that signed it. A proof is kept. */
-export function proofBy(envelope: Envelope, sha256: string, signers: readonly Signer[]): Proof {
-  const signer = signers.find(({ signed }) => signed(envelope))
-  if (signer === undefined) return { outcome: 'forged', key: null }
-  const isOfFile = Object.values(envelope.signed.products).some((product) => product['sha256'] === sha256)
-  if (!isOfFile) return { outcome: 'other file', key: null }
+/** An envelope with the first of the keys that signed it; null: none of them did. */
+export type Opened = { envelope: Envelope; signer: Signer | null }
+
+/** Looks who signed an envelope. */
+export async function opened(envelope: Envelope, signers: readonly Signer[]): Promise<Opened> {
+  for (const signer of signers) if (await signer.signed(envelope)) return { envelope, signer }
+  return { envelope, signer: null }
+}
+
+/** What an envelope says of a file. A proof is kept. */
+export function proofBy({ envelope, signer }: Opened, sha256: string): Proof {
+  if (signer === null) return forged
+  if (!isOfFile(envelope, sha256)) return { outcome: 'other file', key: null }
   if (!signer.kept.has(sha256)) {
     signer.kept.set(sha256, JSON.stringify(envelope))
     signer.hasMore = true
@@ -74,12 +82,20 @@ export function proofBy(envelope: Envelope, sha256: string, signers: readonly Si
   return { outcome: 'proven', key: signer.key }
 }
 
+/** Whether this is the rebuild of a file with these bytes: the key may have signed links of other steps, too. */
+function isOfFile({ signed }: Envelope, sha256: string): boolean {
+  return Object.entries(signed.products).some(
+    ([file, product]) => product['sha256'] === sha256 && signed.name === `rebuild ${file}`,
+  )
+}
+
 /** Kept attestations are verified again: whoever can write to the cache cannot vouch for a file. */
-export function keptProof(sha256: string, signers: readonly Signer[]): Proof | null {
+export async function keptProof(sha256: string, signers: readonly Signer[]): Promise<Proof | null> {
   for (const signer of signers) {
     const json = signer.kept.get(sha256)
-    const envelope = json === undefined ? null : envelopeOf(Buffer.from(json))
-    const proof = envelope === null ? null : proofBy(envelope, sha256, [signer])
+    if (json === undefined) continue
+    const envelope = envelopeOf(Buffer.from(json))
+    const proof = envelope === null ? null : proofBy(await opened(envelope, [signer]), sha256)
     if (proof?.outcome === 'proven') return proof
     signer.kept.delete(sha256)
   }

@@ -1,11 +1,9 @@
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import { readdir, stat } from 'node:fs/promises'
+import { open, readdir, stat } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { decompressed } from '../../compression.ts'
 import { Complaint, sentenceOf } from '../../errors.ts'
-import { pacmanPackages } from '../../sync/pacman-db.ts'
-import { rpmPackages } from '../../sync/rpm-md.ts'
 import { readCached, writeCached } from './cache.ts'
 import { keyOf, type Installed } from './installed.ts'
 import { unlz4 } from './lz4.ts'
@@ -156,9 +154,11 @@ async function readIndex(
   const name = basename(path)
   const chunks = plain(path, signal)
   if (/\.db(\.tar\.\w+)?$/.test(name)) {
+    const { pacmanPackages } = await import('../../sync/pacman-db.ts') // loaded where it is needed
     for await (const one of pacmanPackages(chunks, path))
       if (one.sha256 !== null) take(keyOf(one), one.sha256)
   } else if (/primary\.xml(\.\w+)?$/.test(name)) {
+    const { rpmPackages } = await import('../../sync/rpm-md.ts')
     for await (const one of rpmPackages(chunks, path)) if (one.sha256 !== null) take(keyOf(one), one.sha256)
   } else {
     for await (const one of wantedEntries(chunks, names, path)) take(keyOf(one), one.sha256)
@@ -166,11 +166,28 @@ async function readIndex(
 }
 
 async function* plain(path: string, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+  if (path.endsWith('Packages.lz4')) {
+    yield* unlz4(frugally(path, signal), path) // whoever reads those holds on to no block
+    return
+  }
   const chunks = createReadStream(path, { signal, highWaterMark: 1 << 16 }) as AsyncIterable<Uint8Array>
-  const isOfApt = path.endsWith('Packages.lz4')
-  if (isOfApt)
-    yield* unlz4(chunks, path) // whoever reads those holds on to no block
-  else yield* decompressed(chunks, { limit: longestIndex, what: path })
+  yield* decompressed(chunks, { limit: longestIndex, what: path })
+}
+
+/** A file through one buffer that is used again and again: each chunk is good until the next is asked for. */
+async function* frugally(path: string, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+  const buffer = Buffer.alloc(1 << 18)
+  const file = await open(path)
+  try {
+    for (;;) {
+      signal.throwIfAborted()
+      const { bytesRead } = await file.read(buffer, 0, buffer.length, null)
+      if (bytesRead === 0) return
+      yield buffer.subarray(0, bytesRead)
+    }
+  } finally {
+    await file.close()
+  }
 }
 
 /** What the findings depend on. */
