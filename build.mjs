@@ -11,6 +11,7 @@ import { tmpdir } from 'node:os'
 import { dirname, join, relative, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs, promisify } from 'node:util'
+import { brotliCompressSync } from 'node:zlib'
 import { build as esbuild } from 'esbuild'
 import { stripped, withoutLibatomic } from './build/elf.ts'
 import { asset, assetNames, threads } from './src/assets.ts'
@@ -65,7 +66,8 @@ async function bundled() {
       define: { CARRIED_ASSETS: '{}', 'import.meta.url': '"file:///rebuilderd"' },
     })
     for (const input of Object.keys(thread.metafile.inputs)) inputs.add(input)
-    carried[`threads/${name}.cjs`] = Buffer.from(thread.outputFiles[0].contents).toString('base64')
+    const script = brotliCompressSync(thread.outputFiles[0].contents) // every command reads all that we carry
+    carried[`threads/${name}.cjs.br`] = script.toString('base64')
   }
   for (const name of assetNames()) carried[name] = Buffer.from(asset(name)).toString('base64')
   const program = await esbuild({

@@ -7,6 +7,7 @@ import {
   Worker,
   type Transferable,
 } from 'node:worker_threads'
+import { brotliDecompressSync } from 'node:zlib'
 import { Complaint } from './errors.ts'
 
 /** Put in by build.mjs: the bytes of every asset as base64 by name. In the source tree there is no such thing. */
@@ -15,7 +16,11 @@ declare const CARRIED_ASSETS: Readonly<Record<string, string>>
 type Carried = Readonly<Record<string, string>>
 
 /** Threads by name: the module each one runs, below src. */
-export const threads = { database: 'server/thread.ts', import: 'server/import-thread.ts' } as const
+export const threads = {
+  database: 'server/thread.ts',
+  import: 'server/import-thread.ts',
+  sync: 'cmd/sync-thread.ts',
+} as const
 export type ThreadName = keyof typeof threads
 
 /** Where assets lie in the source tree: a folder, and the names found in it that are assets. */
@@ -72,7 +77,8 @@ export function startThread(
   const options = { workerData, transferList: [...moved] }
   if (inside === undefined) return new Worker(new URL(threads[name], import.meta.url), options)
   setEnvironmentData(carriedKey, inside)
-  return new Worker(assetText(`threads/${name}.cjs`), { eval: true, name, ...options })
+  const script = brotliDecompressSync(asset(`threads/${name}.cjs.br`)).toString()
+  return new Worker(script, { eval: true, name, ...options })
 }
 
 /** What the one-file program carries; undefined in the source tree. */

@@ -3,6 +3,7 @@ import { pipeline } from 'node:stream/promises'
 import { constants, createGunzip, createZstdDecompress, zstdCompress, zstdDecompressSync } from 'node:zlib'
 import { promisify } from 'node:util'
 import { bunzipped } from './bunzip2.ts'
+import { continued, peeked } from './chunks.ts'
 import { Complaint } from './errors.ts'
 import { unxzed } from './unxz.ts'
 
@@ -38,7 +39,7 @@ export async function* decompressed(
   chunks: Chunks,
   { limit, what }: { limit: number; what: string },
 ): AsyncGenerator<Uint8Array> {
-  const { first, all } = await peeked(chunks)
+  const { first, all } = await peeked(chunks, sniffed)
   let size = 0
   for await (const chunk of decoders[codingOf(first)](all, what)) {
     size += chunk.length
@@ -108,27 +109,6 @@ export function plainAtOnce(packed: Uint8Array, unpack: Unpack, limit: number): 
 
 async function* only(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
   yield bytes
-}
-
-/** The first bytes, and the same input again from its start. */
-async function peeked(chunks: Chunks): Promise<{ first: Uint8Array; all: Chunks }> {
-  const source = chunks[Symbol.asyncIterator]()
-  let first: Uint8Array = new Uint8Array(0)
-  while (first.length < sniffed) {
-    const { done, value } = await source.next()
-    if (done === true) break
-    first = first.length === 0 ? value : Buffer.concat([first, value])
-  }
-  return { first, all: continued(first, source) }
-}
-
-async function* continued(first: Uint8Array, rest: AsyncIterator<Uint8Array>): AsyncGenerator<Uint8Array> {
-  try {
-    if (first.length > 0) yield first
-    for (let next = await rest.next(); next.done !== true; next = await rest.next()) yield next.value
-  } finally {
-    await rest.return?.()
-  }
 }
 
 const decoders: Record<Coding, (chunks: Chunks, what: string) => AsyncGenerator<Uint8Array>> = {

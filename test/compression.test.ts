@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
 import { describe, test } from 'node:test'
 import { gzipSync, zstdCompressSync } from 'node:zlib'
 import { codingOf, decompressed, isZstd, plainBytes, zstdFrame, type Coding } from '../src/compression.ts'
@@ -103,6 +104,30 @@ test('an xz file with a dictionary beyond our decoder goes through the program',
   assert.deepEqual(await unpacked(stored, { size: 100 }), plain)
   await assert.rejects(unpacked(stored.subarray(0, -20)), Complaint)
 })
+
+for (const path of [process.env['PATH'], '/nonexistent']) {
+  const decoder = path === '/nonexistent' ? 'our own decoder' : 'the program'
+  test(`a large xz file is read by ${decoder}, whole or not at all`, async (t) => {
+    const large = randomBytes(1_500_000)
+    const stored = through('xz', ['-c'], large)
+    if (stored === null) return t.skip('needs the program xz')
+    const usual = process.env['PATH']
+    t.after(() => (process.env['PATH'] = usual))
+    process.env['PATH'] = path
+    const flipped = Buffer.from(stored)
+    flipped[1_000_000] = (flipped[1_000_000] ?? 0) ^ 1
+
+    assert.ok((await unpacked(stored)).equals(large))
+    assert.ok((await unpacked(Buffer.concat([stored, stored]))).equals(Buffer.concat([large, large])))
+    await assert.rejects(unpacked(stored.subarray(0, -100)), /is cut short/)
+    await assert.rejects(unpacked(flipped), /is damaged/)
+    await assert.rejects(
+      unpacked(Buffer.concat([stored, Buffer.from('bytes of something else')])),
+      /do not belong to it/,
+    )
+    await assert.rejects(unpacked(stored, { limit: 1_000_000 }), /unpacks to more than 1000000 bytes/)
+  })
+}
 
 test('a reader who gives up halfway does not lock out the next', async (t) => {
   const stored = through('xz', ['-c'], plain)

@@ -2,7 +2,6 @@ import { access, readFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { generateSigningKey, publicKeyToPem, signingKeyFromPem, signingKeyToPem } from '../attestation.ts'
-import { openClient } from '../client.ts'
 import { loadSettings, serverSettings, type ServerSettings } from '../config.ts'
 import { Complaint } from '../errors.ts'
 import { startServer, type RunningServer } from '../server/serve.ts'
@@ -114,8 +113,8 @@ async function run(given: Options, context: Context): Promise<void> {
     log,
   })
   tellReady(server, data, context)
-  const client = openClient({ base: server.address, cookie: server.cookie, timeout: 3_600_000 })
-  await Promise.all([runSyncs(syncs, { client, log, signal, cache: join(data, 'sync') }), aborted(signal)])
+  const runner = { server: { base: server.address, cookie: server.cookie }, log, signal }
+  await Promise.all([runSyncs(syncs, { ...runner, cache: join(data, 'sync') }), aborted(signal)])
   log.info('stopping: answering what was asked')
   await server.stop()
 }

@@ -1,12 +1,13 @@
 /** `[[sync]]`: archives that a server keeps up with by itself. */
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Client } from '../client.ts'
-import { Complaint, during, sentenceOf } from '../errors.ts'
+import { startThread } from '../assets.ts'
+import { openClient, type Client } from '../client.ts'
+import { Complaint, sentenceOf } from '../errors.ts'
 import type { Log } from '../log.ts'
-import { checkedProfile, reportsOf, type Profile } from '../sync/index.ts'
+import { checkedProfile, type Profile } from '../sync/profile.ts'
 import { wireTime } from '../wire/schema.ts'
 import { forgetSync, listSyncs, writeSync, type SyncState } from '../wire/sync.ts'
-import { EmptyList, post } from './post.ts'
+import type { SyncOutcome, SyncServer, SyncTask, SyncWord } from './sync-thread.ts'
 
 export type Sync = { name: string; everySeconds: number; profile: Profile }
 
@@ -15,7 +16,6 @@ const leastSeconds = 60
 const unitSeconds: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600, d: 86_400 }
 /** Syncs do not all start at the same moment: up to this share of their interval later. */
 const jitter = 0.1
-const importTimeout = 3_600_000
 
 /**
  * The syncs of the configuration.
@@ -55,14 +55,20 @@ export function secondsOf(given: unknown, what: string): number {
   })
 }
 
-export type Runner = { client: Client; log: Log; signal: AbortSignal; cache: string }
+export type Runner = {
+  /** Where reports go, and what we may do there. */
+  server: SyncServer
+  log: Log
+  signal: AbortSignal
+  /** Folder that keeps what was downloaded. */
+  cache: string
+}
+type Running = Runner & { client: Client }
 
 /** Runs the syncs in turn, each when it is due, until the signal ends it. */
-export async function runSyncs(
-  syncs: readonly Sync[],
-  { client, log, signal, cache }: Runner,
-): Promise<void> {
-  const runner = { client, log, signal, cache }
+export async function runSyncs(syncs: readonly Sync[], given: Runner): Promise<void> {
+  const { server, signal } = given
+  const runner = { ...given, client: openClient({ ...server, timeout: 3_600_000 }) }
   const states = await statesOf(syncs, runner)
   const due = new Map(syncs.map((sync) => [sync.name, Date.now()]))
   while (!signal.aborted && syncs.length > 0) {
@@ -79,7 +85,7 @@ export async function runSyncs(
 }
 
 /** How it stood with the syncs when the server was last ended. Those that the configuration no longer has are forgotten. */
-async function statesOf(syncs: readonly Sync[], { client, log }: Runner): Promise<Map<string, SyncState>> {
+async function statesOf(syncs: readonly Sync[], { client, log }: Running): Promise<Map<string, SyncState>> {
   const states = new Map<string, SyncState>()
   try {
     const known = new Map((await client.call(listSyncs)).map((state) => [state.name, state]))
@@ -111,7 +117,7 @@ async function runOne(
   sync: Sync,
   before: SyncState,
   nextAt: Date,
-  { client, log, signal, cache }: Runner,
+  { server, client, log, signal, cache }: Running,
 ): Promise<SyncState> {
   const note = async (more: Partial<SyncState>): Promise<SyncState> => {
     const state = { ...before, ...more }
@@ -122,37 +128,42 @@ async function runOne(
   }
   const started_at = wireTime(new Date())
   await note({ state: 'running', started_at, next_at: null })
-  const empty: EmptyList[] = []
-  const done = { reports: 0, unchanged: 0, queued: 0 }
-  const ended = (error: string | null): Promise<SyncState> => {
-    const now = wireTime(new Date())
-    const changed = done.reports > 0 ? { changed_at: now } : {}
-    const checked = error === null ? { checked_at: now } : {}
-    const times = { started_at, ended_at: now, next_at: wireTime(nextAt), ...changed, ...checked }
-    return note({ state: 'waiting', ...times, ...done, error })
+  const { error, ...counts } = await elsewhere({ profile: sync.profile, server, cache }, log, signal)
+  if (signal.aborted) return before
+  if (error === null) {
+    const { reports, unchanged, queued } = counts
+    log.info(`sync ${sync.name}: ${reports} reports imported, ${unchanged} unchanged, ${queued} jobs queued`)
+  } else log.error(`sync ${sync.name}: ${error}`)
+  const ended_at = wireTime(new Date())
+  const changed = counts.reports > 0 ? { changed_at: ended_at } : {}
+  const checked = error === null ? { checked_at: ended_at } : {}
+  const times = { started_at, ended_at, next_at: wireTime(nextAt), ...changed, ...checked }
+  return note({ state: 'waiting', ...times, ...counts, error: error?.slice(0, 4000) ?? null })
+}
+
+/** Milliseconds that a sync which was told to stop may take for it. */
+const stopMs = 5000
+
+/** Runs a sync in a thread of its own: reading a distribution would keep those who ask the server waiting. */
+async function elsewhere(task: SyncTask, log: Log, signal: AbortSignal): Promise<SyncOutcome> {
+  const thread = startThread('sync', task)
+  const failed = (error: string): SyncOutcome => ({ reports: 0, unchanged: 0, queued: 0, error })
+  const stop = (): void => {
+    thread.postMessage('stop')
+    setTimeout(() => void thread.terminate(), stopMs).unref()
   }
+  signal.addEventListener('abort', stop, { once: true })
   try {
-    await during(`reading the archive ${sync.profile.source}`, async () => {
-      for await (const body of reportsOf(sync.profile, { log, signal, cache })) {
-        const limit = AbortSignal.any([signal, AbortSignal.timeout(importTimeout)])
-        const posted = await post(client, body, { force: false, signal: limit }).catch((error: unknown) => {
-          if (!(error instanceof EmptyList)) throw error
-          empty.push(error)
-          return null
-        })
-        if (posted === null) continue
-        done[posted.outcome === 'posted' ? 'reports' : 'unchanged']++
-        done.queued += posted.outcome === 'posted' ? (posted.scope?.queued ?? 0) : posted.queued
-      }
+    return await new Promise<SyncOutcome>((resolve) => {
+      thread.on('message', (word: SyncWord) => {
+        if ('outcome' in word) resolve(word.outcome)
+        else log[word.severity](word.text)
+      })
+      thread.once('error', (error) => resolve(failed(`the sync broke off: ${sentenceOf(error)}`)))
+      thread.once('exit', () => resolve(failed('the sync broke off')))
     })
-    log.info(
-      `sync ${sync.name}: ${done.reports} reports imported, ${done.unchanged} unchanged, ${done.queued} jobs queued`,
-    )
-    if (empty[0] !== undefined) throw empty[0] // the others are in
-    return await ended(null)
-  } catch (error) {
-    if (signal.aborted) return before
-    log.error(`sync ${sync.name}: ${sentenceOf(error)}`)
-    return ended(sentenceOf(error).slice(0, 4000))
+  } finally {
+    signal.removeEventListener('abort', stop)
+    await thread.terminate()
   }
 }

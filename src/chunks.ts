@@ -1,0 +1,26 @@
+type Chunks = AsyncIterable<Uint8Array>
+
+/** The first `size` bytes or a few more, fewer where there are no more; and the same input again from its start. */
+export async function peeked(chunks: Chunks, size: number): Promise<{ first: Uint8Array; all: Chunks }> {
+  const source = chunks[Symbol.asyncIterator]()
+  let first: Uint8Array = new Uint8Array(0)
+  while (first.length < size) {
+    const { done, value } = await source.next()
+    if (done === true) break
+    first = first.length === 0 ? value : Buffer.concat([first, value])
+  }
+  return { first, all: continued(first, source) }
+}
+
+/** Bytes that were read already, then the rest. */
+export async function* continued(
+  first: Uint8Array,
+  rest: AsyncIterator<Uint8Array>,
+): AsyncGenerator<Uint8Array> {
+  try {
+    if (first.length > 0) yield first
+    for (let next = await rest.next(); next.done !== true; next = await rest.next()) yield next.value
+  } finally {
+    await rest.return?.()
+  }
+}
