@@ -3,9 +3,20 @@ import type { IndexTrust } from '../../wire/packages.ts'
 import type { Reason } from '../../wire/reasons.ts'
 import { first, sql, trusted, type Database, type Row, type Sql, type Transaction } from './database.ts'
 import type { Blob } from './blobs.ts'
-import { inputConditions, type JobFilter } from './queue.ts'
-import { isAmong, pageOfRows, refuseLongSort, whereOf, type Listing, type PageRequest } from './page.ts'
+import { inputsWith, scopesWith, type JobFilter } from './inputs.ts'
+import {
+  answerOf,
+  compared,
+  isOneOf,
+  narrowed,
+  numberOf,
+  revisionOf,
+  someOf,
+  type Condition,
+} from './narrow.ts'
+import { pageOfRows, refuseLongSort, whereOf, type Listing, type PageRequest } from './page.ts'
 import { newRequires } from './queue.ts'
+import { question } from './work.ts'
 
 export type BuildRow = Row & {
   id: number
@@ -42,12 +53,13 @@ export type BuildArtifactRow = Row & {
   attestation_id: number | null
 }
 
-const builds: Listing = {
+const builds = {
   columns:
     trusted(`h.id, s.name, s.version, r.distribution, r.name AS release, g.architecture, g.backend, h.retries, h.started_at,
     h.built_at, h.status, h.reason, h.worker, h.decided_at`),
-  from: trusted(`builds h JOIN build_inputs i ON i.id = h.build_input_id JOIN source_packages s ON s.id = i.source_package_id
-    JOIN releases r ON r.id = s.release_id JOIN friend_groups g ON g.id = i.group_id JOIN scopes c ON c.id = i.scope_id`),
+  from: trusted(`builds h CROSS JOIN build_inputs i ON i.id = h.build_input_id CROSS JOIN source_packages s ON s.id = i.source_package_id
+    CROSS JOIN releases r ON r.id = s.release_id CROSS JOIN friend_groups g ON g.id = i.group_id CROSS JOIN scopes c ON c.id = i.scope_id`),
+  table: trusted('builds h'),
   id: 'h.id',
   sorts: {
     id: 'h.id',
@@ -66,7 +78,7 @@ const builds: Listing = {
     worker: 'h.worker',
   },
   walked: ['id', 'name', 'retries', 'started_at', 'built_at', 'status', 'decided_at', 'reason', 'worker'],
-}
+} satisfies Listing
 
 /** The same from the packages on, so that the order of their names is that of an index. */
 const buildsByName: Listing = {
@@ -82,27 +94,75 @@ export type BuildFilter = JobFilter & {
   since?: string | undefined
 }
 
-export async function listBuildRows(
-  db: Database,
-  filter: BuildFilter,
-  request: PageRequest,
-): Promise<{ total: number; rows: BuildRow[] }> {
-  const origin = inputConditions(filter)
-  if (filter.since !== undefined) origin.push(sql`h.decided_at >= ${filter.since}`)
-  const results = [
-    ...(filter.status === undefined ? [] : [isAmong('h.status', filter.status)]),
-    ...(filter.reason === undefined ? [] : [isAmong('h.reason', filter.reason)]),
+export type BuildPage = { total: number; rows: BuildRow[] }
+type Asked = { filter: BuildFilter; request: PageRequest }
+
+/** Finished rebuilds, the newest attempt and all before it. */
+export function listBuildRows(db: Database, filter: BuildFilter, request: PageRequest): Promise<BuildPage> {
+  return answerOf(() => buildPageNow(db, { filter, request }))
+}
+
+/** null: ask again. */
+const buildPageNow = question(
+  'builds.list',
+  async (tx, { filter, request }: Asked): Promise<BuildPage | null> => {
+    const scopes = await scopesWith(tx, filter)
+    const { name, version, component, since } = filter
+    const isCountable = [name, version, component, since].every((value) => value === undefined)
+    const known = isCountable
+      ? await numberOf(tx, buildCount(scopes, filter))
+      : scopes?.length === 0
+        ? 0
+        : null
+    const conditions = known === 0 ? [] : buildConditions(tx, filter, scopes)
+    const all = await numberOf(tx, buildCount(null, {}))
+    const revision = (): Promise<string> => revisionOf(tx, ['builds', 'packages'])
+    const found = await narrowed(tx, builds, request, conditions, { known, all, revision })
+    if (found === null) return null
+    const { total, where, isLed } = found
+    const listing = request.sort === 'name' && !isLed ? buildsByName : builds
+    refuseLongSort(listing, request, total)
+    return { total, rows: total === 0 ? [] : await pageOfRows<BuildRow>(tx, listing, request, where, isLed) }
+  },
+)
+
+/** By the counters, however long the history. */
+function buildCount(scopes: readonly number[] | null, { status, reason }: BuildFilter): Sql {
+  const where = [
+    ...(scopes === null ? [] : [sql`n.scope_id IN ${scopes}`]),
+    ...(status === undefined ? [] : [sql`n.status IN ${status}`]),
+    ...(reason === undefined ? [] : [sql`n.reason IN ${reason}`]),
   ]
-  // Without an origin the counters know, however long the history.
-  const counted =
-    origin.length === 0
-      ? sql`SELECT coalesce(sum(h.n), 0) AS n FROM build_counts h ${whereOf(results)}`
-      : sql`SELECT count(*) AS n FROM ${builds.from} ${whereOf([...origin, ...results])}`
-  const total = (await first(db.all<{ n: number }>(counted)))?.n ?? 0
-  const listing = request.sort === 'name' ? buildsByName : builds
-  refuseLongSort(listing, request, total)
-  const where = [...origin, ...results]
-  return { total, rows: total === 0 ? [] : await pageOfRows<BuildRow>(db, listing, request, where) }
+  return sql`SELECT coalesce(sum(n.n), 0) AS n FROM build_counts n ${whereOf(where)}`
+}
+
+function buildConditions(
+  tx: Transaction,
+  { status, reason, since, ...origin }: BuildFilter,
+  scopes: readonly number[] | null,
+): Condition[] {
+  const counter = (part: BuildFilter) => (): Promise<number> => numberOf(tx, buildCount(null, part))
+  const decided = sql`SELECT 1 FROM builds h WHERE h.decided_at >= ${since}`
+  return [
+    ...inputsWith(tx, 'h.build_input_id', origin, scopes, {
+      rows: (ids) => numberOf(tx, buildCount(ids, {})),
+      rowsOf: (inputs) =>
+        someOf(tx, sql`SELECT 1 FROM (${inputs}) x CROSS JOIN builds h ON h.build_input_id = x.id`),
+      together: ['id', 'decided_at', 'started_at', 'built_at'],
+    }),
+    ...(status === undefined ? [] : [isOneOf('h.status', status, { rows: counter({ status }) })]),
+    ...(reason === undefined ? [] : [isOneOf('h.reason', reason, { rows: counter({ reason }) })]),
+    ...(since === undefined
+      ? []
+      : [
+          compared('h.decided_at', sql`>= ${since}`, {
+            rows: () => someOf(tx, decided),
+            alone: () => numberOf(tx, sql`SELECT count(*) AS n FROM (${decided})`),
+            walks: ['decided_at'],
+            together: ['id', 'started_at', 'built_at'],
+          }),
+        ]),
+  ]
 }
 
 export type BuildDetailsRow = BuildRow & {

@@ -28,10 +28,10 @@ const contradictions: Readonly<Record<string, string>> = {
     UNION ALL SELECT c.scope_id FROM job_counts c WHERE c.n <> 0 AND NOT EXISTS (
       SELECT 1 FROM jobs j JOIN build_inputs i ON i.id = j.build_input_id WHERE i.scope_id = c.scope_id AND j.state = c.state)`,
   'build_counts differ from a recount': `
-    SELECT 0 AS at FROM (SELECT status, coalesce(reason, '') AS reason, count(*) AS n FROM builds GROUP BY 1, 2
-      EXCEPT SELECT status, reason, n FROM build_counts)
-    UNION ALL SELECT 0 FROM (SELECT status, reason, n FROM build_counts WHERE n <> 0
-      EXCEPT SELECT status, coalesce(reason, ''), count(*) FROM builds GROUP BY 1, 2)`,
+    WITH recount AS (SELECT i.scope_id, h.status, coalesce(h.reason, '') AS reason, count(*) AS n
+      FROM builds h JOIN build_inputs i ON i.id = h.build_input_id GROUP BY 1, 2, 3)
+    SELECT 0 AS at FROM (SELECT * FROM recount EXCEPT SELECT scope_id, status, reason, n FROM build_counts)
+    UNION ALL SELECT 0 FROM (SELECT scope_id, status, reason, n FROM build_counts WHERE n <> 0 EXCEPT SELECT * FROM recount)`,
   'binary_counts differ from a recount': differences('binary_counts', 'binary_packages', [
     'scope_id',
     'component',

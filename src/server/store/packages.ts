@@ -1,14 +1,19 @@
 import type { IndexTrust } from '../../wire/packages.ts'
 import { first, sql, trusted, type Database, type Row, type Sql, type Transaction } from './database.ts'
+import { few } from './counting.ts'
+import { namesContaining, type Kind } from './names.ts'
 import {
-  isAmong,
-  pageOfRows,
-  recordsOfPage,
-  refuseLongSort,
-  whereOf,
-  type Listing,
-  type PageRequest,
-} from './page.ts'
+  answerOf,
+  compared,
+  contains,
+  isOneOf,
+  narrowed,
+  numberOf,
+  revisionOf,
+  someOf,
+  type Condition,
+} from './narrow.ts'
+import { pageOfRows, recordsOfPage, refuseLongSort, whereOf, type Listing, type PageRequest } from './page.ts'
 import { question } from './work.ts'
 
 export type BinaryRow = Row & {
@@ -54,14 +59,15 @@ export type SourceRow = Row & {
   index: IndexTrust
 }
 
-const binaries: Listing = {
+const binaries = {
   columns:
     trusted(`b.id, b.name, b.version, r.distribution, r.name AS release, b.component, b.architecture, b.url, b.status,
     b.build_id, b.artifact_id, b.diffoscope_id AS diffoscope_log_id, b.attestation_id AS attestation_log_id,
     CASE WHEN b.seen = 1 THEN c.imported_at ELSE b.last_seen END AS last_seen, b.seen AS seen_in_last_sync,
     s.name AS source_name, b.reason, b.sha256, b.size, b.first_seen, b.decided_at, h.worker, c.index_trust AS "index"`),
-  from: trusted(`binary_packages b JOIN releases r ON r.id = b.release_id JOIN scopes c ON c.id = b.scope_id
-    JOIN source_packages s ON s.id = b.source_package_id LEFT JOIN builds h ON h.id = b.build_id`),
+  from: trusted(`binary_packages b CROSS JOIN releases r ON r.id = b.release_id CROSS JOIN scopes c ON c.id = b.scope_id
+    CROSS JOIN source_packages s ON s.id = b.source_package_id LEFT JOIN builds h ON h.id = b.build_id`),
+  table: trusted('binary_packages b'),
   id: 'b.id',
   sorts: {
     id: 'b.id',
@@ -86,11 +92,18 @@ const binaries: Listing = {
     first_seen: 'b.first_seen',
     decided_at: 'b.decided_at',
   },
-  walked: ['id', 'name', 'version', 'last_seen'],
+  walked: ['id', 'name', 'version', 'last_seen', 'decided_at', 'source_name'],
+} satisfies Listing
+
+/** The same from the source packages on, so that the order of their names is that of an index. */
+const bySourceName = {
+  lookup: binaries.from,
+  from: trusted(`source_packages s CROSS JOIN binary_packages b ON b.source_package_id = s.id JOIN releases r ON r.id = b.release_id
+    JOIN scopes c ON c.id = b.scope_id LEFT JOIN builds h ON h.id = b.build_id`),
 }
 
 /** The same as records of the wire, written by SQLite: of a hundred, that takes half the time. */
-const binaryRecords: Listing = {
+const binaryRecords = {
   ...binaries,
   columns:
     trusted(`json_object('id', b.id, 'name', b.name, 'version', b.version, 'distribution', r.distribution,
@@ -101,17 +114,18 @@ const binaryRecords: Listing = {
     'seen_in_last_sync', json(iif(b.seen = 1, 'true', 'false')), 'source_name', s.name, 'reason', b.reason,
     'sha256', b.sha256, 'size', b.size, 'first_seen', b.first_seen, 'decided_at', b.decided_at, 'worker', h.worker,
     'index', c.index_trust) AS record`),
-}
+} satisfies Listing
 
 /** The weakest trust of the reports that list a source; the words sort as signed, told, unsigned. */
 const weakestTrust = `SELECT nullif(max(coalesce(c.index_trust, 'told')), 'told') FROM build_inputs x
     JOIN scopes c ON c.id = x.scope_id WHERE x.source_package_id = s.id`
 
-const sources: Listing = {
+const sources = {
   columns: trusted(`s.id, s.name, s.version, r.distribution, r.name AS release, s.status, s.build_id,
     CASE WHEN s.seen = 1 THEN (SELECT max(c.imported_at) FROM scopes c WHERE c.release_id = s.release_id) ELSE s.last_seen END AS last_seen,
     s.seen AS seen_in_last_sync, s.reason, s.first_seen, s.decided_at, (${weakestTrust}) AS "index"`),
-  from: trusted('source_packages s JOIN releases r ON r.id = s.release_id'),
+  from: trusted('source_packages s CROSS JOIN releases r ON r.id = s.release_id'),
+  table: trusted('source_packages s'),
   id: 's.id',
   sorts: {
     id: 's.id',
@@ -127,8 +141,8 @@ const sources: Listing = {
     first_seen: 's.first_seen',
     decided_at: 's.decided_at',
   },
-  walked: ['id', 'name', 'version'],
-}
+  walked: ['id', 'name', 'version', 'decided_at'],
+} satisfies Listing
 
 export type PackageFilter = {
   distribution?: string | undefined
@@ -160,88 +174,180 @@ async function releasesOf(db: Transaction, filter: PackageFilter): Promise<reado
   return rows.map((row) => row.id)
 }
 
-/** One release is looked up in an index; several are filtered while walking the order asked for. */
-function inReleases(column: string, ids: readonly number[] | null): Sql[] {
-  if (ids === null) return []
-  const [only] = ids
-  return ids.length === 1 && only !== undefined
-    ? [sql`${trusted(column)} = ${only}`]
-    : [sql`+${trusted(column)} IN ${ids}`]
-}
-
-/** UNKWN is what has no verdict yet. */
-function inStatuses(column: string, statuses: readonly string[] | undefined): Sql[] {
-  if (statuses === undefined) return []
-  const named = isAmong(
-    column,
-    statuses.filter((status) => status !== 'UNKWN'),
-  )
-  return [statuses.includes('UNKWN') ? sql`(${named} OR ${trusted(column)} IS NULL)` : named]
-}
-
-/** Text search in a name, ASCII case folded. */
-function matches(
-  column: string,
-  search: string | undefined,
-  kind: PackageFilter['search_type'] = 'contains',
-): Sql[] {
-  if (search === undefined || search === '') return []
-  const name = trusted(column)
-  if (kind === 'exact') return [sql`${name} = ${search}`]
-  const escaped = search.replace(/[\\%_]/g, '\\$&')
-  // The range is what lets the index find a prefix; names are lower case nearly everywhere.
-  if (kind === 'starts_with') return [sql`${name} >= ${search}`, sql`${name} < ${search + '\u{10ffff}'}`]
-  return [sql`${name} LIKE ${`%${escaped}%`} ESCAPE '\\'`]
+/** Whether these are all releases, so that there is nothing to ask for. */
+async function areAll(tx: Transaction, ids: readonly number[]): Promise<boolean> {
+  return ids.length === (await numberOf(tx, sql`SELECT count(*) AS n FROM releases`))
 }
 
 /** Only what the counters know by: their sum is then the number of rows. */
-function isCountable(filter: PackageFilter): boolean {
-  const { name, version, source_name, search, maintainer, since } = filter
+function isCountable({ name, version, source_name, search, maintainer, since }: PackageFilter): boolean {
   return [name, version, source_name, search, maintainer, since].every(
     (value) => value === undefined || value === '',
   )
 }
 
-function given<T>(value: T | undefined, condition: (value: T) => Sql): Sql[] {
+function given<T, C = Sql>(value: T | undefined, condition: (value: T) => C): C[] {
   return value === undefined ? [] : [condition(value)]
 }
 
+type Asked = { filter: PackageFilter; request: PageRequest }
+
 /** A page of binary packages as the wire has it: `{"total":1,"records":[…]}`. */
-export const binaryPage = question(
+export function binaryPage(db: Database, asked: Asked): Promise<string> {
+  return answerOf(() => binaryPageNow(db, asked))
+}
+
+/** null: ask again. */
+const binaryPageNow = question(
   'packages.binary',
-  async (tx, { filter, request }: { filter: PackageFilter; request: PageRequest }): Promise<string> => {
-    const { where, counted } = await binaryConditions(tx, filter)
-    const total = await numberOf(tx, counted)
+  async (tx, { filter, request }: Asked): Promise<string | null> => {
+    const releases = await releasesOf(tx, filter)
+    const known =
+      releases?.length === 0
+        ? 0
+        : isCountable(filter)
+          ? await numberOf(tx, binaryCount(filter, releases))
+          : null
+    const conditions = known === 0 ? [] : await binaryConditions(tx, filter, releases)
+    if (conditions === null) return null
+    const all = await numberOf(tx, binaryCount({}, null))
+    const revision = (): Promise<string> => revisionOf(tx, ['packages'])
+    const found = await narrowed(tx, binaryRecords, request, conditions, { known, all, revision })
+    if (found === null) return null
+    const { total } = found
     refuseLongSort(binaryRecords, request, total)
-    const records = total === 0 ? '' : await recordsOfPage(tx, binaryRecords, request, where)
+    const isBySource = request.sort === 'source_name' && !found.isLed
+    const listing = isBySource ? { ...binaryRecords, ...bySourceName } : binaryRecords
+    const records = total === 0 ? '' : await recordsOfPage(tx, listing, request, found)
     return `{"total":${total},"records":[${records}]}`
   },
 )
 
-/** What a filter asks for, and the statement that counts it. */
+/** What a filter asks of binary packages; null: the names are not all known yet. */
 async function binaryConditions(
-  db: Transaction,
+  tx: Transaction,
   filter: PackageFilter,
-): Promise<{ where: Sql[]; counted: Sql }> {
-  const releases = await releasesOf(db, filter)
-  const where = [
-    ...inReleases('b.release_id', releases),
-    ...given(filter.component, (value) => sql`b.component = ${value}`),
-    ...given(filter.architecture, (value) => sql`b.architecture = ${value}`),
-    ...given(filter.seen_only, (value) => sql`b.seen = ${value}`),
-    ...given(filter.name, (value) => sql`b.name = ${value}`),
-    ...given(filter.version, (value) => sql`b.version = ${value}`),
-    ...given(filter.source_name, (value) => sql`s.name = ${value}`),
-    ...inStatuses('b.status', filter.status),
-    ...given(filter.reason, (value) => isAmong('b.reason', value)),
-    ...given(filter.since, (value) => sql`b.decided_at >= ${value}`),
-    ...given(filter.maintainer, (value) => sql`instr(lower(s.maintainer), lower(${value})) > 0`),
-    ...matches('b.name', filter.search, filter.search_type),
+  releases: readonly number[] | null,
+): Promise<Condition[] | null> {
+  const search = await matches(tx, 'binary', 'b.name', filter)
+  if (search === null) return null
+  const counter = (part: PackageFilter) => (): Promise<number> => numberOf(tx, binaryCount(part, null))
+  const some = (where: Sql) => (): Promise<number> =>
+    someOf(tx, sql`SELECT 1 FROM binary_packages b WHERE ${where}`)
+  return [
+    ...(await inReleases(tx, 'b.release_id', releases, (ids) => binaryCount({}, ids))),
+    ...given(filter.component, (value) => ({
+      test: (sign: Sql) =>
+        sign.text === ''
+          ? sql`b.scope_id IN (SELECT id FROM scopes) AND b.component = ${value}`
+          : sql`+b.component = ${value}`,
+      rows: counter({ component: value }),
+    })),
+    ...given(filter.architecture, (value) => compared('b.architecture', sql`= ${value}`)),
+    ...given(filter.seen_only, (value) => compared('b.seen', sql`= ${value}`)),
+    ...given(filter.name, (value) =>
+      compared('b.name', sql`= ${value}`, { rows: some(sql`b.name = ${value}`), walks: ['name'] }),
+    ),
+    ...given(filter.version, (value) =>
+      compared('b.version', sql`= ${value}`, { rows: some(sql`b.version = ${value}`), walks: ['version'] }),
+    ),
+    ...given(filter.source_name, (value) => {
+      const named = sql`b.source_package_id IN (SELECT x.id FROM source_packages x WHERE x.name = ${value})`
+      return { test: (sign: Sql) => sql`${sign}${named}`, rows: some(named) }
+    }),
+    ...inStatuses('b.status', filter.status, counter({ status: filter.status })),
+    ...given(filter.reason, (value) => isOneOf('b.reason', value, { rows: counter({ reason: value }) })),
+    ...decidedSince(tx, binaries.table, 'b', filter.since),
+    ...(await ofMaintainer(tx, filter.maintainer, (names) => ({
+      test: (sign: Sql) =>
+        sign.text === ''
+          ? sql`b.source_package_id IN (SELECT x.id FROM source_packages x WHERE x.maintainer IN ${names})`
+          : sql`EXISTS (SELECT 1 FROM source_packages x WHERE x.id = b.source_package_id AND +x.maintainer IN ${names})`,
+      rows: () =>
+        someOf(
+          tx,
+          sql`SELECT 1 FROM source_packages x CROSS JOIN binary_packages b ON b.source_package_id = x.id WHERE x.maintainer IN ${names}`,
+        ),
+    }))),
+    ...search,
   ]
-  const counted = isCountable(filter)
-    ? binaryCount(filter, releases)
-    : sql`SELECT count(*) AS n FROM ${binaries.from} ${whereOf(where)}`
-  return { where, counted }
+}
+
+/** Packages of some releases; an index has those of one in the order of their ids and names. */
+async function inReleases(
+  tx: Transaction,
+  column: string,
+  ids: readonly number[] | null,
+  count: (ids: readonly number[]) => Sql,
+): Promise<Condition[]> {
+  if (ids === null || (await areAll(tx, ids))) return []
+  const rows = (): Promise<number> => numberOf(tx, count(ids))
+  const together = ['id', 'last_seen', 'first_seen']
+  const [only] = ids
+  return ids.length === 1 && only !== undefined
+    ? [compared(column, sql`= ${only}`, { rows, together, walks: ['id', 'name'] })]
+    : [compared(column, sql`IN ${ids}`, { rows, together })]
+}
+
+/** UNKWN is what has no verdict yet. */
+function inStatuses(
+  column: string,
+  statuses: readonly string[] | undefined,
+  rows?: () => Promise<number>,
+): Condition[] {
+  if (statuses === undefined) return []
+  const named = statuses.filter((status) => status !== 'UNKWN')
+  const orNull = statuses.includes('UNKWN')
+  return [isOneOf(column, named, rows === undefined ? { orNull } : { orNull, rows })]
+}
+
+function decidedSince(tx: Transaction, table: Sql, alias: string, since: string | undefined): Condition[] {
+  const column = `${alias}.decided_at`
+  return given(since, (value) => {
+    const query = sql`SELECT 1 FROM ${table} WHERE ${trusted(column)} >= ${value}`
+    const rows = (): Promise<number> => someOf(tx, query)
+    const alone = (): Promise<number> => numberOf(tx, sql`SELECT count(*) AS n FROM (${query})`)
+    return compared(column, sql`>= ${value}`, { rows, alone, walks: ['decided_at'] })
+  })
+}
+
+/** Maintainers that a text is part of, ASCII case folded. */
+async function ofMaintainer(
+  tx: Transaction,
+  text: string | undefined,
+  condition: (names: readonly string[]) => Condition,
+): Promise<Condition[]> {
+  if (text === undefined || text === '') return []
+  const rows = await tx.all<{ name: string }>(
+    sql`SELECT name FROM maintainers WHERE ${contains(trusted('name'), text)}`,
+  )
+  return [condition(rows.map((row) => row.name))]
+}
+
+/** Names that are a text, begin with it or contain it; null: the names are not all known yet. */
+async function matches(
+  tx: Transaction,
+  kind: Kind,
+  column: string,
+  { search, search_type: type = 'contains' }: PackageFilter,
+): Promise<Condition[] | null> {
+  if (search === undefined || search === '') return []
+  const name = trusted(column)
+  const table = kind === 'binary' ? binaries.table : sources.table
+  const walks = ['name']
+  if (type !== 'contains') {
+    const comparison =
+      type === 'exact' ? sql`= ${search}` : sql`BETWEEN ${search} AND ${`${search}\u{10ffff}`}` // lets the index find a prefix
+    const query = sql`SELECT 1 FROM ${table} WHERE ${name} ${comparison}`
+    const alone = (): Promise<number> => numberOf(tx, sql`SELECT count(*) AS n FROM (${query})`)
+    return [compared(column, comparison, { rows: () => someOf(tx, query), alone, walks })]
+  }
+  const found = await namesContaining(tx, kind, search, few)
+  if (found === null) return null
+  const alone = async (): Promise<number> => found.rows
+  if (found.isCut || found.rows > few)
+    return [{ test: (sign: Sql) => contains(sql`${sign}${name}`, search), alone }]
+  return [compared(column, sql`IN ${found.names}`, { rows: alone, alone })]
 }
 
 function binaryCount(filter: PackageFilter, releases: readonly number[] | null): Sql {
@@ -267,11 +373,6 @@ function countConditions(filter: PackageFilter): Sql[] {
   ]
 }
 
-async function numberOf(db: Transaction, query: Sql): Promise<number> {
-  const row = await first(db.all<{ n: number }>(query))
-  return row?.n ?? 0
-}
-
 export function binaryById(db: Database, id: number): Promise<BinaryDetailsRow | null> {
   return first(
     db.all<BinaryDetailsRow>(
@@ -280,52 +381,132 @@ export function binaryById(db: Database, id: number): Promise<BinaryDetailsRow |
   )
 }
 
+export type SourcePage = { total: number; rows: SourceRow[] }
+
 /** Source packages; with an architecture the result of that architecture's input. */
-export async function listSourceRows(
+export function listSourceRows(
   db: Database,
   filter: PackageFilter,
   request: PageRequest,
-): Promise<{ total: number; rows: SourceRow[] }> {
-  const releases = await releasesOf(db, filter)
-  const listing = filter.architecture === undefined ? sources : sourcesFor(filter.architecture)
-  const status = filter.architecture === undefined ? 's' : 'i'
-  const where = [
-    ...inReleases('s.release_id', releases),
-    ...given(filter.component, hasComponent),
-    ...given(filter.seen_only, (value) => sql`${trusted(status)}.seen = ${value}`),
-    ...given(filter.name, (value) => sql`s.name = ${value}`),
-    ...given(filter.version, (value) => sql`s.version = ${value}`),
-    ...inStatuses(`${status}.status`, filter.status),
-    ...given(filter.reason, (value) => isAmong(`${status}.reason`, value)),
-    ...given(filter.since, (value) => sql`${trusted(status)}.decided_at >= ${value}`),
-    ...given(filter.maintainer, (value) => sql`instr(lower(s.maintainer), lower(${value})) > 0`),
-    ...matches('s.name', filter.search, filter.search_type),
+): Promise<SourcePage> {
+  return answerOf(() => sourcePageNow(db, { filter, request }))
+}
+
+/** null: ask again. */
+const sourcePageNow = question(
+  'packages.source',
+  async (tx, { filter, request }: Asked): Promise<SourcePage | null> => {
+    const releases = await releasesOf(tx, filter)
+    const scopes = filter.architecture === undefined ? null : await scopesOf(tx, filter.architecture)
+    const listing = scopes === null ? sources : sourcesOf(scopes)
+    const isSimple = isCountable(filter) && filter.component === undefined && scopes === null
+    const known =
+      releases?.length === 0 || scopes?.length === 0
+        ? 0
+        : isSimple
+          ? await numberOf(tx, sourceCount(filter, releases))
+          : null
+    const conditions = known === 0 ? [] : await sourceConditions(tx, filter, releases, scopes)
+    if (conditions === null) return null
+    const all = await numberOf(tx, sourceCount({}, null))
+    const revision = (): Promise<string> => revisionOf(tx, ['packages'])
+    const found = await narrowed(tx, listing, request, conditions, { known, all, revision })
+    if (found === null) return null
+    const { total, where, isLed } = found
+    refuseLongSort(listing, request, total)
+    return { total, rows: total === 0 ? [] : await pageOfRows<SourceRow>(tx, listing, request, where, isLed) }
+  },
+)
+
+async function scopesOf(tx: Transaction, architecture: string): Promise<number[]> {
+  const rows = await tx.all<{ id: number }>(sql`SELECT id FROM scopes WHERE architecture = ${architecture}`)
+  return rows.map((row) => row.id)
+}
+
+/** What a filter asks of source packages; null: the names are not all known yet. */
+async function sourceConditions(
+  tx: Transaction,
+  filter: PackageFilter,
+  releases: readonly number[] | null,
+  scopes: readonly number[] | null,
+): Promise<Condition[] | null> {
+  const search = await matches(tx, 'source', 's.name', filter)
+  if (search === null) return null
+  const own = scopes === null ? 's' : 'i'
+  const counter = (part: PackageFilter) => (): Promise<number> => numberOf(tx, sourceCount(part, null))
+  const some = (where: Sql) => (): Promise<number> =>
+    someOf(tx, sql`SELECT 1 FROM source_packages s WHERE ${where}`)
+  const results: Condition[] =
+    scopes === null
+      ? [
+          ...inStatuses('s.status', filter.status, counter({ status: filter.status })),
+          ...given(filter.reason, (value) =>
+            isOneOf('s.reason', value, { rows: counter({ reason: value }) }),
+          ),
+          ...decidedSince(tx, sources.table, 's', filter.since),
+        ]
+      : [
+          withInputs(tx, scopes),
+          ...inStatuses('i.status', filter.status),
+          ...given(filter.reason, (value) => isOneOf('i.reason', value)),
+          ...given(filter.since, (value) => compared('i.decided_at', sql`>= ${value}`)),
+        ]
+  return [
+    ...(await inReleases(tx, 's.release_id', releases, (ids) => sourceCount({}, ids))),
+    ...given(filter.component, (value) => hasComponent(tx, 's.id', value)),
+    ...given(filter.seen_only, (value) => compared(`${own}.seen`, sql`= ${value}`)),
+    ...given(filter.name, (value) =>
+      compared('s.name', sql`= ${value}`, { rows: some(sql`s.name = ${value}`), walks: ['name'] }),
+    ),
+    ...given(filter.version, (value) =>
+      compared('s.version', sql`= ${value}`, { rows: some(sql`s.version = ${value}`), walks: ['version'] }),
+    ),
+    ...results,
+    ...(await ofMaintainer(tx, filter.maintainer, (names) => {
+      const query = sql`SELECT 1 FROM source_packages s WHERE s.maintainer IN ${names}`
+      const alone = (): Promise<number> => numberOf(tx, sql`SELECT count(*) AS n FROM (${query})`)
+      return compared('s.maintainer', sql`IN ${names}`, { rows: () => someOf(tx, query), alone })
+    })),
+    ...search,
   ]
-  const isSimple = isCountable(filter) && filter.component === undefined && filter.architecture === undefined
-  const counted = isSimple
-    ? sourceCount(filter, releases)
-    : sql`SELECT count(*) AS n FROM ${listing.from} ${whereOf(where)}`
-  const total = await numberOf(db, counted)
-  refuseLongSort(listing, request, total)
-  return { total, rows: total === 0 ? [] : await pageOfRows<SourceRow>(db, listing, request, where) }
 }
 
-function hasComponent(component: string): Sql {
-  return sql`EXISTS (SELECT 1 FROM binary_packages b WHERE b.source_package_id = s.id AND b.component = ${component})`
+/** Source packages that have an input in some scopes. */
+function withInputs(tx: Transaction, scopes: readonly number[]): Condition {
+  const ids = sql`SELECT x.source_package_id FROM build_inputs x WHERE x.scope_id IN ${scopes}`
+  return {
+    test: (sign: Sql) => (sign.text === '' ? sql`s.id IN (${ids})` : trusted('1')),
+    rows: () => someOf(tx, ids),
+  }
 }
 
-/** Sources joined with their input of one architecture: at most one, or the first of them. */
-function sourcesFor(architecture: string): Listing {
-  const ofArchitecture = sql`SELECT min(x.id) FROM build_inputs x JOIN scopes y ON y.id = x.scope_id
-    WHERE x.source_package_id = s.id AND y.architecture = ${architecture}`
+/** Packages whose source has binaries in a component: looked up where those are few. */
+export function hasComponent(tx: Transaction, sourceId: string, component: string): Condition {
+  const id = trusted(sourceId)
+  return {
+    test: (sign: Sql) =>
+      sign.text === ''
+        ? sql`${id} IN (SELECT b.source_package_id FROM binary_packages b WHERE b.scope_id IN (SELECT y.id FROM scopes y) AND b.component = ${component})`
+        : sql`EXISTS (SELECT 1 FROM binary_packages b WHERE b.source_package_id = ${id} AND +b.component = ${component})`,
+    rows: () => numberOf(tx, binaryCount({ component }, null)),
+  }
+}
+
+/** Source packages with their input in some scopes: the one that is listed, or else the first. */
+function sourcesOf(scopes: readonly number[]) {
+  const input = sql`SELECT x.id FROM build_inputs x WHERE x.source_package_id = s.id AND +x.scope_id IN ${scopes}
+    ORDER BY x.seen DESC, x.id LIMIT 1`
+  const table = sql`source_packages s CROSS JOIN build_inputs i ON i.id = (${input})`
   return {
     ...sources,
     columns: trusted(`s.id, s.name, s.version, r.distribution, r.name AS release, i.status, i.build_id,
       CASE WHEN i.seen = 1 THEN (SELECT c.imported_at FROM scopes c WHERE c.id = i.scope_id) ELSE s.last_seen END AS last_seen,
       i.seen AS seen_in_last_sync, i.reason, s.first_seen, i.decided_at,
       (SELECT c.index_trust FROM scopes c WHERE c.id = i.scope_id) AS "index"`),
-    from: sql`source_packages s JOIN releases r ON r.id = s.release_id JOIN build_inputs i ON i.id = (${ofArchitecture})`,
-  }
+    from: sql`${table} CROSS JOIN releases r ON r.id = s.release_id`,
+    table,
+    walked: ['id', 'name', 'version'],
+  } satisfies Listing
 }
 
 function sourceCount(filter: PackageFilter, releases: readonly number[] | null): Sql {
@@ -458,7 +639,8 @@ function listedInputs(filter: PackageFilter): { from: Sql; where: Sql[] } {
   if (filter.component === undefined)
     return { from: sql`input_counts x ${scopes}`, where: [sql`x.seen = 1`, ...where] }
   const inputs = sql`SELECT i.scope_id, coalesce(i.status, '') AS status, coalesce(i.reason, '') AS reason, 1 AS n
-    FROM build_inputs i JOIN source_packages s ON s.id = i.source_package_id WHERE i.seen = 1 AND ${hasComponent(filter.component)}`
+    FROM build_inputs i JOIN source_packages s ON s.id = i.source_package_id WHERE i.seen = 1 AND EXISTS (
+      SELECT 1 FROM binary_packages b WHERE b.source_package_id = s.id AND b.component = ${filter.component})`
   return { from: sql`(${inputs}) x ${scopes}`, where }
 }
 

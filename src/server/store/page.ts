@@ -17,8 +17,10 @@ export type PageRequest = {
 /** A list: what is selected, from where, and the words callers may sort by with the column of each. */
 export type Listing = {
   columns: Sql
-  /** With joins; the table that has the ids goes first. */
+  /** With joins; the table that has the ids goes first, and CROSS keeps it there. */
   from: Sql
+  /** That table with its alias, such as `builds h`; undefined: rows are never put in order before they are joined. */
+  table?: Sql
   /** The same for looking up one row, where `from` prescribes another way through the tables. */
   lookup?: Sql
   id: string
@@ -30,6 +32,9 @@ export type Listing = {
 /** Most records that are sorted for a page where no index has the order: a few hundred milliseconds. */
 const mostSorted = 100_000
 
+/** What a list is narrowed to: conditions, and whether they are looked up first. */
+export type Found = { where: readonly Sql[]; isLed: boolean }
+
 type Cursor = { id: number; value: Value | undefined }
 type Order = 'ASC' | 'DESC'
 
@@ -38,6 +43,7 @@ type Order = 'ASC' | 'DESC'
  * "greater" and "less" in that order, whatever the direction; of the rows that a cursor leaves, the page has
  * the nearest ones.
  * @param where conditions, all of which hold
+ * @param isLed the conditions are looked up and what they give is put in order, instead of walking the order asked for
  * @throws Complaint where the sort word is none
  */
 export async function pageOfRows<T extends Row>(
@@ -45,8 +51,9 @@ export async function pageOfRows<T extends Row>(
   listing: Listing,
   request: PageRequest,
   where: readonly Sql[],
+  isLed = false,
 ): Promise<T[]> {
-  const page = await queryOfPage(db, listing, request, where)
+  const page = await queryOfPage(db, listing, request, { where, isLed })
   if (page === null) return []
   const rows = await db.all<T>(page.query)
   return page.isBackwards ? rows.reverse() : rows
@@ -57,9 +64,9 @@ export async function recordsOfPage(
   db: Transaction,
   listing: Listing,
   request: PageRequest,
-  where: readonly Sql[],
+  found: Found,
 ): Promise<string> {
-  const page = await queryOfPage(db, listing, request, where)
+  const page = await queryOfPage(db, listing, request, found)
   if (page === null) return ''
   if (page.isBackwards) {
     const rows = await db.all<{ record: string }>(page.query)
@@ -93,7 +100,7 @@ async function queryOfPage(
   db: Transaction,
   listing: Listing,
   request: PageRequest,
-  where: readonly Sql[],
+  { where, isLed }: Found,
 ): Promise<{ query: Sql; isBackwards: boolean } | null> {
   const limit = limitOf(request.limit)
   if (limit === 0) return null
@@ -101,17 +108,36 @@ async function queryOfPage(
   const after = await cursorAt(db, listing, column, request.after)
   const before = await cursorAt(db, listing, column, request.before)
   if (after === null || before === null) return null
-  const cursors = [
-    after && beyond(listing.id, column, after, '>'),
-    before && beyond(listing.id, column, before, '<'),
-  ]
+  // What is looked up must not be found by walking after all: with a plus no index is used for the order.
+  const places = isLed ? { id: `+${listing.id}`, column: `+${column}` } : { id: listing.id, column }
+  const cursors = [after && beyond(places, after, '>'), before && beyond(places, before, '<')]
   const conditions = [...where, ...cursors.filter((cursor) => cursor !== undefined)]
   const shown: Order = request.direction === 'Descending' ? 'DESC' : 'ASC'
   const walked = walkOf(shown, after !== undefined, before !== undefined)
-  const query = sql`
-    SELECT ${listing.columns} FROM ${listing.from} ${whereOf(conditions)}
-     ORDER BY ${orderOf(listing.id, column, walked)} LIMIT ${limit}`
+  const order = orderOf(places, walked)
+  const rows = sql`${whereOf(conditions)} ORDER BY ${order} LIMIT ${limit}`
+  const query =
+    isLed && listing.table !== undefined
+      ? joinedLater(listing, column, order, rows)
+      : sql`SELECT ${listing.columns} FROM ${listing.from} ${rows}`
   return { query, isBackwards: walked !== shown }
+}
+
+/** Puts ids in order first: what else a record has is looked up for those of the page only. */
+function joinedLater({ columns, from, id, table }: Listing, column: string, order: Sql, rows: Sql): Sql {
+  const isOwn = column.split('.')[0] === id.split('.')[0]
+  const among = isOwn ? (table ?? from) : from
+  return sql`
+    SELECT ${columns} FROM (SELECT ${trusted(id)} AS id FROM ${among} ${rows}) p CROSS JOIN ${from}
+     WHERE ${trusted(id)} = p.id ORDER BY ${order}`
+}
+
+/** The word a page is sorted by, and whether an index has its order. */
+export function sortOf(
+  { walked }: Listing,
+  { sort = 'id' }: PageRequest,
+): { sort: string; isWalked: boolean } {
+  return { sort, isWalked: walked?.includes(sort) ?? false }
 }
 
 /** One value is looked up in an index, which has its rows in the order of ids; several are filtered while walking the order asked for. */
@@ -151,7 +177,9 @@ function columnOf(listing: Listing, sort: string | undefined): string {
   return column
 }
 
-function orderOf(id: string, column: string, order: Order): Sql {
+type Places = { id: string; column: string }
+
+function orderOf({ id, column }: Places, order: Order): Sql {
   return trusted(column === id ? `${id} ${order}` : `${column} ${order}, ${id} ${order}`)
 }
 
@@ -173,7 +201,7 @@ async function cursorAt(
 }
 
 /** Rows beyond a cursor; NULL sorts before everything. */
-function beyond(id: string, column: string, cursor: Cursor, sign: '>' | '<'): Sql {
+function beyond({ id, column }: Places, cursor: Cursor, sign: '>' | '<'): Sql {
   const [idColumn, sortColumn, compare] = [trusted(id), trusted(column), trusted(sign)]
   if (cursor.value === undefined) return sql`${idColumn} ${compare} ${cursor.id}`
   if (cursor.value === null) {

@@ -1,5 +1,10 @@
 import { first, sql, trusted, type Database, type Row, type Sql, type Transaction } from './database.ts'
+import { inputsWith, scopesWith, type JobFilter } from './inputs.ts'
+import { answerOf, narrowed, numberOf, revisionOf, someOf } from './narrow.ts'
 import { pageOfRows, whereOf, type Listing, type PageRequest } from './page.ts'
+import { question } from './work.ts'
+
+export type { JobFilter } from './inputs.ts'
 
 export type JobRow = Row & {
   id: number
@@ -28,12 +33,13 @@ export type ArtifactRow = Row & {
   size: number | null
 }
 
-const jobs: Listing = {
+const jobs = {
   columns:
     trusted(`j.id, s.name, s.version, r.distribution, r.name AS release, j.architecture, j.backend, g.url, j.next_retry,
     j.priority, j.queued_at, j.started_at, w.name AS worker, g.last_reason AS reason`),
-  from: trusted(`jobs j JOIN build_inputs i ON i.id = j.build_input_id JOIN source_packages s ON s.id = i.source_package_id
-    JOIN releases r ON r.id = s.release_id JOIN friend_groups g ON g.id = j.group_id LEFT JOIN workers w ON w.id = j.worker_id`),
+  from: trusted(`jobs j CROSS JOIN build_inputs i ON i.id = j.build_input_id CROSS JOIN source_packages s ON s.id = i.source_package_id
+    CROSS JOIN releases r ON r.id = s.release_id CROSS JOIN friend_groups g ON g.id = j.group_id LEFT JOIN workers w ON w.id = j.worker_id`),
+  table: trusted('jobs j'),
   id: 'j.id',
   sorts: {
     id: 'j.id',
@@ -49,16 +55,16 @@ const jobs: Listing = {
     queued_at: 'j.queued_at',
     started_at: 'j.started_at',
   },
-}
+  walked: ['id', 'name'],
+} satisfies Listing
 
-export type JobFilter = {
-  distribution?: string | null | undefined
-  release?: string | null | undefined
-  component?: string | null | undefined
-  architecture?: string | null | undefined
-  name?: string | null | undefined
-  version?: string | null | undefined
-}
+/** The same from the packages on, so that the order of their names is that of an index. */
+const jobsByName = {
+  ...jobs,
+  lookup: jobs.from,
+  from: trusted(`source_packages s CROSS JOIN build_inputs i ON i.source_package_id = s.id CROSS JOIN jobs j ON j.build_input_id = i.id
+    JOIN releases r ON r.id = s.release_id JOIN friend_groups g ON g.id = j.group_id LEFT JOIN workers w ON w.id = j.worker_id`),
+} satisfies Listing
 
 /** Conditions on a build input `i` with its source package `s` and release `r`. */
 export function inputConditions(filter: JobFilter): Sql[] {
@@ -78,22 +84,41 @@ export function inputConditions(filter: JobFilter): Sql[] {
   ]
 }
 
-const withScope: Listing = { ...jobs, from: sql`${jobs.from} JOIN scopes c ON c.id = i.scope_id` }
+const withScope = sql`${jobs.from} JOIN scopes c ON c.id = i.scope_id`
+
+export type JobPage = { total: number; rows: JobRow[] }
+type Asked = { filter: JobFilter; request: PageRequest }
 
 /** Jobs, running and waiting. */
-export async function listJobs(
-  db: Database,
-  filter: JobFilter,
-  request: PageRequest,
-): Promise<{ total: number; rows: JobRow[] }> {
-  const where = inputConditions(filter)
-  const counted =
-    where.length === 0
-      ? sql`SELECT coalesce(sum(n), 0) AS n FROM job_counts`
-      : sql`SELECT count(*) AS n FROM ${withScope.from} ${whereOf(where)}`
-  const rows = await pageOfRows<JobRow>(db, withScope, request, where)
-  const count = await first(db.all<{ n: number }>(counted))
-  return { total: count?.n ?? 0, rows }
+export function listJobs(db: Database, filter: JobFilter, request: PageRequest): Promise<JobPage> {
+  return answerOf(() => jobPageNow(db, { filter, request }))
+}
+
+/** null: ask again. */
+const jobPageNow = question('queue.list', async (tx, { filter, request }: Asked): Promise<JobPage | null> => {
+  const scopes = await scopesWith(tx, filter)
+  const { name, version, component } = filter
+  const isCountable = [name, version, component].every((value) => value === undefined || value === null)
+  const known = isCountable ? await numberOf(tx, jobCount(scopes)) : scopes?.length === 0 ? 0 : null
+  const conditions = inputsWith(tx, 'j.build_input_id', filter, scopes, {
+    rows: (ids) => numberOf(tx, jobCount(ids)),
+    rowsOf: (inputs) =>
+      someOf(tx, sql`SELECT 1 FROM (${inputs}) x CROSS JOIN jobs j ON j.build_input_id = x.id`),
+    together: ['id'],
+  })
+  const all = await numberOf(tx, jobCount(null))
+  const revision = (): Promise<string> => revisionOf(tx, ['queue', 'packages'])
+  const found = await narrowed(tx, jobs, request, conditions, { known, all, revision })
+  if (found === null) return null
+  const { total, where, isLed } = found
+  const listing = request.sort === 'name' && !isLed ? jobsByName : jobs
+  return { total, rows: total === 0 ? [] : await pageOfRows<JobRow>(tx, listing, request, where, isLed) }
+})
+
+/** By the counters, whatever the length of the queue. */
+function jobCount(scopes: readonly number[] | null): Sql {
+  const where = scopes === null ? [] : [sql`n.scope_id IN ${scopes}`]
+  return sql`SELECT coalesce(sum(n.n), 0) AS n FROM job_counts n ${whereOf(where)}`
 }
 
 function jobById(id: number): Sql {
@@ -227,7 +252,7 @@ export async function deleteJobs(
   const chosen =
     'id' in which
       ? sql`SELECT ${which.id} AS id`
-      : sql`SELECT j.id FROM ${withScope.from} ${whereOf(inputConditions(which))}`
+      : sql`SELECT j.id FROM ${withScope} ${whereOf(inputConditions(which))}`
   const [, , dropped] = await tx.batch([
     sql`UPDATE workers SET status = NULL WHERE id IN (SELECT worker_id FROM jobs WHERE state = 'running' AND id IN (${chosen}))`,
     sql`UPDATE leases SET outcome = 'dropped', ended_at = ${now}
@@ -283,7 +308,7 @@ export async function countJobs(
   const { name, version, component } = filter
   const isNarrow = [name, version, component].some((value) => value !== undefined && value !== null)
   const counted = isNarrow ? countedOneByOne(filter) : countedByState(filter)
-  const due = sql`SELECT count(*) AS due FROM ${withScope.from}
+  const due = sql`SELECT count(*) AS due FROM ${withScope}
     ${whereOf([trusted(`j.state = 'waiting'`), sql`j.next_retry <= ${now}`, ...inputConditions(filter)])}`
   const row = await first(
     db.all<{ running: number; available: number; pending: number }>(sql`
@@ -302,7 +327,7 @@ function countedByState(filter: JobFilter): Sql {
 }
 
 function countedOneByOne(filter: JobFilter): Sql {
-  return sql`SELECT ${sums} FROM (SELECT j.state, 1 AS n FROM ${withScope.from} ${whereOf(inputConditions(filter))}) x`
+  return sql`SELECT ${sums} FROM (SELECT j.state, 1 AS n FROM ${withScope} ${whereOf(inputConditions(filter))}) x`
 }
 
 /** The lease of a running job, if this worker has it. */

@@ -450,6 +450,45 @@ export const migrations: readonly string[] = [
   UPDATE jobs SET requires = ''
    WHERE requires IS NULL AND NOT EXISTS (SELECT 1 FROM switches WHERE name = 'schedule.rules' AND value <> '[]');
   `,
+  `
+  -- Names of maintainers, each once, to find those that a text is part of.
+  CREATE TABLE maintainers (name TEXT PRIMARY KEY) WITHOUT ROWID;
+  INSERT INTO maintainers SELECT DISTINCT maintainer FROM source_packages WHERE maintainer > '';
+  CREATE TRIGGER maintainer_added AFTER INSERT ON source_packages WHEN NEW.maintainer > '' BEGIN
+    INSERT INTO maintainers VALUES (NEW.maintainer) ON CONFLICT DO NOTHING;
+  END;
+  CREATE TRIGGER maintainer_changed AFTER UPDATE OF maintainer ON source_packages WHEN NEW.maintainer > '' AND NEW.maintainer IS NOT OLD.maintainer BEGIN
+    INSERT INTO maintainers VALUES (NEW.maintainer) ON CONFLICT DO NOTHING;
+  END;
+  DROP INDEX source_packages_by_maintainer;
+  CREATE INDEX source_packages_by_maintainer ON source_packages (maintainer, release_id, seen);
+  -- The order of decisions has those without one, too.
+  DROP INDEX binary_packages_by_decision;
+  CREATE INDEX binary_packages_by_decision ON binary_packages (decided_at);
+  DROP INDEX source_packages_by_decided;
+  CREATE INDEX source_packages_by_decided ON source_packages (decided_at);
+  -- Builds are counted by scope, too: lists of a release or an architecture tell how many there are.
+  DROP TRIGGER build_added;
+  DROP TRIGGER build_gone;
+  DROP TABLE build_counts;
+  CREATE TABLE build_counts (
+    scope_id INTEGER NOT NULL,
+    status TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    n INTEGER NOT NULL,
+    PRIMARY KEY (scope_id, status, reason)
+  ) WITHOUT ROWID;
+  INSERT INTO build_counts SELECT i.scope_id, h.status, coalesce(h.reason, ''), count(*)
+    FROM builds h JOIN build_inputs i ON i.id = h.build_input_id GROUP BY 1, 2, 3;
+  CREATE TRIGGER build_added AFTER INSERT ON builds BEGIN
+    INSERT INTO build_counts SELECT i.scope_id, NEW.status, coalesce(NEW.reason, ''), 1 FROM build_inputs i WHERE i.id = NEW.build_input_id
+      ON CONFLICT DO UPDATE SET n = n + 1;
+  END;
+  CREATE TRIGGER build_gone AFTER DELETE ON builds BEGIN
+    UPDATE build_counts SET n = n - 1
+     WHERE scope_id = (SELECT scope_id FROM build_inputs WHERE id = OLD.build_input_id) AND status = OLD.status AND reason = coalesce(OLD.reason, '');
+  END;
+  `,
 ]
 
 /**

@@ -1,5 +1,8 @@
 /** The source packages of one release, as lists with filters. Every filter finds its rows by an index. */
 import { first, sql, trusted, type Database, type Row, type Sql } from './database.ts'
+import { few } from './counting.ts'
+import { findNames } from './names.ts'
+import { contains } from './narrow.ts'
 import { pageOfRows, whereOf, type Listing, type PageRequest } from './page.ts'
 
 export type ReleaseRow = Row & { id: number; distribution: string; name: string }
@@ -49,13 +52,8 @@ export type ListedSource = Row & {
   decided_at: string | null
 }
 
-/** Beyond so many rows a filter is tested along the way instead of looked up first: enough rows will match. */
-const fewRows = 5000
-/** In releases of more source packages names are found by how they begin only. */
-const largeRelease = 60_000
 /** Totals are counted up to here where no counter knows them. */
 const mostCounted = 5000
-const mostMaintainers = 20_000
 
 const listing: Listing = {
   columns: trusted('s.id, s.name, s.version, s.maintainer, s.status, s.reason, s.decided_at'),
@@ -64,7 +62,7 @@ const listing: Listing = {
   sorts: { name: 's.name', decided: 's.decided_at' },
 }
 
-export type Listed = { rows: ListedSource[]; total: number; isTotalKnown: boolean; isPrefixOnly: boolean }
+export type Listed = { rows: ListedSource[]; total: number; isTotalKnown: boolean }
 
 /** One page of a release. */
 export async function listSources(
@@ -76,17 +74,14 @@ export async function listSources(
 ): Promise<Listed> {
   const scope = scopes.find(({ architecture }) => architecture === filter.architecture)
   if (filter.architecture !== undefined && scope === undefined)
-    return { rows: [], total: 0, isTotalKnown: true, isPrefixOnly: false }
-  const isLarge = (await countedSources(db, release.id, {})) > largeRelease
+    return { rows: [], total: 0, isTotalKnown: true }
   const found = [
     ...(scope === undefined ? [] : [await ofInput(db, scope.id, filter)]),
     ...(await ofComponent(db, scope === undefined ? scopes : [scope], filter.component)),
     ...(await ofMaintainer(db, release.id, filter.maintainer)),
+    ...(await ofName(db, release.id, filter.search)),
   ]
-  const others = [
-    ...(scope === undefined ? ofSource(filter) : []),
-    ...ofName(filter.search, isLarge, found.some(isLookup)),
-  ]
+  const others = scope === undefined ? ofSource(filter) : []
   const where = conditionsOf(release.id, found, others)
   const rows = await pageOfRows<ListedSource>(db, listing, request, where)
   const isCounted = [filter.component, filter.maintainer, filter.search].every((value) => value === undefined)
@@ -95,7 +90,7 @@ export async function listSources(
     : scope === undefined
       ? await countedSources(db, release.id, filter)
       : await countedInputs(db, scope.id, filter)
-  return { rows, total, isTotalKnown: isCounted || total < mostCounted, isPrefixOnly: isLarge }
+  return { rows, total, isTotalKnown: isCounted || total < mostCounted }
 }
 
 /**
@@ -150,7 +145,7 @@ async function ofInput(db: Database, scopeId: number, filter: SourceFilter): Pro
     ...(status === undefined ? [] : [isStatus('i.status', status)]),
     ...(reason === undefined ? [] : [sql`i.reason = ${reason}`]),
   ]
-  if ((await countedInputs(db, scopeId, filter)) <= fewRows)
+  if ((await countedInputs(db, scopeId, filter)) <= few)
     return { ids: sql`SELECT i.source_package_id FROM build_inputs i ${whereOf(condition)}` }
   const own = sql`i.source_package_id = s.id`
   const [scoped, ...others] = condition
@@ -170,7 +165,7 @@ async function ofComponent(
       sql`SELECT coalesce(sum(n), 0) AS n FROM binary_counts WHERE scope_id IN ${ids} AND component = ${component} AND seen = 1`,
     ),
   )
-  if ((counted?.n ?? 0) <= fewRows)
+  if ((counted?.n ?? 0) <= few)
     return [
       {
         ids: sql`SELECT b.source_package_id FROM binary_packages b WHERE b.scope_id IN ${ids} AND b.component = ${component}`,
@@ -183,29 +178,27 @@ async function ofComponent(
   ]
 }
 
-/** Maintainers that a text is part of; their names are read by leaps through the index, not row by row. */
+/** By maintainers that a text is part of. */
 async function ofMaintainer(db: Database, releaseId: number, text: string | undefined): Promise<Found[]> {
   if (text === undefined) return []
-  const pattern = `%${text.replace(/[\\%_]/g, '\\$&')}%`
-  const names = await db.all<{ maintainer: string }>(sql`
-    WITH RECURSIVE m(maintainer) AS (
-      SELECT * FROM (SELECT maintainer FROM source_packages WHERE release_id = ${releaseId} AND maintainer > '' ORDER BY maintainer LIMIT 1)
-      UNION ALL
-      SELECT (SELECT maintainer FROM source_packages WHERE release_id = ${releaseId} AND maintainer > m.maintainer ORDER BY maintainer LIMIT 1)
-        FROM m WHERE m.maintainer IS NOT NULL LIMIT ${mostMaintainers})
-    SELECT maintainer FROM m WHERE maintainer LIKE ${pattern} ESCAPE '\\' LIMIT 100`)
-  const all = names.map((row) => row.maintainer)
+  const names = await db.all<{ name: string }>(
+    sql`SELECT name FROM maintainers WHERE ${contains(trusted('name'), text)}`,
+  )
+  const all = names.map((row) => row.name)
   const ids = sql`SELECT x.id FROM source_packages x WHERE x.release_id = ${releaseId} AND x.maintainer IN ${all}`
-  const some = await db.all<{ id: number }>(sql`${ids} LIMIT ${fewRows + 1}`)
-  if (some.length <= fewRows) return [{ ids }]
+  const some = await db.all<{ id: number }>(sql`${ids} LIMIT ${few + 1}`)
+  if (some.length <= few) return [{ ids }]
   return [{ test: sql`+s.maintainer IN ${all}`, counting: sql`s.maintainer IN ${all}` }]
 }
 
-function ofName(search: string | undefined, isLarge: boolean, isLed: boolean): Sql[] {
-  if (search === undefined) return []
-  const column = trusted(isLed ? '+s.name' : 's.name')
-  if (isLarge) return [sql`${column} >= ${search}`, sql`${column} < ${`${search}\u{10ffff}`}`]
-  return [sql`s.name LIKE ${`%${search.replace(/[\\%_]/g, '\\$&')}%`} ESCAPE '\\'`]
+/** By names that a text is part of. */
+async function ofName(db: Database, releaseId: number, text: string | undefined): Promise<Found[]> {
+  if (text === undefined) return []
+  const { names, rows } = await findNames(db, { kind: 'source', text, most: few })
+  if (rows > few) return [{ test: contains(trusted('s.name'), text) }]
+  return [
+    { ids: sql`SELECT x.id FROM source_packages x WHERE x.release_id = ${releaseId} AND x.name IN ${names}` },
+  ]
 }
 
 function statusWord(status: string | undefined): string | undefined {

@@ -1,5 +1,6 @@
 /** What pages ask that the API does not: numbers over everything, changes of verdicts, the queue by turn. */
 import { first, joined, sql, trusted, type Database, type Row, type Sql } from './database.ts'
+import { findNames } from './names.ts'
 
 export type ScopeCount = Row & {
   distribution: string
@@ -279,7 +280,7 @@ export type FoundName = Row & {
   reason: string | null
 }
 
-/** Listed source and binary packages whose name is, or begins with, a text; exact ones first. */
+/** Listed source and binary packages whose name is, begins with or contains a text, in this order. */
 export async function packagesNamed(db: Database, text: string, limit: number): Promise<FoundName[]> {
   const beyond = `${text}\u{10ffff}`
   const sources = (condition: Sql): Sql => sql`
@@ -295,5 +296,19 @@ export async function packagesNamed(db: Database, text: string, limit: number): 
     sources(sql`s.name > ${text} AND s.name < ${beyond}`),
     binaries(sql`b.name > ${text} AND b.name < ${beyond}`),
   ])
-  return rows.flat()
+  const found = rows.flat()
+  if (found.length >= limit) return found
+  const known = new Set(found.map((row) => row.name))
+  const others = await Promise.all(
+    (['source', 'binary'] as const).map(async (kind) => {
+      const { names } = await findNames(db, { kind, text, most: 2 * limit }) // those found already are among them
+      return names.filter((name) => !known.has(name)).slice(0, limit)
+    }),
+  )
+  const [ofSources = [], ofBinaries = []] = others
+  const inside = await db.batch<FoundName>([
+    sources(sql`s.name IN ${ofSources}`),
+    binaries(sql`b.name IN ${ofBinaries}`),
+  ])
+  return [...found, ...inside.flat()]
 }

@@ -227,9 +227,9 @@ function reasonTable(base: string, title: string, summaries: readonly ReasonSumm
   )
 }
 
-/** Packages of any release whose name is or begins with what is asked. */
+/** Packages of any release that have what is asked in their name. */
 export function searchPage({ base }: Site, { query, found }: SearchView): Page {
-  const beginning = queryOf({ search: query, search_type: 'starts_with', seen_only: 'true' })
+  const asked = queryOf({ search: query, seen_only: 'true' })
   const rows = found.map(
     (row) =>
       html`<tr>
@@ -246,13 +246,13 @@ export function searchPage({ base }: Site, { query, found }: SearchView): Page {
   return {
     title: query === '' ? 'Search' : `Search: ${shown(query, 80)}`,
     search: query,
-    api: `/api/v1/packages/binary${beginning}`,
-    parts: { 'Source packages': `/api/v1/packages/source${beginning}` },
-    body: html`<h1>${query === '' ? 'Search' : html`Packages that begin with “${name(query)}”`}</h1>
+    api: `/api/v1/packages/binary${asked}`,
+    parts: { 'Source packages': `/api/v1/packages/source${asked}` },
+    body: html`<h1>${query === '' ? 'Search' : html`Packages with “${name(query)}” in their name`}</h1>
       ${
         found.length === 0
           ? html`<p>
-              ${query === '' ? 'Give the name of a source or binary package, or its beginning, in the box above.' : 'No listed package has a name that begins so. Lists of a release also find parts of names.'}
+              ${query === '' ? 'Give the name of a source or binary package, or a part of it, in the box above.' : 'No listed package has that in its name.'}
             </p>`
           : tableOf(
               {

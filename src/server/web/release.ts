@@ -117,7 +117,7 @@ function filterForm(action: string, view: ReleaseView): Html {
         name="q"
         value="${query.search ?? ''}"
         autocomplete="off"
-        placeholder="${view.listed.isPrefixOnly ? 'begins with' : 'part of it'}"
+        placeholder="part of it"
       />
     </p>
     <p>

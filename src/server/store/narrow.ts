@@ -1,0 +1,143 @@
+/** How a list with filters is answered: by looking up what the rarest of them gives, or by walking the order asked for. */
+import { counted, few } from './counting.ts'
+import { first, joined, sql, trusted, type Sql, type Transaction } from './database.ts'
+import { sortOf, type Found, type Listing, type PageRequest } from './page.ts'
+
+/** One thing that a list is narrowed by. It says nothing of other tables than that of the list. */
+export type Condition = {
+  /** With `+` before its column no index is used for it. */
+  test: (plus: Sql) => Sql
+  /** How many rows its index gives, at the least where that is more than a few; absent: it has no index. */
+  rows?: () => Promise<number>
+  /** The number of rows that meet it, where it alone can be counted. */
+  alone?: () => Promise<number>
+  /** Sort words whose order an index has of the rows that meet it. */
+  walks?: readonly string[]
+  /** Sort words in whose order its rows lie together: walking would pass all others first. */
+  together?: readonly string[]
+}
+
+const plain = trusted('')
+const plus = trusted('+')
+
+/** A condition that is nothing but a comparison: `compared('b.name', value => sql`= ${value}`)`. */
+export function compared(column: string, comparison: Sql, more: Omit<Condition, 'test'> = {}): Condition {
+  return { test: (sign) => sql`${sign}${trusted(column)} ${comparison}`, ...more }
+}
+
+/** One of several values; NULL too, where `orNull`. */
+export function isOneOf(
+  column: string,
+  values: readonly string[],
+  { orNull = false, ...more }: Omit<Condition, 'test'> & { orNull?: boolean } = {},
+): Condition {
+  const name = trusted(column)
+  return {
+    test: (sign) =>
+      orNull
+        ? sql`(${sign}${name} IN ${values} OR ${sign}${name} IS NULL)`
+        : sql`${sign}${name} IN ${values}`,
+    ...more,
+  }
+}
+
+/** Asks until there is an answer; everybody else has a turn in between. */
+export async function answerOf<T>(ask: () => Promise<T | null>): Promise<T> {
+  for (;;) {
+    const answer = await ask()
+    if (answer !== null) return answer
+  }
+}
+
+/** What changes with the named parts of the data. */
+export async function revisionOf(tx: Transaction, names: readonly string[]): Promise<string> {
+  const rows = await tx.all<{ value: number }>(
+    sql`SELECT value FROM generations WHERE name IN ${names} ORDER BY name`,
+  )
+  return rows.map((row) => row.value).join('.')
+}
+
+/** A text inside another, ASCII case folded. */
+export function contains(column: Sql, text: string): Sql {
+  return sql`${column} LIKE ${`%${text.replace(/[\\%_]/g, '\\$&')}%`} ESCAPE '\\'`
+}
+
+/** Rows that a question gives, counted up to a few and one. */
+export async function someOf(tx: Transaction, query: Sql): Promise<number> {
+  return numberOf(tx, sql`SELECT count(*) AS n FROM (${query} LIMIT ${few + 1})`)
+}
+
+/** The `n` of a question that counts. */
+export async function numberOf(tx: Transaction, query: Sql): Promise<number> {
+  const row = await first(tx.all<{ n: number }>(query))
+  return row?.n ?? 0
+}
+
+export type Narrowed = Found & { total: number }
+type Lead = { condition: Condition; rows: number }
+
+/**
+ * Decides how a page is found, and counts what its filters leave.
+ * @param known how many records the filters leave, where counters know it
+ * @param all how many records there are
+ * @param revision changes whenever a row might meet other filters than before
+ * @returns null: the number is not known yet; ask again, after others
+ */
+export async function narrowed(
+  tx: Transaction,
+  listing: Listing & { table: Sql },
+  request: PageRequest,
+  conditions: readonly Condition[],
+  { known, all, revision }: { known: number | null; all: number; revision: () => Promise<string> },
+): Promise<Narrowed | null> {
+  const { sort, isWalked } = sortOf(listing, request)
+  const isEnough = known === 0 || (known !== null && known > few && isWalked)
+  const leads = isEnough ? [] : await leadsOf(conditions)
+  const [lead] = leads
+  let total = known
+  let ids: readonly number[] | null = null
+  if (total === null && lead !== undefined && lead.rows <= few)
+    total = lead.rows === 0 ? 0 : await countLed(tx, listing.table, conditions, lead.condition)
+  const [only] = conditions
+  if (total === null && conditions.length === 1 && only?.alone !== undefined) total = await only.alone()
+  if (total === null) {
+    const found = await counted(tx, listing.table, listing.id, walking(conditions, 'id'), await revision())
+    if (found === null) return null
+    ;({ n: total, ids } = found)
+  }
+  if (ids !== null) return { total, where: [sql`${trusted(listing.id)} IN ${ids}`], isLed: true }
+  if (lead !== undefined && (total <= few || !isWalked))
+    return { total, where: led(conditions, lead.condition), isLed: true }
+  const together = conditions.find(
+    (each) => each.together?.includes(sort) === true && each.walks?.includes(sort) !== true,
+  )
+  if (together !== undefined && total < all / 2)
+    return { total, where: led(conditions, together), isLed: true }
+  return { total, where: walking(conditions, sort), isLed: !isWalked || total <= few }
+}
+
+/** Conditions that an index has, the rarest first. */
+async function leadsOf(conditions: readonly Condition[]): Promise<Lead[]> {
+  const leads: Lead[] = []
+  for (const condition of conditions)
+    if (condition.rows !== undefined) leads.push({ condition, rows: await condition.rows() })
+  return leads.sort((a, b) => a.rows - b.rows)
+}
+
+function led(conditions: readonly Condition[], lead: Condition): Sql[] {
+  return conditions.map((each) => each.test(each === lead ? plain : plus))
+}
+
+function walking(conditions: readonly Condition[], sort: string): Sql[] {
+  return conditions.map((each) => each.test(each.walks?.includes(sort) === true ? plain : plus))
+}
+
+function countLed(
+  tx: Transaction,
+  table: Sql,
+  conditions: readonly Condition[],
+  lead: Condition,
+): Promise<number> {
+  const where = joined(led(conditions, lead), ' AND ')
+  return numberOf(tx, sql`SELECT count(*) AS n FROM ${table} WHERE ${where}`)
+}
