@@ -179,8 +179,7 @@ export async function runBackend(run: BackendRun): Promise<BackendResult> {
   } finally {
     disk.close()
     await group.kill()
-    await group.remove()
-    await tidy(place)
+    await Promise.all([group.remove(), tidy(place)])
   }
 }
 
@@ -222,7 +221,8 @@ async function prepare(run: BackendRun): Promise<Place> {
   const tools = folder('tools')
   const script = await scriptOf(run.backend)
   await mkdir(run.cache, { recursive: true, mode: 0o755 })
-  for (const name of ['inputs', 'out', 'tmp', 'home', 'tools']) await mkdir(folder(name), { mode: 0o700 })
+  const names = ['inputs', 'out', 'tmp', 'home', 'tools']
+  await Promise.all(names.map((name) => mkdir(folder(name), { mode: 0o700 })))
   const input = join(folder('inputs'), basename(run.input))
   await during('copying the build input', () => copyFile(run.input, input, constants.COPYFILE_FICLONE))
   const sandbox = join(tools, 'sandbox.sh')
@@ -340,6 +340,5 @@ const limits: Record<'memory' | 'processes' | 'machine' | 'disk', readonly [Reas
 }
 
 async function tidy(place: Place): Promise<void> {
-  for (const folder of [place.temporary, place.home, place.tools, dirname(place.input)])
-    await removeFolder(folder)
+  await Promise.all([place.temporary, place.home, place.tools, dirname(place.input)].map(removeFolder))
 }

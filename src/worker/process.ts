@@ -233,17 +233,22 @@ function openLog(limit: number, onLog: ((chunk: Uint8Array) => void) | undefined
   }
 }
 
-/** More is not taken at once; memory that nothing was written to costs nothing. */
-const largestStart = 64 * 1024 * 1024
+/** What most logs fit into; more would make work for the garbage collector with every job. */
+const firstBytes = 256 * 1024
 
-/** Bytes in one piece: a list of pieces would need the memory twice when it is put together. */
-function growingBytes(expected: number): { add: (bytes: Uint8Array) => void; bytes: () => Uint8Array } {
-  let buffer = Buffer.allocUnsafeSlow(Math.min(expected, largestStart) + 1024)
+/**
+ * Bytes in one piece: a list of pieces would need the memory twice when it is put together. Each room is four times
+ * the last one; memory that nothing was written to costs nothing.
+ */
+function growingBytes(most: number): { add: (bytes: Uint8Array) => void; bytes: () => Uint8Array } {
+  const slack = 1024 // for the markers
+  let buffer = Buffer.allocUnsafeSlow(Math.min(most, firstBytes) + slack)
   let length = 0
   return {
     add(bytes) {
       if (length + bytes.length > buffer.length) {
-        const larger = Buffer.allocUnsafeSlow(Math.max(2 * buffer.length, length + bytes.length))
+        const needed = length + bytes.length
+        const larger = Buffer.allocUnsafeSlow(Math.max(Math.min(4 * buffer.length, most + slack), needed))
         buffer.copy(larger, 0, 0, length)
         buffer = larger
       }

@@ -81,8 +81,7 @@ async function attempt(
   const { settings } = options
   const backend = settings.backends.get(job.backend) ?? settings.backends.get(job.distribution)
   if (backend === undefined) throw new Failure('backend_error', `this worker has no backend ${job.backend}`)
-  const originals = await fetchOriginals(artifacts, options)
-  const input = await fetchInput(job.url, originals, options)
+  const { originals, input } = await fetchFiles(job.url, artifacts, options)
   const run = await build(job, backend, { input: input.path, originals }, options)
   progress.log = run.log
   progress.evidence = evidenceOf(run, backend)
@@ -159,32 +158,66 @@ function isTemporary({ status, reason }: Verdict, finding: LogRule | null): bool
 
 const unjudged: Judgement = { status: 'UNKWN', reason: 'backend_error' }
 
-/** Each into a folder of its own, because two artifacts may have one name. */
-async function fetchOriginals(
+/** Files that are fetched at the same time: much of each is spent waiting for the mirror. */
+const mostDownloads = 4
+
+type Fetched = { path: string; fingerprint: Fingerprint }
+
+/** The originals and the build input; where that is one of the originals (as for Arch Linux), that file. */
+async function fetchFiles(
+  inputUrl: string,
   artifacts: readonly JobArtifact[],
   options: RebuildOptions,
-): Promise<Original[]> {
-  const { directory, settings, signal } = options
+): Promise<{ originals: Original[]; input: Fetched }> {
   const originals: Original[] = []
-  for (const artifact of artifacts) {
-    const file = fileNameOf(artifact.url)
-    const folder = await madeFolder(join(directory, 'originals', String(originals.length)))
-    const path = join(folder, file)
-    const limits = { ...downloadLimits, signal }
-    const fingerprint = await fetchCached(artifact, path, settings.originals, limits)
-    originals.push({ artifact, file, path, fingerprint })
-  }
-  return originals
+  const own: Fetched[] = []
+  const wanted: ((given: RebuildOptions) => Promise<unknown>)[] = artifacts.map(
+    (artifact, index) => async (given) => (originals[index] = await fetchOriginal(artifact, index, given)),
+  )
+  if (!artifacts.some(({ url }) => url === inputUrl))
+    wanted.unshift(async (given) => own.push(await fetchInput(inputUrl, given)))
+  await someAtOnce(wanted, options)
+  const input = own[0] ?? originals.find(({ artifact }) => artifact.url === inputUrl)
+  if (input === undefined) throw new Failure('input_unavailable', 'there is no build input')
+  return { originals, input }
 }
 
-/** The build input; where that is one of the originals (as for Arch Linux), that file. */
-async function fetchInput(
-  url: string,
-  originals: readonly Original[],
-  { directory, signal }: RebuildOptions,
-): Promise<{ path: string; fingerprint: Fingerprint }> {
-  const same = originals.find(({ artifact }) => artifact.url === url)
-  if (same !== undefined) return same
+/** Does it all, a few at a time. After the first that fails the others are ended, and its error is thrown. */
+async function someAtOnce(
+  wanted: readonly ((options: RebuildOptions) => Promise<unknown>)[],
+  options: RebuildOptions,
+): Promise<void> {
+  const failed = new AbortController()
+  const errors: unknown[] = []
+  const given = { ...options, signal: AbortSignal.any([options.signal, failed.signal]) }
+  const queue = wanted.values()
+  const line = async (): Promise<void> => {
+    for (const work of queue) await work(given)
+  }
+  const lines = Array.from({ length: mostDownloads }, () =>
+    line().catch((error: unknown) => {
+      errors.push(error)
+      failed.abort()
+    }),
+  )
+  await Promise.all(lines)
+  if (errors.length > 0) throw errors[0]
+}
+
+/** Into a folder of its own, because two artifacts may have one name. */
+async function fetchOriginal(
+  artifact: JobArtifact,
+  index: number,
+  { directory, settings, signal }: RebuildOptions,
+): Promise<Original> {
+  const file = fileNameOf(artifact.url)
+  const path = join(await madeFolder(join(directory, 'originals', String(index))), file)
+  const limits = { ...downloadLimits, signal }
+  const fingerprint = await fetchCached(artifact, path, settings.originals, limits)
+  return { artifact, file, path, fingerprint }
+}
+
+async function fetchInput(url: string, { directory, signal }: RebuildOptions): Promise<Fetched> {
   const path = join(await madeFolder(join(directory, 'input')), fileNameOf(url))
   const wanted = { url, sha256: null, size: null }
   return { path, fingerprint: await download(wanted, path, { ...downloadLimits, signal }) }

@@ -199,6 +199,49 @@ test('an input that is the artifact itself is downloaded once', async (t) => {
   assert.equal(asked, 1)
 })
 
+test('files are fetched a few at a time, in whatever order, and judged in theirs', async (t) => {
+  const names = ['a.deb', 'b.deb', 'c.deb', 'd.deb', 'e.deb', 'f.deb']
+  const waiting: (() => void)[] = []
+  let most = 0
+  const base = await aServer(t, async (request, response) => {
+    await new Promise<void>((answer) => {
+      waiting.push(answer)
+      most = Math.max(most, waiting.length)
+      setTimeout(() => waiting.pop()?.(), 200)
+    })
+    response.end(`bytes of ${request.url}`)
+  })
+  const copies = names
+    .filter((name) => name !== 'd.deb')
+    .map((name) => `printf 'bytes of /${name}' > ${name}`)
+  const settings = await rebuildSettings(t, `cd "$REBUILDERD_OUTDIR"; ${copies.join('; ')}`)
+
+  const result = await rebuild(aJob(base, names), { directory: await aFolder(t), settings, signal })
+
+  assert.deepEqual(
+    result.artifacts.map(({ name, status }) => `${name} ${status}`),
+    ['a GOOD', 'b GOOD', 'c GOOD', 'd BAD', 'e GOOD', 'f GOOD'],
+  )
+  assert.equal(most, 4)
+})
+
+test('after one file that cannot be had the others are not waited for', async (t) => {
+  const base = await aServer(t, (request, response) => {
+    if (request.url === '/gone.deb') return void response.writeHead(404).end()
+    response.write('the beginning') // and no end
+  })
+  const settings = await rebuildSettings(t, 'true')
+
+  const result = await rebuild(aJob(base, ['slow.deb', 'gone.deb']), {
+    directory: await aFolder(t),
+    settings,
+    signal,
+  })
+
+  assert.equal(result.reason, 'input_unavailable')
+  assert.match(await textOf(result.build_log), /gone\.deb: the server answered 404/)
+})
+
 test('without diffoscope the verdict stands, with a note', async (t) => {
   const { PATH } = process.env
   t.after(() => (process.env['PATH'] = PATH))
