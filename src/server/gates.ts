@@ -25,7 +25,6 @@ import type { Mount } from './route.ts'
 import { revisionOf } from './revision.ts'
 import type { Service } from './service.ts'
 import { attestationShas, exportRows, lookedUp, type ExportRow, type FoundRow } from './store/gates.ts'
-import type { Database } from './store/database.ts'
 import { generationsOf } from './store/packages.ts'
 
 const lookupsAtOnce = 1000
@@ -57,7 +56,9 @@ export function mountGates(mount: Mount, service: Service): void {
       const key = JSON.stringify([params.distribution, query.releases ?? null, isLines])
       const type = isLines ? 'application/x-ndjson' : 'application/json'
       const releases = query.releases ?? null
-      return keep(context, key, revision, type, () => exported(db, params.distribution, releases, isLines))
+      return keep(context, key, revision, type, () =>
+        exported(service, { distribution: params.distribution, releases, isLines }),
+      )
     },
     packages,
   )
@@ -138,11 +139,10 @@ function reasonOf(code: string | null): Reason | null {
 
 /** The text of an export, piece by piece: rows of one name come together, those that differ only by release become one. */
 async function* exported(
-  db: Database,
-  distribution: string,
-  releases: readonly string[] | null,
-  isLines: boolean,
+  { db, basePath }: Service,
+  wanted: { distribution: string; releases: readonly string[] | null; isLines: boolean },
 ): AsyncGenerator<string> {
+  const { distribution, releases, isLines } = wanted
   let isFirst = true
   const textOf = (records: readonly Exported[]): string => {
     if (isLines) return records.map((record) => `${JSON.stringify(record)}\n`).join('')
@@ -158,7 +158,7 @@ async function* exported(
     const last = rows.at(-1)
     const all = [...pending, ...rows]
     pending = last === undefined ? [] : all.filter((row) => row.name === last.name)
-    yield textOf(distinct(last === undefined ? all : all.filter((row) => row.name !== last.name)))
+    yield textOf(distinct(last === undefined ? all : all.filter((row) => row.name !== last.name), basePath))
     if (last === undefined) break
     after = { name: last.name, id: last.id }
   }
@@ -166,9 +166,9 @@ async function* exported(
 }
 
 /** One record per name, version and architecture; the newest build speaks, a GOOD before others. */
-export function distinct(rows: readonly ExportRow[]): Exported[] {
+export function distinct(rows: readonly ExportRow[], basePath = ''): Exported[] {
   const groups = Map.groupBy(rows, (row) => `${row.name}\n${row.version}\n${row.architecture}`)
-  const records = [...groups.values()].map(oneOf)
+  const records = [...groups.values()].map((group) => oneOf(group, basePath))
   return records.sort(
     (a, b) =>
       compare(a.name, b.name) || compare(a.version, b.version) || compare(a.architecture, b.architecture),
@@ -179,7 +179,7 @@ function compare(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0
 }
 
-function oneOf(rows: readonly ExportRow[]): Exported {
+function oneOf(rows: readonly ExportRow[], basePath: string): Exported {
   const newest = [...rows].sort((a, b) => (b.build_id ?? 0) - (a.build_id ?? 0))
   const speaker = newest.find((row) => row.status === 'GOOD') ?? newest[0]
   const spoken = speaker as ExportRow // groups are not empty
@@ -196,7 +196,7 @@ function oneOf(rows: readonly ExportRow[]): Exported {
     sha256,
     build_id,
     artifact_id,
-    evidence: build_id === null ? null : `/api/v1/builds/${build_id}`,
+    evidence: build_id === null ? null : `${basePath}/api/v1/builds/${build_id}`,
     index: spoken.index,
   }
 }

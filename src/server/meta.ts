@@ -19,6 +19,7 @@ import {
 import { reasonCodes, reasons } from '../wire/reasons.ts'
 import { version } from '../version.ts'
 import { dashboard } from './overview.ts'
+import { revisionOf } from './revision.ts'
 import type { Mount } from './route.ts'
 import type { Service } from './service.ts'
 import {
@@ -42,26 +43,49 @@ export function mountMeta(mount: Mount, service: Service): void {
   const keys = { current: [publicKeyToPem(signingKey.publicKey)] }
   mount(getPublicKeys, async () => keys)
   mount(getDashboard, ({ query }) => dashboard(db, query, now()))
-  mount(listDistributions, ({ query }) => distributionNames(db, query.seen_only))
-  mount(listReleases, async ({ params, query }) =>
-    shown(await releaseNames(db, params.distribution, query.seen_only)),
+  mountNames(mount, service)
+}
+
+/** Names of what is known: they change with packages only. */
+function mountNames(mount: Mount, service: Service): void {
+  const { db } = service
+  const packages = revisionOf(service, 'packages')
+  mount(listDistributions, ({ query }) => distributionNames(db, query.seen_only), packages)
+  mount(
+    listReleases,
+    async ({ params, query }) => shown(await releaseNames(db, params.distribution, query.seen_only)),
+    packages,
   )
-  mount(listArchitectures, ({ params, query }) =>
-    architectureNames(db, params.distribution, undefined, query.seen_only),
+  mount(
+    listArchitectures,
+    ({ params, query }) => architectureNames(db, params.distribution, undefined, query.seen_only),
+    packages,
   )
   for (const row of [listReleaseArchitectures, listArchitecturesShort])
-    mount(row, ({ params, query }) =>
-      architectureNames(db, params.distribution, stored(params.release), query.seen_only),
+    mount(
+      row,
+      ({ params, query }) =>
+        architectureNames(db, params.distribution, stored(params.release), query.seen_only),
+      packages,
     )
-  mount(listComponents, async ({ params, query }) =>
-    shown(await componentNames(db, params.distribution, undefined, query.seen_only)),
+  mount(
+    listComponents,
+    async ({ params, query }) =>
+      shown(await componentNames(db, params.distribution, undefined, query.seen_only)),
+    packages,
   )
   for (const row of [listReleaseComponents, listComponentsShort])
-    mount(row, async ({ params, query }) =>
-      shown(await componentNames(db, params.distribution, stored(params.release), query.seen_only)),
+    mount(
+      row,
+      async ({ params, query }) =>
+        shown(await componentNames(db, params.distribution, stored(params.release), query.seen_only)),
+      packages,
     )
-  mount(listComponentArchitectures, ({ params: { distribution, release, component }, query }) =>
-    componentArchitectures(db, distribution, stored(release), stored(component), query.seen_only),
+  mount(
+    listComponentArchitectures,
+    ({ params: { distribution, release, component }, query }) =>
+      componentArchitectures(db, distribution, stored(release), stored(component), query.seen_only),
+    packages,
   )
 }
 

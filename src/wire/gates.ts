@@ -94,7 +94,7 @@ export const Exported = v.object({
 export type Exported = Shape<typeof Exported>
 
 export const exportDistribution = endpoint('GET', '/api/v1/export/{distribution}', {
-  doc: 'Every listed binary package once per architecture, name and version, in that order, for migration gates. format=ndjson: one record a line.',
+  doc: 'Every listed binary package once per name, version and architecture, in the order of these, for migration gates. format=ndjson: one record a line.',
   params: v.object({ distribution: text() }),
   query: v.object({ releases: v.optional(NamesText), format: v.optional(v.picklist(['json', 'ndjson'])) }),
   reply: v.array(Exported),

@@ -1,40 +1,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { submitBuild } from '../../src/wire/builds.ts'
+import { eventsOf } from '../help/events.ts'
 import { VerdictEvent } from '../../src/wire/gates.ts'
 import { checked } from '../../src/wire/schema.ts'
 import { aPackage, aResult, importPackages, pop, startServer, type TestServer } from '../help/server.ts'
-
-type Told = { id: number; kind: string; data: unknown }
-
-/** The first events of a stream; it is left then. */
-async function eventsOf(
-  address: string,
-  count: number,
-  headers: Record<string, string> = {},
-): Promise<Told[]> {
-  const leave = new AbortController()
-  const reply = await fetch(address, {
-    headers,
-    signal: AbortSignal.any([leave.signal, AbortSignal.timeout(20_000)]),
-  })
-  assert.equal(reply.headers.get('content-type'), 'text/event-stream')
-  const told: Told[] = []
-  let text = ''
-  for await (const chunk of reply.body?.pipeThrough(new TextDecoderStream()) ?? []) {
-    text += chunk
-    const blocks = text.split('\n\n')
-    text = blocks.pop() ?? ''
-    for (const block of blocks) {
-      const match = /^id: (\d+)\nevent: (\w+)\ndata: (.*)$/.exec(block)
-      if (match !== null)
-        told.push({ id: Number(match[1]), kind: match[2] ?? '', data: JSON.parse(match[3] ?? '') })
-    }
-    if (told.length >= count) break
-  }
-  leave.abort()
-  return told
-}
 
 async function aVerdict({ call }: TestServer, status: 'GOOD' | 'BAD' = 'GOOD'): Promise<void> {
   const job = await pop(call)

@@ -1,0 +1,33 @@
+/** Reads streams of events. */
+import assert from 'node:assert/strict'
+
+export type Told = { id: number; kind: string; data: unknown }
+
+/** The first events of a stream; it is left then. */
+export async function eventsOf(
+  address: string,
+  count: number,
+  headers: Record<string, string> = {},
+): Promise<Told[]> {
+  const leave = new AbortController()
+  const reply = await fetch(address, {
+    headers,
+    signal: AbortSignal.any([leave.signal, AbortSignal.timeout(20_000)]),
+  })
+  assert.equal(reply.headers.get('content-type'), 'text/event-stream')
+  const told: Told[] = []
+  let text = ''
+  for await (const chunk of reply.body?.pipeThrough(new TextDecoderStream()) ?? []) {
+    text += chunk
+    const blocks = text.split('\n\n')
+    text = blocks.pop() ?? ''
+    for (const block of blocks) {
+      const match = /^id: (\d+)\nevent: (\w+)\ndata: (.*)$/.exec(block)
+      if (match !== null)
+        told.push({ id: Number(match[1]), kind: match[2] ?? '', data: JSON.parse(match[3] ?? '') })
+    }
+    if (told.length >= count) break
+  }
+  leave.abort()
+  return told
+}
