@@ -90,6 +90,9 @@ async function attested(data: string, count: number): Promise<Known[]> {
         if (blob === undefined) continue
         const [row] = await tx.all<{ id: number }>(keptBlob(blob, '2026-10-01T10:00:00'))
         await tx.all(sql`UPDATE binary_packages SET attestation_id = ${row?.id} WHERE id = ${id}`)
+        await tx.all(sql`
+          UPDATE artifacts SET attestation_id = ${row?.id}
+           WHERE id = (SELECT artifact_id FROM binary_packages WHERE id = ${id})`)
       }
     })
     return packages

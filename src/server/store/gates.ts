@@ -19,7 +19,10 @@ export type FoundRow = Row & {
 
 type Wanted = { distribution: string; name: string; version: string; architecture: string }
 
-/** Binary packages that match, with the position of what they match. */
+/**
+ * Binary packages that match, with the position of what they match. Found by their names: thousands of packages may
+ * have the same version, and the planner would rather ask the index of those.
+ */
 export function lookedUp(db: Database, wanted: readonly Wanted[]): Promise<FoundRow[]> {
   const asked = JSON.stringify(
     wanted.map(({ distribution, name, version, architecture }) => [
@@ -33,7 +36,7 @@ export function lookedUp(db: Database, wanted: readonly Wanted[]): Promise<Found
     SELECT w.key AS position, b.status, b.reason, r.name AS release, b.sha256, b.size, b.build_id, b.artifact_id, f.sha256 AS attestation,
            b.decided_at, b.seen, c.index_trust AS "index"
       FROM json_each(${asked}) w
-      CROSS JOIN binary_packages b ON b.name = json_extract(w.value, '$[1]')
+      CROSS JOIN binary_packages b INDEXED BY binary_packages_by_name ON b.name = json_extract(w.value, '$[1]')
       JOIN releases r ON r.id = b.release_id JOIN scopes c ON c.id = b.scope_id
       LEFT JOIN blobs f ON f.id = b.attestation_id
      WHERE b.version = json_extract(w.value, '$[2]') AND b.architecture = json_extract(w.value, '$[3]')
