@@ -1,72 +1,189 @@
 import { EventEmitter } from 'node:events'
+import { networkOf } from './callers.ts'
 import { Refusal } from './refusal.ts'
 import type { Database } from './store/database.ts'
 import { eventsAfter, lastEvent, type EventRow } from './store/events.ts'
 
-/** Watchers at once; each costs a connection. */
+/** Streams at once, of events and logs; each costs a connection. */
 const mostWatchers = 1000
+/** Streams of one address. Many people may sit behind it, and a page that nobody looks at keeps none. */
+const mostOfOne = 200
 /** Milliseconds between signs of life on a quiet stream. */
 const heartbeat = 15_000
 const eventsAtOnce = 200
 
 /** Tells watchers that something was committed. */
-export type Pulse = { beat: () => void; next: (signal: AbortSignal) => Promise<void>; watchers: () => number }
+export type Pulse = {
+  beat: () => void
+  /** Ends with the next beat (true), the time for a sign of life or the signal (false). */
+  next: (signal: AbortSignal) => Promise<boolean>
+}
 
 export function openPulse(): Pulse {
   const emitter = new EventEmitter({ captureRejections: false })
   emitter.setMaxListeners(0)
   return {
     beat: () => void emitter.emit('beat'),
-    watchers: () => emitter.listenerCount('beat'),
     next: (signal) =>
       new Promise((resolve) => {
-        const done = (): void => {
+        const done = (isBeat: boolean): void => {
           clearTimeout(timer)
-          signal.removeEventListener('abort', done)
-          emitter.removeListener('beat', done)
-          resolve()
+          signal.removeEventListener('abort', ended)
+          emitter.removeListener('beat', beaten)
+          resolve(isBeat)
         }
-        const timer = setTimeout(done, heartbeat)
-        signal.addEventListener('abort', done, { once: true })
-        emitter.once('beat', done)
+        const beaten = (): void => done(true)
+        const ended = (): void => done(false)
+        const timer = setTimeout(ended, heartbeat)
+        signal.addEventListener('abort', ended, { once: true })
+        emitter.once('beat', beaten)
       }),
+  }
+}
+
+/** Counts those who watch, in all and by their address. */
+export type Watchers = {
+  /**
+   * Lets one in until the signal aborts.
+   * @throws Refusal 503 when too many watch already, 429 when too many of that address do
+   */
+  enter: (address: string, until: AbortSignal) => void
+}
+
+/** @param isProxied connections of loopback are those of a proxy that does not tell for whom: they share no bound */
+export function openWatchers(isProxied: boolean, most = mostWatchers, ofOne = mostOfOne): Watchers {
+  const counts = new Map<string, number>()
+  let all = 0
+  return {
+    enter(address, until) {
+      if (all >= most) throw new Refusal(503, 'too many watch already; try again later')
+      const network = networkOf(address)
+      const own = counts.get(network) ?? 0
+      const isShared = isProxied && /^(127\.|0:0:0:0$)/.test(network)
+      if (own >= ofOne && !isShared) throw new Refusal(429, 'too many of your address watch; close some')
+      all++
+      counts.set(network, own + 1)
+      const leave = (): void => {
+        all--
+        const left = (counts.get(network) ?? 1) - 1
+        if (left === 0) counts.delete(network)
+        else counts.set(network, left)
+      }
+      until.addEventListener('abort', leave, { once: true })
+    },
+  }
+}
+
+/** The newest events, read once for all who watch. */
+export type EventTail = {
+  /** Events after an id, as many as are sent at once; what is committed before the call is among them. */
+  after: (id: number) => Promise<EventRow[]>
+}
+
+/** Events kept in memory for watchers; who is further behind asks the database. */
+const keptEvents = 1000
+
+export function openEventTail(db: Database): EventTail {
+  let recent: EventRow[] = []
+  let first = 0 // everything after this id is in `recent`
+  let reading: Promise<void> | null = null
+  let next: Promise<void> | null = null
+  const read = async (): Promise<void> => {
+    if (first === 0) first = await lastEvent(db)
+    let rows = await eventsAfter(db, recent.at(-1)?.id ?? first, keptEvents)
+    if (rows.length === keptEvents) {
+      // Nobody has watched for long: the newest are enough.
+      first = Math.max(first, (await lastEvent(db)) - keptEvents)
+      recent = []
+      rows = await eventsAfter(db, first, keptEvents)
+    }
+    recent = [...recent, ...rows]
+    const spare = recent.length - keptEvents
+    if (spare <= 0) return
+    first = recent[spare - 1]?.id ?? first
+    recent = recent.slice(spare)
+  }
+  /** What is being read may miss what was just committed: whoever comes meanwhile shares the reading after it. */
+  const refresh = (): Promise<void> => {
+    if (reading === null) {
+      reading = read().finally(() => (reading = null))
+      return reading
+    }
+    next ??= reading
+      .catch(() => undefined)
+      .then(() => {
+        next = null
+        return refresh()
+      })
+    return next
+  }
+  return {
+    async after(id) {
+      await refresh()
+      if (id < first) return eventsAfter(db, id, eventsAtOnce)
+      const start = recent.findIndex((event) => event.id > id)
+      return start === -1 ? [] : recent.slice(start, start + eventsAtOnce)
+    },
   }
 }
 
 /**
  * A stream of events (html.spec.whatwg.org/multipage/server-sent-events.html).
  * @param after id of the last event the caller knows; null: from now on
- * @param signal ends the stream when the server stops
- * @throws Refusal 503 when too many watch already
+ * @param over ends the stream: the server stops
+ * @param leave is called when nobody reads any more
  */
 export async function eventStreamOf(
-  db: Database,
-  pulse: Pulse,
-  { after, kinds, signal }: { after: number | null; kinds: readonly string[] | null; signal: AbortSignal },
+  { db, tail, pulse }: { db: Database; tail: EventTail; pulse: Pulse },
+  { after, kinds }: { after: number | null; kinds: readonly string[] | null },
+  { over, leave }: { over: AbortSignal; leave: () => void },
 ): Promise<Response> {
-  if (pulse.watchers() >= mostWatchers) throw new Refusal(503, 'too many watch already; try again later')
-  const gone = new AbortController()
-  const over = AbortSignal.any([signal, gone.signal])
   let last = after ?? (await lastEvent(db))
   const encoder = new TextEncoder()
+  const isWanted = ({ kind }: EventRow): boolean => kinds === null || kinds.includes(kind)
   const body = new ReadableStream<Uint8Array>({
     start: (controller) => controller.enqueue(encoder.encode(': watching\n\n')),
     async pull(controller) {
-      const waiting = pulse.next(over) // before we look, so that nothing falls between
-      const events = await eventsAfter(db, last, kinds, eventsAtOnce)
-      if (events.length === 0) await waiting
-      if (over.aborted) return controller.close()
-      last = events.at(-1)?.id ?? last
-      return controller.enqueue(encoder.encode(events.length === 0 ? ':\n\n' : events.map(textOf).join('')))
+      for (;;) {
+        const waiting = pulse.next(over) // before we look, so that nothing falls between
+        const events = await tail.after(last)
+        last = events.at(-1)?.id ?? last
+        const wanted = events.filter(isWanted)
+        if (over.aborted) return leaving(controller)
+        if (wanted.length > 0) return controller.enqueue(encoder.encode(wanted.map(textOf).join('')))
+        if (events.length > 0) continue
+        const isBeat = await waiting
+        if (over.aborted) return leaving(controller)
+        if (!isBeat) return controller.enqueue(encoder.encode(':\n\n'))
+      }
     },
-    cancel: () => gone.abort(),
+    cancel: leave,
   })
-  const headers = {
-    'content-type': 'text/event-stream',
-    'cache-control': 'no-store',
-    'x-accel-buffering': 'no',
+  const leaving = (controller: ReadableStreamDefaultController<Uint8Array>): void => {
+    leave()
+    controller.close()
   }
-  return new Response(body, { headers })
+  return new Response(body, { headers: streamHeaders })
+}
+
+/** A proxy must neither keep a stream nor hold pieces of it back. */
+export const streamHeaders = {
+  'content-type': 'text/event-stream',
+  'cache-control': 'no-store',
+  'x-accel-buffering': 'no',
+}
+
+/** Where a reader that comes back goes on: after the last event it has seen, else where it asked to begin. */
+export function resumedFrom(request: Request, asked: number | undefined): number | null {
+  const header = request.headers.get('last-event-id')
+  const last = header !== null && /^\d{1,15}$/.test(header) ? Number(header) : undefined
+  return last ?? asked ?? null
+}
+
+/** A signal for one stream: it ends with the server or when its reader leaves. */
+export function streamEnd(stopping: AbortSignal): { over: AbortSignal; leave: () => void } {
+  const gone = new AbortController()
+  return { over: AbortSignal.any([stopping, gone.signal]), leave: () => gone.abort() }
 }
 
 function textOf({ id, kind, data }: EventRow): string {

@@ -19,7 +19,7 @@ import { openApi } from '../wire/openapi.ts'
 import { isReason, type Reason } from '../wire/reasons.ts'
 import { version } from '../version.ts'
 import { storedAttestations } from './attestations.ts'
-import { eventStreamOf } from './events.ts'
+import { eventStreamOf, openEventTail, resumedFrom, streamEnd } from './events.ts'
 import { keeper } from './kept.ts'
 import type { Mount } from './route.ts'
 import { revisionOf } from './revision.ts'
@@ -62,10 +62,12 @@ export function mountGates(mount: Mount, service: Service): void {
     },
     packages,
   )
-  mount(watchEvents, async ({ query, request }) => {
-    const resumed = Number(request.headers.get('last-event-id') ?? Number.NaN)
-    const after = query.after ?? (Number.isSafeInteger(resumed) ? resumed : null)
-    return eventStreamOf(db, service.pulse, { after, kinds: query.kinds ?? null, signal: service.stopping })
+  const sources = { db, tail: openEventTail(db), pulse: service.pulse }
+  mount(watchEvents, async ({ query, request, address }) => {
+    const end = streamEnd(service.stopping)
+    service.watchers.enter(address, end.over)
+    const after = resumedFrom(request, query.after)
+    return eventStreamOf(sources, { after, kinds: query.kinds ?? null }, end)
   })
   mount(getOpenApi, async () => (description ??= { json: JSON.stringify(openApi(endpoints, version)) }))
   mount(getHealth, async () => {

@@ -1,6 +1,7 @@
-import { mkdir, open, readdir, rm, stat } from 'node:fs/promises'
+import { mkdir, open, readdir, rm, stat, type FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Pulse } from './events.ts'
+import { setTimeout } from 'node:timers/promises'
+import { streamHeaders, type Pulse } from './events.ts'
 import { Refusal } from './refusal.ts'
 
 /** Logs of running jobs, while they grow: one file per lease. They are for watching; the report brings the log itself. */
@@ -12,16 +13,24 @@ export type LiveLogs = {
   append: (lease: number, offset: number, piece: Uint8Array) => Promise<void>
   /** What there is from an offset on, up to a bound; empty where there is nothing yet. */
   read: (lease: number, offset: number) => Promise<Uint8Array>
+  /** The last whole lines of a log, within a bound of bytes. */
+  tail: (lease: number, most: number) => Promise<LogTail>
   /** Removes what was written before a moment (milliseconds since 1970). */
   forget: (before: number) => Promise<void>
 }
 
+/** The end of a log: whole lines as they are, how many are before them, and the offset after the last of them. */
+export type LogTail = { text: Uint8Array; linesBefore: number; end: number }
+
 /** Largest live log in bytes; the report may bring more. */
 const longestLive = 64 * 1024 * 1024
 const bytesAtOnce = 256 * 1024
+/** Milliseconds between two looks of one watcher: something is committed all the time, mostly not for this log. */
+const betweenLooks = 200
 
 export function openLiveLogs(folder: string): LiveLogs {
   const pathOf = (lease: number): string => join(folder, `${lease}.log`)
+  const counted = lineCounter()
   return {
     async append(lease, offset, piece) {
       if (offset + piece.length > longestLive) throw new Refusal(413, `a live log holds ${longestLive} bytes`)
@@ -45,6 +54,22 @@ export function openLiveLogs(folder: string): LiveLogs {
         await file.close()
       }
     },
+    async tail(lease, most) {
+      const file = await open(pathOf(lease), 'r').catch(() => null)
+      if (file === null) return { text: new Uint8Array(), linesBefore: 0, end: 0 }
+      try {
+        const { size } = await file.stat()
+        const start = Math.max(0, size - most)
+        const { buffer, bytesRead } = await file.read(Buffer.alloc(size - start), 0, size - start, start)
+        const read = buffer.subarray(0, bytesRead)
+        const from = start === 0 ? 0 : read.indexOf(lineEnd) + 1
+        const text = read.subarray(from, Math.max(from, read.lastIndexOf(lineEnd) + 1))
+        const linesBefore = await counted(lease, file, start + from)
+        return { text, linesBefore, end: start + from + text.length }
+      } finally {
+        await file.close()
+      }
+    },
     async forget(before) {
       for (const name of await readdir(folder).catch(() => [])) {
         const path = join(folder, name)
@@ -52,6 +77,34 @@ export function openLiveLogs(folder: string): LiveLogs {
         if (found !== null && found.mtimeMs < before) await rm(path, { force: true })
       }
     },
+  }
+}
+
+const lineEnd = 10
+/** Logs whose lines are remembered to be counted. */
+const mostCounted = 256
+
+/** Counts the lines of growing logs, going on from where it was. */
+function lineCounter(): (lease: number, file: FileHandle, end: number) => Promise<number> {
+  const known = new Map<number, { offset: number; lines: number }>()
+  return async (lease, file, end) => {
+    const last = known.get(lease)
+    let { offset, lines } = last !== undefined && last.offset <= end ? last : { offset: 0, lines: 0 }
+    const buffer = Buffer.alloc(Math.min(bytesAtOnce, end - offset))
+    while (offset < end) {
+      const { bytesRead } = await file.read(buffer, 0, Math.min(buffer.length, end - offset), offset)
+      if (bytesRead === 0) break
+      const piece = buffer.subarray(0, bytesRead)
+      for (let at = piece.indexOf(lineEnd); at !== -1; at = piece.indexOf(lineEnd, at + 1)) lines++
+      offset += bytesRead
+    }
+    known.delete(lease)
+    known.set(lease, { offset, lines })
+    for (const oldest of known.keys()) {
+      if (known.size <= mostCounted) break
+      known.delete(oldest)
+    }
+    return lines
   }
 }
 
@@ -73,33 +126,33 @@ export type Followed = {
  */
 export function followed(
   log: Followed,
-  { offset, signal, pulse }: { offset: number; signal: AbortSignal; pulse: Pulse },
+  { offset, pulse }: { offset: number; pulse: Pulse },
+  { over, leave }: { over: AbortSignal; leave: () => void },
 ): Response {
-  const gone = new AbortController()
-  const over = AbortSignal.any([signal, gone.signal])
   let position = offset
   const body = new ReadableStream<Uint8Array>({
     async pull(controller) {
       const say = (text: string): void => controller.enqueue(new TextEncoder().encode(text))
-      const waiting = pulse.next(over)
-      const end = await log.ended() // before reading: what is read afterwards is all there will be
-      const piece = wholeCharacters(await log.read(position), end !== null)
-      if (piece.length > 0) {
-        position += piece.length
-        say(eventOf('log', position, { offset: position, text: new TextDecoder().decode(piece) }))
-      } else if (end !== null) {
-        say(eventOf('end', position, { build_id: end.build }))
-        controller.close()
-        gone.abort()
-      } else {
-        await waiting
-        say(':\n\n')
+      for (;;) {
+        const waiting = pulse.next(over)
+        const end = await log.ended() // before reading: what is read afterwards is all there will be
+        const piece = wholeCharacters(await log.read(position), end !== null)
+        if (piece.length > 0) {
+          position += piece.length
+          return say(eventOf('log', position, { offset: position, text: new TextDecoder().decode(piece) }))
+        }
+        if (end !== null) say(eventOf('end', position, { build_id: end.build }))
+        else if (!over.aborted && !(await waiting)) return say(':\n\n')
+        if (end !== null || over.aborted) {
+          leave()
+          return controller.close()
+        }
+        await setTimeout(betweenLooks)
       }
-      if (over.aborted && end === null) controller.close()
     },
-    cancel: () => gone.abort(),
+    cancel: leave,
   })
-  return new Response(body, { headers: { 'content-type': 'text/event-stream', 'cache-control': 'no-store' } })
+  return new Response(body, { headers: streamHeaders })
 }
 
 function eventOf(kind: string, id: number, data: unknown): string {

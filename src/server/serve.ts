@@ -8,7 +8,7 @@ import type { Log } from '../log.ts'
 import { publicKeyToPem } from '../attestation.ts'
 import { wireTime } from '../wire/schema.ts'
 import { openApp } from './app.ts'
-import { openPulse } from './events.ts'
+import { openPulse, openWatchers } from './events.ts'
 import { copiesFolder, openHousekeeping } from './housekeeping.ts'
 import { applyRules, tendQueue, type Schedule } from './queue.ts'
 import { pageTender } from './snapshots.ts'
@@ -113,6 +113,7 @@ export async function startServer(options: ServeOptions): Promise<RunningServer>
       web: webOf(settings),
       trends: trendKeeper(db),
       pulse: openPulse(),
+      watchers: openWatchers(settings['http.real_ip_header'] === null),
       data,
       holdingStill: housekeeping.holdingStill,
       stopping: stopping.signal,

@@ -2,7 +2,7 @@ import type { SigningKey } from '../attestation.ts'
 import { plainParts } from '../compression.ts'
 import type { Log } from '../log.ts'
 import type { Secrets } from './callers.ts'
-import type { Pulse } from './events.ts'
+import type { Pulse, Watchers } from './events.ts'
 import type { LiveLogs } from './livelog.ts'
 import type { Schedule } from './queue.ts'
 import { Refusal, found } from './refusal.ts'
@@ -37,6 +37,8 @@ export type Service = {
   trends: TrendKeeper
   /** Wakes those who watch events. */
   pulse: Pulse
+  /** Bounds how many watch events and logs. */
+  watchers: Watchers
   /** Folder of everything that is kept. */
   data: string
   /** Runs work during which no kept file is removed. */

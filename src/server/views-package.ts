@@ -275,7 +275,10 @@ export async function diffView(
 
 export type JobView = { job: QueuedJob; log: Clip; offset: number }
 
-/** A running job and its log so far; the id of its build when it is over. */
+/** What a page shows of a log that grows: so many lines, of so many bytes at the end. */
+const [tailLines, tailBytes] = [400, 256 * 1024]
+
+/** A running job and the end of its log so far; the id of its build when it is over. */
 export async function jobView({ db, liveLogs }: Service, id: number): Promise<JobView | { build: number }> {
   const lease = await newestLease(db, id)
   if (lease !== null && lease.outcome !== null && lease.build_id !== null) {
@@ -285,15 +288,10 @@ export async function jobView({ db, liveLogs }: Service, id: number): Promise<Jo
   const job = found(await findJob(db, id))
   if (lease === null || job.started_at === null)
     return { job, log: { lines: [], total: 0, clippedAt: null, bytes: 0 }, offset: 0 }
-  let offset = 0
-  const read = async function* (): AsyncGenerator<Uint8Array> {
-    for (;;) {
-      const piece = await liveLogs.read(lease.id, offset)
-      if (piece.length === 0) return
-      offset += piece.length
-      yield piece
-    }
-  }
-  const log = await clipped(read(), { head: 0, tail: 400 })
-  return { job, log, offset }
+  const { text, linesBefore, end } = await liveLogs.tail(lease.id, tailBytes)
+  const clip = await clipped(once(text), { head: 0, tail: tailLines })
+  const lines = clip.lines.map((line) => ({ ...line, number: line.number + linesBefore }))
+  const isWhole = (lines[0]?.number ?? 1) === 1
+  const log = { lines, total: clip.total + linesBefore, clippedAt: isWhole ? null : 0, bytes: end }
+  return { job, log, offset: end }
 }

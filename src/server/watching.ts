@@ -4,7 +4,8 @@ import { getBuildLog } from '../wire/builds.ts'
 import { appendLog, watchLog } from '../wire/queue.ts'
 import { bodyOf } from './encoding.ts'
 import { followed, type Followed } from './livelog.ts'
-import { Refusal, found, notFound } from './refusal.ts'
+import { resumedFrom, streamEnd } from './events.ts'
+import { Refusal, found } from './refusal.ts'
 import { bytesReply, type Mount } from './route.ts'
 import { frameOf, type Service } from './service.ts'
 import { logOf } from './store/builds.ts'
@@ -20,14 +21,14 @@ const plainText = {
 }
 
 export function mountWatching(mount: Mount, service: Service): void {
-  const { db, liveLogs, pulse, stopping } = service
+  const { db, liveLogs, pulse, stopping, watchers } = service
   mount(appendLog, async ({ params, query, worker, context }) => {
     const lease = found(await heldLease(db, params.id, found(worker).id))
     await liveLogs.append(lease, query.offset, await bodyOf(context, appendLog.bodyLimit))
   })
-  mount(watchLog, async ({ params, query, request, context }) => {
+  mount(watchLog, async ({ params, query, request, context, address }) => {
     const { id: lease } = found(await newestLease(db, params.id))
-    const offset = startOf(query.offset, request)
+    const offset = resumedFrom(request, query.offset) ?? 0
     if (query.follow !== '1') return bytesReply(context, await liveLogs.read(lease, offset), plainText)
     const log: Followed = {
       read: (position) => liveLogs.read(lease, position),
@@ -36,26 +37,23 @@ export function mountWatching(mount: Mount, service: Service): void {
         return current === null || current.outcome !== null ? { build: current?.build_id ?? null } : null
       },
     }
-    return followed(log, { offset, signal: stopping, pulse })
+    const end = streamEnd(stopping)
+    watchers.enter(address, end.over)
+    return followed(log, { offset, pulse }, end)
   })
-  mount(getBuildLog, async ({ params, query, request }) => {
+  mount(getBuildLog, async ({ params, query, request, address }) => {
     const kept = await frameOf(service, await logOf(db, params.id))
     if (query.follow !== '1') return kept
+    const end = streamEnd(stopping)
+    watchers.enter(address, end.over)
     const bytes = await plainBytes(kept.frame, longestFollowed).catch(() => {
+      end.leave()
       throw new Refusal(413, 'this log is too long to be followed: fetch it without follow=1')
     })
     const log: Followed = {
       read: async (position) => bytes.subarray(position, position + 256 * 1024),
       ended: async () => ({ build: params.id }),
     }
-    return followed(log, { offset: startOf(query.offset, request), signal: stopping, pulse })
+    return followed(log, { offset: resumedFrom(request, query.offset) ?? 0, pulse }, end)
   })
-}
-
-/** Where a follower goes on: what it asks for, or the last event it saw. */
-function startOf(asked: number | undefined, request: Request): number {
-  const last = Number(request.headers.get('last-event-id') ?? 0)
-  const offset = asked ?? last
-  if (!Number.isSafeInteger(offset)) throw notFound()
-  return offset
 }

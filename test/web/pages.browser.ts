@@ -2,8 +2,22 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { TestContext } from 'node:test'
 import { zstdFrame } from '../../src/compression.ts'
-import { aSigningWorker, aSmallDistribution, hostileName, rebuildNext } from '../help/pages.ts'
-import { aPackage, aResult, importPackages, pop, startServer } from '../help/server.ts'
+import {
+  aSigningWorker,
+  aSmallDistribution,
+  hostileName,
+  rebuildNext,
+  type SigningWorker,
+} from '../help/pages.ts'
+import {
+  aPackage,
+  aResult,
+  importPackages,
+  pop,
+  startServer,
+  temporaryFolder,
+  type TestServer,
+} from '../help/server.ts'
 import { submitBuild } from '../../src/wire/builds.ts'
 import { Hono } from 'hono'
 import { generateSigningKey } from '../../src/attestation.ts'
@@ -172,14 +186,7 @@ test('the log of a running build grows on its page, harmless, until the verdict'
   const { server, worker } = await aSite(t)
   const job = await pop(worker.client.call)
   assert.ok(job !== null)
-  let offset = 0
-  const write = async (text: string): Promise<void> => {
-    const headers = { 'x-worker-key': Buffer.from(worker.key.publicKey).toString('base64') }
-    const address = `${server.address}/api/v1/queue/${job.job.id}/log?offset=${offset}`
-    const reply = await fetch(address, { method: 'POST', body: text, headers })
-    assert.equal(reply.status, 204)
-    offset += Buffer.byteLength(text)
-  }
+  const write = logWriter(server, worker, job.job.id)
   await write('first line\n')
   const { page, troubles } = await openPage(await openBrowser(t), server.address)
 
@@ -198,6 +205,75 @@ test('the log of a running build grows on its page, harmless, until the verdict'
   )
   await page.waitForURL(/\/builds\/\d+$/)
   assert.deepEqual(troubles, [])
+})
+
+/** Writes a running job's log piece by piece, as its worker does. */
+function logWriter(server: TestServer, worker: SigningWorker, jobId: number) {
+  let offset = 0
+  return async (text: string): Promise<void> => {
+    const headers = { 'x-worker-key': Buffer.from(worker.key.publicKey).toString('base64') }
+    const address = `${server.address}/api/v1/queue/${jobId}/log?offset=${offset}`
+    const reply = await fetch(address, { method: 'POST', body: text, headers })
+    assert.equal(reply.status, 204)
+    offset += Buffer.byteLength(text)
+  }
+}
+
+test('the log of a running build may have 50 MB and a million lines', options, async (t) => {
+  const { server, worker } = await aSite(t)
+  const job = await pop(worker.client.call)
+  assert.ok(job !== null)
+  const write = logWriter(server, worker, job.job.id)
+  const [pieces, linesOfPiece] = [25, 40_000]
+  for (let piece = 0; piece < pieces; piece++) await write(`${'x'.repeat(49)}\n`.repeat(linesOfPiece))
+  await write('half of a ')
+  const { page, troubles } = await openPage(await openBrowser(t), server.address)
+
+  await page.goto(`${server.address}/jobs/${job.job.id}`)
+  const atFirst = await page.locator('.log .line').count()
+  await page.getByText('the first 999,600 lines are not shown').waitFor()
+  await write('line\n' + 'y\n'.repeat(100_000) + 'the last line\n')
+  await page.getByText('the last line').waitFor({ timeout: 60_000 })
+
+  assert.equal(atFirst, 400)
+  assert.ok((await page.locator('.log .line').count()) <= 5000)
+  assert.equal(await page.locator('.log .n').last().innerText(), '1100002')
+  assert.deepEqual(troubles, [])
+})
+
+test('pages go on by themselves after the server was away', options, async (t) => {
+  const data = await temporaryFolder(t)
+  const before = await startServer(t, { data })
+  const settings = { 'http.bind_addr': new URL(before.address).host }
+  const worker = await aSigningWorker(before)
+  await importPackages(before.call, [aPackage({ name: 'hello' }), aPackage({ name: 'zlib' })])
+  const job = await pop(worker.client.call)
+  assert.ok(job !== null)
+  await logWriter(before, worker, job.job.id)('before\n')
+  const browser = await openBrowser(t)
+  const { page: home } = await openPage(browser, before.address)
+  const { page: log } = await openPage(browser, before.address)
+  await home.goto(before.address)
+  await log.goto(`${before.address}/jobs/${job.job.id}`)
+  await log.getByText('before').waitFor()
+  await home.evaluate(() => Object.assign(globalThis, { stayed: true }))
+
+  await before.stop()
+  const after = await startServer(t, { data, settings })
+  await rebuildNext(worker, 'BAD')
+  const headers = { 'x-worker-key': Buffer.from(worker.key.publicKey).toString('base64') }
+  const address = `${after.address}/api/v1/queue/${job.job.id}/log?offset=7`
+  await fetch(address, { method: 'POST', body: 'after\n', headers })
+
+  await log.bringToFront()
+  await log.locator('.log .line', { hasText: 'after' }).waitFor({ timeout: 60_000 })
+  assert.deepEqual(
+    (await log.locator('.log .line').allInnerTexts()).map((line) => line.trim()),
+    ['1before', '2after'],
+  )
+  await home.bringToFront()
+  await home.getByText('content differs').first().waitFor({ timeout: 60_000 })
+  assert.equal(await home.evaluate(() => 'stayed' in globalThis), true)
 })
 
 test('a log of 50 MB and a million lines, a hostile name, log and diff do nothing', options, async (t) => {

@@ -53,20 +53,11 @@ async function versionBefore(tx: Transaction, inputId: number): Promise<Before> 
   return rows[0] ?? { status: null, version: null }
 }
 
-/** Events after an id, oldest first; of some kinds, or of all. */
-export function eventsAfter(
-  db: Database,
-  after: number,
-  kinds: readonly string[] | null,
-  limit: number,
-): Promise<EventRow[]> {
-  return kinds === null
-    ? db.all<EventRow>(
-        sql`SELECT id, at, kind, data FROM events WHERE id > ${after} ORDER BY id LIMIT ${limit}`,
-      )
-    : db.all<EventRow>(
-        sql`SELECT id, at, kind, data FROM events WHERE id > ${after} AND kind IN ${kinds} ORDER BY id LIMIT ${limit}`,
-      )
+/** Events after an id, oldest first. */
+export function eventsAfter(db: Database, after: number, limit: number): Promise<EventRow[]> {
+  return db.all<EventRow>(
+    sql`SELECT id, at, kind, data FROM events WHERE id > ${after} ORDER BY id LIMIT ${limit}`,
+  )
 }
 
 export async function lastEvent(db: Database): Promise<number> {

@@ -326,6 +326,7 @@ export function jobPage({ base }: Site, { job, log, offset }: JobView): Page {
     title: `${job.name} ${job.version} is being rebuilt`,
     trail: [{ label: 'Overview', href: '/' }, { label: 'Queue', href: '/queue' }, { label: `job ${job.id}` }],
     api: `/api/v1/queue/${job.id}`,
+    ...(isRunning ? { parts: { Log: `/api/v1/queue/${job.id}/log` } } : {}),
     body: html`<h1>
         <a href="${base}${sourcePath(job.distribution, release, job.name)}">${name(job.name)}</a>
         <span class="version">${name(job.version)}</span>
@@ -334,15 +335,17 @@ export function jobPage({ base }: Site, { job, log, offset }: JobView): Page {
         ${name(originWords(job.distribution, release))} · ${name(job.architecture)} ·
         ${isRunning ? html`given to ${name(job.worker ?? 'a worker')} ${time(job.started_at)}` : html`does not run at the moment; queued ${time(job.queued_at)}`}
       </p>
-      <p class="quiet" role="status" data-log-state>
-        ${isRunning ? 'Load the page again to see more of the log.' : ''}
-      </p>
-      <div
-        data-log="${base}/api/v1/queue/${job.id}/log?follow=1"
-        data-offset="${offset}"
-        data-done="${base}/builds/"
-      >
-        ${logLines(log, null)}
-      </div>`,
+      ${
+        isRunning
+          ? html`<p class="quiet" role="status" data-log-state>Load the page again to see more of the log.</p>
+              <div
+                data-log="${base}/api/v1/queue/${job.id}/log?follow=1"
+                data-offset="${offset}"
+                data-done="${base}/builds/"
+              >
+                ${logLines(log, null)}
+              </div>`
+          : html`<p class="quiet">Its log shows here while it runs.</p>`
+      }`,
   }
 }

@@ -1,5 +1,5 @@
 /** Logs and diffs as lines of harmless text, bounded. */
-import { harmless, html, raw, type Html } from './html.ts'
+import { count, harmless, html, raw, type Html } from './html.ts'
 
 export type Line = { number: number; text: string }
 export type Clip = {
@@ -137,7 +137,9 @@ function gapLine(clip: Clip, moreHref: string | null): Html {
     clip.lines[(clip.clippedAt ?? 1) - 1]?.number ?? 0,
     clip.lines[clip.clippedAt ?? 0]?.number ?? 0,
   ]
-  const words = `${after - before - 1} lines between are not shown here`
+  const left = count(after - before - 1)
+  const words =
+    before === 0 ? `the first ${left} lines are not shown here` : `${left} lines between are not shown here`
   const link = moreHref === null ? words : html`<a href="${moreHref}?from=${before + 1}">${words}</a>`
   return html`<span class="gap">… ${link} …${raw('\n')}</span>`
 }

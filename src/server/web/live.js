@@ -28,9 +28,46 @@ async function refresh() {
   }
 }
 
+/**
+ * Listens to a stream while somebody looks at the page: a browser has few connections for all its tabs. Goes on after
+ * a server was away, later each time.
+ * @param addressOf tells where to listen now
+ * @param on what to do with each kind of event
+ * @returns ends it
+ */
+function listen(addressOf, on) {
+  let [source, timer, wait, isOver] = [null, null, 2000, false]
+  const stop = () => {
+    clearTimeout(timer)
+    source?.close()
+    source = null
+  }
+  const start = () => {
+    stop()
+    if (isOver || document.hidden) return
+    source = new EventSource(addressOf())
+    source.addEventListener('open', () => (wait = 2000))
+    source.addEventListener('error', () => {
+      if (source?.readyState !== EventSource.CLOSED) return // else the browser itself tries again
+      stop()
+      timer = setTimeout(start, wait * (0.5 + Math.random()))
+      wait = Math.min(wait * 2, 60_000)
+    })
+    for (const [kind, act] of Object.entries(on)) source.addEventListener(kind, act)
+  }
+  document.addEventListener('visibilitychange', start)
+  addEventListener('pagehide', stop)
+  addEventListener('pageshow', (event) => event.persisted && start())
+  start()
+  return () => {
+    isOver = true
+    stop()
+  }
+}
+
 /** Looks again soon after an event: once for many, not all readers at the same moment, and not while nobody looks. */
 function watchEvents(kinds) {
-  let waiting = null
+  let [waiting, isFirst] = [null, true]
   const soon = () => {
     if (waiting !== null || document.hidden) return
     waiting = setTimeout(
@@ -41,10 +78,13 @@ function watchEvents(kinds) {
       300 + Math.random() * 700,
     )
   }
-  const source = new EventSource(`${base}/api/v1/events?kinds=${encodeURIComponent(kinds)}`)
-  for (const kind of kinds.split(',')) source.addEventListener(kind, soon)
-  document.addEventListener('visibilitychange', soon)
-  addEventListener('pagehide', () => source.close())
+  const on = Object.fromEntries(kinds.split(',').map((kind) => [kind, soon]))
+  // Whoever was away, or the server, may have missed something.
+  const open = () => {
+    if (!isFirst) soon()
+    isFirst = false
+  }
+  listen(() => `${base}/api/v1/events?kinds=${encodeURIComponent(kinds)}`, { ...on, open })
 }
 
 const mostLines = 5000
@@ -65,7 +105,6 @@ function harmless(text) {
 /** Adds what a running job writes to the log on the page, as text. */
 function followLog(box) {
   const code = box.querySelector('code')
-  const log = box.querySelector('.log')
   const state = document.querySelector('[data-log-state]')
   let number = Number(code.querySelector('.line:last-of-type .n')?.textContent ?? 0)
   let rest = ''
@@ -81,28 +120,34 @@ function followLog(box) {
     line.append(link, `${harmless(text)}\n`)
     code.append(line)
   }
-  const source = new EventSource(`${box.dataset.log}&offset=${box.dataset.offset}`)
+  let offset = box.dataset.offset
   state.textContent = 'The log grows here while the build runs.'
-  source.addEventListener('log', (event) => {
-    const isAtEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 40
-    const lines = (rest + JSON.parse(event.data).text).split('\n')
-    rest = lines.pop().slice(-4000)
-    for (const line of lines.slice(-mostLines)) add(line)
-    while (code.childElementCount > mostLines) code.firstElementChild.remove()
-    if (isAtEnd) log.scrollTop = log.scrollHeight
+  const log = box.querySelector('.log')
+  log.scrollTop = log.scrollHeight
+  const end = listen(() => `${box.dataset.log}&offset=${offset}`, {
+    log(event) {
+      const isAtEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 40
+      const piece = JSON.parse(event.data)
+      offset = piece.offset
+      const lines = (rest + piece.text).split('\n')
+      rest = lines.pop().slice(0, 4000)
+      number += Math.max(0, lines.length - mostLines)
+      for (const line of lines.slice(-mostLines)) add(line)
+      while (code.childElementCount > mostLines) code.firstElementChild.remove()
+      if (isAtEnd) log.scrollTop = log.scrollHeight
+    },
+    end(event) {
+      end()
+      if (rest !== '') add(rest)
+      const build = JSON.parse(event.data).build_id
+      state.textContent = build === null ? 'The job has ended without a result.' : 'The build has ended: '
+      if (build === null) return
+      const link = document.createElement('a')
+      link.href = `${box.dataset.done}${Number(build)}`
+      link.textContent = 'see the verdict'
+      state.append(link)
+    },
   })
-  source.addEventListener('end', (event) => {
-    source.close()
-    if (rest !== '') add(rest)
-    const build = JSON.parse(event.data).build_id
-    state.textContent = build === null ? 'The job has ended without a result.' : 'The build has ended: '
-    if (build === null) return
-    const link = document.createElement('a')
-    link.href = `${box.dataset.done}${Number(build)}`
-    link.textContent = 'see the verdict'
-    state.append(link)
-  })
-  addEventListener('pagehide', () => source.close())
 }
 
 /** Filters apply as soon as they are chosen; empty fields stay out of the address. */
