@@ -1,8 +1,8 @@
 /**
- * `npm run bench [-- --quick] [--json] [--against URL] [--built] [--large] [--check] [--worker] [--sync [--mirror URL]]`: how fast
+ * `npm run bench [-- --quick] [--json] [--against URL] [--built] [--large] [--check] [--web] [--worker] [--sync [--mirror URL]]`: how fast
  * a server is, or with --worker a worker. Data are made from seeds; the
  * server is a process of its own, and the one who asks another. --large adds the database of half a million
- * binaries, which is made once below .cache; --check measures `ctl check` with it and nothing else; --against asks any server that speaks the API, reads only.
+ * binaries, which is made once below .cache; --check measures `ctl check` with it and nothing else, --web when Chromium paints the pages of it; --against asks any server that speaks the API, reads only.
  */
 import { cp, mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { availableParallelism, tmpdir } from 'node:os'
@@ -24,6 +24,7 @@ import {
   type Row,
 } from './measure.ts'
 import { measureSyncs } from './sync.ts'
+import { measurePaint } from './paint.ts'
 import { measureWorker } from './worker.ts'
 import { measurePages } from './web.ts'
 import { sizeOf, startProcess, type ServerProcess } from './process.ts'
@@ -37,6 +38,7 @@ const { values: given } = parseArgs({
     'large-only': flagOf,
     built: flagOf,
     check: flagOf,
+    web: flagOf,
     sync: flagOf,
     mirror: { type: 'string' },
     against: { type: 'string' },
@@ -57,6 +59,7 @@ const cache = fileURLToPath(new URL('../../.cache/bench/', import.meta.url))
 async function ours(): Promise<void> {
   await mkdir(cache, { recursive: true })
   if (given.check) return checks()
+  if (given.web) return paints()
   const executable = given.built ? fileURLToPath(new URL('../../dist/rebuilderd', import.meta.url)) : null
   if (!given['large-only']) await measureSyncs(add, { mirror: given.mirror ?? null, executable })
   if (given.sync) return
@@ -72,6 +75,20 @@ async function checks(): Promise<void> {
   await inFolder(async (data) => {
     await cp(made, data, { recursive: true })
     await inFolder((folder) => measureChecks(data, folder, given.built, add))
+  })
+}
+
+async function paints(): Promise<void> {
+  const made = await largeData(cache, half, (text) => console.error(text))
+  await inFolder(async (data) => {
+    await cp(made, data, { recursive: true })
+    await withServer(data, (server) =>
+      measurePaint(
+        { address: server.address, process: server, data },
+        'first paint, half a million binaries',
+        add,
+      ),
+    )
   })
 }
 

@@ -4,7 +4,7 @@ import type { Add, Target } from './measure.ts'
 const connections = 64
 
 /** The pages of a server with packages of debian trixie, each with its name. */
-async function pagesOf(address: string): Promise<[string, string][]> {
+export async function pagesOf(address: string): Promise<[string, string][]> {
   const query = 'limit=1&distribution=debian&release=trixie&sort=name'
   const reply = await fetch(`${address}/api/v1/packages/source?${query}`)
   const { records } = (await reply.json()) as { records: { name: string }[] } // the contract's own shape
