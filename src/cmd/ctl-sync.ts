@@ -14,7 +14,7 @@ import type { Profile } from '../sync/profile.ts'
 const deliveryOptions = {
   ...serverOptions,
   dryRun: flag('Change nothing: tell what is new, gone and unchanged at the server, and what it would queue'),
-  force: flag('Import a list too that is empty, much shorter than the last one, or the same again'),
+  force: flag('Import a list too that is empty, much shorter or older than the last one, or the same again'),
   json: flag('Print what came of each report as one JSON array'),
 } as const satisfies OptionsTable
 
@@ -148,7 +148,12 @@ async function syncAll(
     const runs = named.map(([name, profile]) => ({
       profile: name,
       place: placeOf(profile.source),
-      reports: reports(profile, { ...progress, download: show }, cache, context),
+      reports: reports(
+        options.force ? { ...profile, allow_older: true } : profile,
+        { ...progress, download: show },
+        cache,
+        context,
+      ),
     }))
     return await deliver(runs, options, { ...context, log: progress.log })
   } finally {

@@ -12,9 +12,10 @@ import {
 } from './distribution.ts'
 import type { Gathering } from './gathering.ts'
 import { bytesOf, type Mirror, type MirrorFile } from './mirror.ts'
-import { readKeyrings, verifyDetached } from './openpgp.ts'
+import { readKeyrings, verifyDetached, type Proven } from './openpgp.ts'
 import { pacmanPackages, type PacmanPackage } from './pacman-db.ts'
 import type { Profile } from './profile.ts'
+import { checkNotOlder } from './replay.ts'
 import { wantedBy } from './rules.ts'
 
 /** Most bytes of a database as stored, and unpacked. */
@@ -44,13 +45,21 @@ async function reportOf(profile: Profile, architecture: string, context: SyncCon
     const mirror = context.mirrorOf(addresses)
     const file = await mirror.file(`${component}.db`, { limit: longestStored })
     if (file === null) throw new Complaint(`${addresses[0]} has no ${component}.db`)
-    if (!(await isProven(file, `${component}.db.sig`, mirror, profile, context))) isSigned = false
+    const proof = await proofOf(file, `${component}.db.sig`, mirror, profile, context)
+    if (proof === null) isSigned = false
+    let newest = 0
     const plain = decompressed(file.chunks(), { limit: longestPlain, what: file.origin })
     for await (const one of pacmanPackages(plain, file.origin)) {
       const { name, base: source, packager } = one
+      newest = Math.max(newest, one.builtAt ?? 0)
       const maintainers = (): string[] => (packager === null ? [] : [packager])
       if (!isWanted({ name, source, component, maintainers })) continue
       addTo(found, one, component, addressOf(addresses[0] ?? '', one.file, file.origin))
+    }
+    if (proof !== null || newest > 0) {
+      const date = (proof?.signedAt ?? new Date(newest * 1000)).toUTCString()
+      const dated = { key: `${component}.db`, what: file.origin, date, isSigned: proof !== null }
+      await checkNotOlder(mirror, dated, { profile, log: context.log })
     }
   }
   return {
@@ -89,18 +98,18 @@ function filledIn(template: string, values: Readonly<Record<'repo' | 'arch', str
 }
 
 /** Databases are rarely signed: without keyrings they need the profile's trust. */
-async function isProven(
+async function proofOf(
   file: MirrorFile,
   signature: string,
   mirror: Mirror,
   profile: Profile,
   context: SyncContext,
-): Promise<boolean> {
+): Promise<Proven | null> {
   return requireTrust(profile, file.origin, context.log, async (keyrings) => {
     const found = await mirror.file(signature, { limit: 1024 * 1024 })
     if (found === null) throw new Complaint(`it has no signature (${signature} is not there)`)
     const keys = await readKeyrings(keyrings)
     const content = await bytesOf(file, longestStored)
-    await verifyDetached(content, await bytesOf(found, 1024 * 1024), keys, context.now())
+    return verifyDetached(content, await bytesOf(found, 1024 * 1024), keys, context.now())
   })
 }

@@ -6,6 +6,7 @@ import type { Expected } from './download.ts'
 import { bytesOf, type Mirror } from './mirror.ts'
 import { readKeyrings, unprovenText, verifyClearsigned, verifyDetached } from './openpgp.ts'
 import type { Profile } from './profile.ts'
+import { checkNotOlder, momentOf } from './replay.ts'
 
 /** What a Release file tells of its indexes (wiki.debian.org/DebianRepository/Format). */
 export type Release = {
@@ -45,7 +46,12 @@ export async function readRelease(
   const { fields } = stanzaOf(signed.content, signed.origin)
   checkName(fields, name)
   if (profile.allow_expired !== true) checkAge(fields, context.now())
-  if (signed.index === 'signed') await checkProgress(mirror, name, fields['Date'] ?? '')
+  const isSigned = signed.index === 'signed'
+  const date = fields['Date']
+  if (date !== undefined || isSigned) {
+    const dated = { key: `release-date ${name}`, what: "the archive's Release", date: date ?? '', isSigned }
+    await checkNotOlder(mirror, dated, { profile, log: context.log })
+  }
   return {
     index: signed.index,
     files: filesOf(fields['SHA256'] ?? '', signed.origin),
@@ -114,27 +120,13 @@ function checkName(fields: Readonly<Record<string, string>>, name: string): void
 function checkAge(fields: Readonly<Record<string, string>>, now: Date): void {
   const until = fields['Valid-Until']
   if (until === undefined) return
-  if (momentOf(until) > now.getTime()) return
+  const end = momentOf(until)
+  if (Number.isNaN(end))
+    throw new Complaint(`the archive's Release has a date that is none: ${until.slice(0, 80)}`)
+  if (end > now.getTime()) return
   throw new Complaint(`the archive's Release was valid until ${until} only`, {
     hint: 'the mirror has stopped updating; allow_expired = true reads an archive that is kept as it was',
   })
-}
-
-/** An older Release than the one we saw is how a mirror hides an update. */
-async function checkProgress(mirror: Mirror, name: string, date: string): Promise<void> {
-  const key = `release-date ${name}`
-  const seen = await mirror.recall(key)
-  if (seen !== null && momentOf(date) < momentOf(seen)) {
-    throw new Complaint(`the archive's Release of ${date} is older than the one of ${seen} that we have seen`)
-  }
-  await mirror.remember(key, date)
-}
-
-function momentOf(date: string): number {
-  const moment = Date.parse(date.replace(/ UTC$/, ' GMT'))
-  if (Number.isNaN(moment))
-    throw new Complaint(`the archive's Release has a date that is none: ${date.slice(0, 80)}`)
-  return moment
 }
 
 /** Lines of `HASH SIZE PATH`. */

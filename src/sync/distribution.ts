@@ -100,29 +100,28 @@ export function architecturesOf(profile: Profile): string[] {
 }
 
 /**
- * Whether an index is proven by the profile's keyrings.
+ * What proves an index by the profile's keyrings; null where it is taken on trust.
  * @param prove throws a Complaint where it is not
  * @throws Complaint where it is not, and the profile does not take it on trust
  */
-export async function requireTrust(
+export async function requireTrust<Proof>(
   profile: Profile,
   origin: string,
   log: Log,
-  prove: (keyrings: readonly string[]) => Promise<void>,
-): Promise<boolean> {
+  prove: (keyrings: readonly string[]) => Promise<Proof>,
+): Promise<Proof | null> {
   try {
     if (profile.keyrings === undefined || profile.keyrings.length === 0) {
       throw new Complaint('the profile names no keyrings')
     }
-    await prove(profile.keyrings)
-    return true
+    return await prove(profile.keyrings)
   } catch (error) {
     if (complaintOf(error) === undefined) throw error
     if (profile.allow_unsigned !== true) {
       throw unproven(origin, error)
     }
     log.debug(`sync: ${origin} is taken on trust: ${sentenceOf(error)}`)
-    return false
+    return null
   }
 }
 

@@ -15,6 +15,7 @@ import type { Gathering } from './gathering.ts'
 import { bytesOf, type Mirror, type MirrorFile } from './mirror.ts'
 import { readKeyrings, verifyDetached } from './openpgp.ts'
 import type { Profile } from './profile.ts'
+import { checkNotOlder } from './replay.ts'
 import { metadataFile, rpmPackages, type RpmPackage } from './rpm-md.ts'
 import { wantedBy } from './rules.ts'
 
@@ -84,21 +85,28 @@ async function fetchPrimary(
 ): Promise<Primary> {
   const repomd = await mirror.file('repodata/repomd.xml', { limit: longestRepomd })
   if (repomd === null) throw new Complaint(`${address} has no repodata/repomd.xml`)
-  const isSigned = await requireTrust(profile, repomd.origin, context.log, async (keyrings) => {
+  const proof = await requireTrust(profile, repomd.origin, context.log, async (keyrings) => {
     const signature = await mirror.file('repodata/repomd.xml.asc', { limit: 1024 * 1024 })
     if (signature === null) throw new Complaint('it has no signature (repomd.xml.asc is not there)')
     const content = await bytesOf(repomd, longestRepomd)
     const keys = await readKeyrings(keyrings)
-    await verifyDetached(content, await bytesOf(signature, 1024 * 1024), keys, context.now())
+    return verifyDetached(content, await bytesOf(signature, 1024 * 1024), keys, context.now())
   })
-  const { path, sha256, size, plainSize } = await metadataFile(repomd.chunks(), 'primary', repomd.origin)
+  const told = await metadataFile(repomd.chunks(), 'primary', repomd.origin)
+  const { path, sha256, size, plainSize } = told.file
   const expected = sha256 === null || size === null ? null : { sha256, size }
   if (expected === null && profile.allow_unsigned !== true) {
     throw new Complaint(`${repomd.origin} tells no SHA-256 and size of ${path}`)
   }
+  const isSigned = proof !== null && expected !== null
+  if (told.madeAt !== null) {
+    const date = new Date(told.madeAt * 1000).toUTCString()
+    const dated = { key: 'repomd', what: `the repomd.xml of ${address}`, date, isSigned }
+    await checkNotOlder(mirror, dated, { profile, log: context.log })
+  }
   const file = await mirror.file(path, { expected, limit: expected?.size ?? longestStored })
   if (file === null) throw new Complaint(`${address} has no ${path}`)
-  return { file, plainSize: plainSize ?? longestPlain, isSigned: isSigned && expected !== null }
+  return { file, plainSize: plainSize ?? longestPlain, isSigned }
 }
 
 /** A source package goes by the file name of its .src.rpm; its build input is the first package file. */

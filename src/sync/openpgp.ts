@@ -5,8 +5,8 @@ import { Complaint } from '../errors.ts'
 type Key = openpgp.Key
 type Checked = openpgp.VerifyMessageResult['signatures'][number]
 
-/** What a signature proves: the text that was signed, and the fingerprints of the keys that did. */
-export type Proven = { content: Uint8Array; signers: string[] }
+/** What signatures prove: the text that was signed, the fingerprints of the keys that did, and when the last one was. */
+export type Proven = { content: Uint8Array; signers: string[]; signedAt: Date }
 
 /**
  * Keys of files as GnuPG exports them, armoured or not.
@@ -48,7 +48,7 @@ export async function verifyClearsigned(
   const { verify } = await import('openpgp')
   const parsed = await parsedClearsigned(message)
   const result = await verify({ message: parsed, verificationKeys: [...keys], date: now })
-  return { content: Buffer.from(result.data), signers: await goodSigners(result.signatures, keys, now) }
+  return { content: Buffer.from(result.data), ...(await goodSigners(result.signatures, keys, now)) }
 }
 
 /**
@@ -77,7 +77,7 @@ export async function verifyDetached(
     date: now,
     format: 'binary',
   })
-  return { content, signers: await goodSigners(result.signatures, keys, now) }
+  return { content, ...(await goodSigners(result.signatures, keys, now)) }
 }
 
 /** The text of a clearsigned message, taken on trust. */
@@ -98,19 +98,22 @@ async function goodSigners(
   signatures: readonly Checked[],
   keys: readonly Key[],
   now: Date,
-): Promise<string[]> {
-  const good: string[] = []
+): Promise<Pick<Proven, 'signers' | 'signedAt'>> {
+  const signers: string[] = []
+  const moments: number[] = []
   const problems: string[] = []
   for (const signature of signatures) {
     const key = keys.find((candidate) => candidate.getKeys(signature.keyID).length > 0)
     const id = signature.keyID.toHex().toUpperCase()
     const problem = await problemWith(signature, key, now)
-    if (problem === null && key !== undefined) good.push(key.getFingerprint())
-    else if (key === undefined) problems.push(`key ${id} is in none of the keyrings`)
+    if (problem === null && key !== undefined) {
+      signers.push(key.getFingerprint())
+      for (const { created } of (await signature.signature).packets) moments.push(created?.getTime() ?? 0)
+    } else if (key === undefined) problems.push(`key ${id} is in none of the keyrings`)
     else problems.push(`key ${id} ${problem}`)
     if (problem === isFalse) throw new Complaint(`the signature of key ${id} ${isFalse}`)
   }
-  if (good.length > 0) return good
+  if (signers.length > 0) return { signers, signedAt: new Date(Math.max(0, ...moments)) }
   throw new Complaint(
     problems.length === 0 ? 'it has no signature' : `no signature proves it: ${problems.join(', ')}`,
   )

@@ -14,6 +14,8 @@ export type PacmanPackage = {
   size: number | null
   /** Detached OpenPGP signature of the file, as base64. */
   signature: string | null
+  /** Seconds since 1970. */
+  builtAt: number | null
 }
 
 /** Bytes of one description: the longest of Arch has 40 kB. */
@@ -117,6 +119,7 @@ const patterns = {
   architecture: /^[A-Za-z0-9_-]+$/,
   sha256: /^[0-9a-f]{64}$/,
   size: /^\d{1,15}$/,
+  seconds: /^\d{1,11}$/,
   signature: /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/,
 }
 
@@ -135,6 +138,7 @@ function packageOf(text: string, what: string): PacmanPackage {
   }
   const name = field('NAME', patterns.name)
   const size = optional('CSIZE', patterns.size)
+  const builtAt = optional('BUILDDATE', patterns.seconds)
   return {
     name,
     base: optional('BASE', patterns.name) ?? name,
@@ -145,6 +149,7 @@ function packageOf(text: string, what: string): PacmanPackage {
     sha256: optional('SHA256SUM', patterns.sha256),
     size: size === null ? null : Number(size),
     signature: optional('PGPSIG', patterns.signature, longestSignature),
+    builtAt: builtAt === null ? null : Number(builtAt),
   }
 }
 

@@ -42,6 +42,8 @@ const Profile = v.strictObject({
   allow_unsigned: v.optional(v.boolean()),
   /** Take an index whose Valid-Until is over, such as one of a snapshot archive. */
   allow_expired: v.optional(v.boolean()),
+  /** Take an index that is older than the last one taken. */
+  allow_older: v.optional(v.boolean()),
   /** What workers build Debian packages from. */
   build_input: v.optional(v.picklist(['buildinfo', 'dsc'])),
   /** Template of a .buildinfo's address: {prefix} {source} {version} {architecture} {directory} {mirror}. */

@@ -24,6 +24,9 @@ export type MetadataFile = {
   plainSize: number | null
 }
 
+/** A repomd.xml: the file that was asked for, and when the newest of all was made (seconds since 1970), if it tells. */
+export type Metadata = { file: MetadataFile; madeAt: number | null }
+
 /** An element: where it is (`package/format/rpm:sourcerpm`), what it says. */
 type Element = { path: string; attributes: Readonly<Record<string, string>>; text: string; line: number }
 
@@ -39,18 +42,24 @@ export async function metadataFile(
   chunks: AsyncIterable<Uint8Array>,
   type: string,
   what: string,
-): Promise<MetadataFile> {
-  let file: MetadataFile = { path: '', sha256: null, size: null, plainSize: null }
+): Promise<Metadata> {
+  const none: MetadataFile = { path: '', sha256: null, size: null, plainSize: null }
+  let file = none
+  let found: MetadataFile | null = null
+  let madeAt = 0
   for await (const { path, attributes, text } of elements(chunks, what)) {
     if (path === 'repomd/data/location') file = { ...file, path: attributes['href'] ?? '' }
     if (path === 'repomd/data/checksum' && attributes['type'] === 'sha256') file = { ...file, sha256: text }
     if (path === 'repomd/data/size') file = { ...file, size: sizeOf(text, what) }
     if (path === 'repomd/data/open-size') file = { ...file, plainSize: sizeOf(text, what) }
+    if (path === 'repomd/data/timestamp' && /^\d{1,11}(?:\.\d+)?$/.test(text))
+      madeAt = Math.max(madeAt, Math.floor(Number(text)))
     if (path !== 'repomd/data') continue
-    if (attributes['type'] === type && file.path !== '') return file
-    file = { path: '', sha256: null, size: null, plainSize: null }
+    if (attributes['type'] === type && file.path !== '') found ??= file
+    file = none
   }
-  throw new Complaint(`${what} lists no ${type}`)
+  if (found === null) throw new Complaint(`${what} lists no ${type}`)
+  return { file: found, madeAt: madeAt === 0 ? null : madeAt }
 }
 
 function sizeOf(text: string, what: string): number {

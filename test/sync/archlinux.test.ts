@@ -56,6 +56,25 @@ test('packages are grouped by base, sorted, and built from the first file', asyn
   assert.match(zlib?.artifacts[0]?.sha256 ?? '', /^[0-9a-f]{64}$/)
 })
 
+test('a database that nobody signed is taken though it is older than the last one, with a warning', async (t) => {
+  const cache = await aFolder(t)
+  const at = (day: string): Fields =>
+    aPacmanPackage({ BUILDDATE: String(Date.parse(`${day}T12:00:00Z`) / 1000) })
+  const { folder, profile } = await aMirror(t, { core: { 'hello-1': at('2026-11-20') } })
+  await sync(profile, { cache })
+  const older = await pacmanDb({ 'hello-1': at('2026-11-19') })
+  await put(join(folder, 'core/os/x86_64/core.db'), older)
+
+  const { reports, error, log } = await sync(profile, { cache })
+
+  assert.equal(error, null)
+  assert.equal(reports.length, 1)
+  assert.match(
+    log.join('\n'),
+    /<4>sync: \S+core\.db of Thu, 19 Nov 2026 12:00:00 GMT is older than the one of Fri, 20 Nov 2026/,
+  )
+})
+
 test("the distribution's own signature of a package goes along, and text that is none is refused", async (t) => {
   const { profile } = await aMirror(t, {
     core: {
@@ -196,6 +215,7 @@ describe('a database', () => {
         sha256: null,
         size: null,
         signature: null,
+        builtAt: null,
       })
     }
   })

@@ -129,6 +129,45 @@ test('Debian and Arch in two lines of configuration are kept up with, and marked
   assert.doesNotMatch(await page('/debian/trixie/hello'), /index: unsigned/)
 })
 
+test('a server that was started again still refuses an older Release than it has taken', async (t) => {
+  const folder = await aFolder(t)
+  const [archive, keyring, data] = [
+    join(folder, 'archive'),
+    join(folder, 'keyring.gpg'),
+    join(folder, 'data'),
+  ]
+  const key = await aKey()
+  await put(keyring, key.publicKey.write())
+  const content = { binaries: { 'main/amd64': [aBinary()] }, sources: { main: [aSource()] }, key }
+  const write = (day: string): Promise<unknown> =>
+    writeDebianArchive(archive, { ...content, fields: { Date: `${day} Nov 2026 12:00:00 UTC` } })
+  const config = join(folder, 'rebuilderd.conf')
+  const lists = 'releases = ["test"], components = ["main"], architectures = ["amd64"]'
+  await writeFile(
+    config,
+    `sync = [{ distro = "debian", source = "${archive}", keyrings = ["${keyring}"], ${lists} }]`,
+  )
+
+  await write('Sun, 22')
+  const { client: first, stop } = await startedServe(data, config)
+  const [taken] = await untilAllEnded(first, 1)
+  await stop()
+  await write('Sat, 21')
+  const again = await serveProcess(t, data, config)
+  let [refused] = await untilAllEnded(again, 1)
+  for (let tries = 0; tries < 100 && refused?.error === null; tries++) {
+    await sleep(200)
+    ;[refused] = await again.call(listSyncs)
+  }
+
+  assert.equal(taken?.error, null)
+  assert.match(
+    refused?.error ?? '',
+    /Release of Sat, 21 Nov 2026 \S+ UTC is older than the one of Sun, 22 Nov/,
+  )
+  assert.equal((await again.call(listBinaryPackages)).total, 1)
+})
+
 function configOf(...archives: readonly string[]): string {
   const tables = archives.map((source, index) =>
     [
@@ -148,16 +187,25 @@ function configOf(...archives: readonly string[]): string {
 
 /** `rebuilderd serve` as a process of its own; ended when the test is. */
 async function serveProcess(t: TestContext, data: string, config: string): Promise<Client> {
+  const { client, stop } = await startedServe(data, config)
+  t.after(stop)
+  return client
+}
+
+async function startedServe(
+  data: string,
+  config: string,
+): Promise<{ client: Client; stop: () => Promise<void> }> {
   const args = ['src/main.ts', 'serve', '--listen', '127.0.0.1:0', '--data', data, '-c', config]
   const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'ignore'] })
-  t.after(async () => {
+  const stop = async (): Promise<void> => {
     const ended = once(child, 'exit')
     child.kill('SIGTERM')
     await ended
-  })
+  }
   for await (const line of createInterface({ input: child.stdout })) {
     const address = /ready at (\S+)/.exec(line)?.[1]
-    if (address !== undefined) return openClient({ base: address })
+    if (address !== undefined) return { client: openClient({ base: address }), stop }
   }
   throw new Error('the server ended before it was ready')
 }

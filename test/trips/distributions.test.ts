@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict'
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdir, readdir, rm, writeFile } from 'node:fs/promises'
+import { chown, copyFile, mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { test, type TestContext } from 'node:test'
@@ -235,6 +236,22 @@ test(
       await withOneByteChanged(repomd, 'primary')
       await assertRefused(made, profile, /does not fit the content: it was altered/)
     })
+    await t.test('is refused when an older one is shown again, unless by force', async () => {
+      const age = async (days: number): Promise<void> => {
+        run('createrepo_c', ['.'], os)
+        const earlier = (_: string, seconds: string): string =>
+          `<timestamp>${Number(seconds) - days * 86_400}<`
+        const text = await readFile(repomd, 'utf8')
+        await writeFile(repomd, text.replaceAll(/<timestamp>(\d+)</g, earlier))
+        sign(trusted)
+      }
+      await age(2)
+      await assertRefused(made, profile, /the repomd\.xml of \S+ of .* is older than the one of .*--force/s)
+      const forced = await sync(profile, '--force')
+      assert.equal(forced.code, 0, forced.stderr)
+      await age(1)
+      assert.equal((await sync(profile)).code, 0)
+    })
     await t.test('is refused without a signature, unless that is taken on trust', async () => {
       run('createrepo_c', ['.'], os)
       await rm(`${repomd}.asc`, { force: true })
@@ -265,58 +282,106 @@ Tells how.
 
 // --- Arch Linux
 
-const archTools = lacksPrograms('repo-add', 'bsdtar', 'gpg', 'zstd')
+const archTools = lacksPrograms('makepkg', 'fakeroot', 'repo-add', 'gpg', 'zstd')
 
-test('a database of repo-add, signed by GnuPG', { skip: archTools, timeout: 120_000 }, async (t) => {
-  const made = await setUp(t)
-  const { home, server, sync, gpg, keyring } = made
-  const folder = join(home, 'arch/core/os/x86_64')
-  const trusted = gpg.key('trusted')
-  gpg.exported(keyring, trusted)
-  const names = ['hello', 'hello-doc']
-  for (const name of names) {
-    const file = `${name}-1:2.0-1-any.pkg.tar.zst`
-    const info = `pkgname = ${name}\npkgbase = hello\npkgver = 1:2.0-1\npkgdesc = Says hello\nbuilddate = 1795300000\npackager = A <a@b.example>\nsize = 1\narch = any\n`
-    await put(join(folder, '.PKGINFO'), info)
-    run('bsdtar', ['-caf', file, '.PKGINFO'], folder)
-    gpg.sign(trusted, join(folder, file), 'detached', join(folder, `${file}.asc`))
-    run(
-      'gpg',
-      ['--homedir', gpg.home, '--batch', '--yes', '--dearmor', '-o', `${file}.sig`, `${file}.asc`],
-      folder,
-    )
-    run('repo-add', ['--nocolor', 'core.db.tar.gz', file], folder)
-  }
-  const database = join(folder, 'core.db')
-  const lists = { components: ['core'], architectures: ['x86_64'] }
-  const profile = {
-    distro: 'archlinux',
-    source: `${home}/arch/$repo/os/$arch`,
-    ...lists,
-    keyrings: [keyring],
-  }
-  const sign: Sign = (key, day) => gpg.sign(key, database, 'detached', `${database}.sig`, day)
-  sign(trusted)
+const pkgbuild = `pkgbase=hello
+pkgname=(hello hello-doc)
+epoch=1
+pkgver=2.0
+pkgrel=1
+pkgdesc='Says hello'
+arch=(any)
+package_hello() { install -d "$pkgdir/usr/bin"; }
+package_hello-doc() { install -d "$pkgdir/usr/share/doc"; }
+`
+const nobody = 65534
 
-  const first = await sync(profile)
-
-  assert.equal(first.code, 0, first.stderr)
-  assert.deepEqual(await listedAt(server), ['hello 1:2.0-1 any signed', 'hello-doc 1:2.0-1 any signed'])
-  const listed = await server.call(getBinaryPackage, { params: { id: 1 } })
-  assert.match(listed.signature ?? '', /^[A-Za-z0-9+/]{100,}=*$/)
-  for (const [what, signBy, words] of refusals({ gpg, keyring })) {
-    await t.test(`is refused with ${what}`, async () => {
-      signBy(sign)
-      await assertRefused(made, profile, words)
-    })
-  }
-  await t.test('is refused with one byte changed', async () => {
-    gpg.exported(keyring, trusted)
-    sign(trusted)
-    await withOneByteChanged(database, '\0')
-    await assertRefused(made, profile, /does not fit the content: it was altered/)
+/** Builds what a PKGBUILD says; makepkg refuses root. */
+async function makePackages(t: TestContext, into: string): Promise<void> {
+  const folder = await mkdtemp(join(tmpdir(), 'rebuilderd-makepkg-'))
+  t.after(() => rm(folder, { recursive: true, force: true }))
+  await writeFile(join(folder, 'PKGBUILD'), pkgbuild)
+  const isRoot = process.getuid?.() === 0
+  if (isRoot) for (const path of [folder, join(folder, 'PKGBUILD')]) await chown(path, nobody, nobody)
+  const env = { PATH: '/usr/bin:/bin', HOME: folder, LC_ALL: 'C.UTF-8', PACKAGER: 'A <a@b.example>' }
+  const few = 'ulimit -n 256; exec makepkg -d --nocheck' // fakeroot goes through every file that could be open
+  execFileSync('sh', ['-c', few], {
+    cwd: folder,
+    env: { ...env, PKGEXT: '.pkg.tar.zst', PKGDEST: folder, SOURCE_DATE_EPOCH: '1795300000' },
+    stdio: ['ignore', 'pipe', 'pipe'],
+    ...(isRoot ? { uid: nobody, gid: nobody } : {}),
   })
-})
+  await mkdir(into, { recursive: true })
+  for (const name of await readdir(folder))
+    if (name.endsWith('.pkg.tar.zst')) await copyFile(join(folder, name), join(into, name))
+}
+
+test(
+  'a database of makepkg and repo-add, signed by GnuPG',
+  { skip: archTools, timeout: 300_000 },
+  async (t) => {
+    const made = await setUp(t)
+    const { home, server, sync, gpg, keyring } = made
+    const folder = join(home, 'arch/core/os/x86_64')
+    const trusted = gpg.key('trusted', { day: '20260101T000000', days: 0 })
+    gpg.exported(keyring, trusted)
+    const names = ['hello', 'hello-doc']
+    await makePackages(t, folder)
+    for (const name of names) {
+      const file = `${name}-1:2.0-1-any.pkg.tar.zst`
+      gpg.sign(trusted, join(folder, file), 'detached', join(folder, `${file}.asc`))
+      run(
+        'gpg',
+        ['--homedir', gpg.home, '--batch', '--yes', '--dearmor', '-o', `${file}.sig`, `${file}.asc`],
+        folder,
+      )
+      run('repo-add', ['--nocolor', 'core.db.tar.gz', file], folder)
+    }
+    const database = join(folder, 'core.db')
+    const lists = { components: ['core'], architectures: ['x86_64'] }
+    const profile = {
+      distro: 'archlinux',
+      source: `${home}/arch/$repo/os/$arch`,
+      ...lists,
+      keyrings: [keyring],
+    }
+    const sign: Sign = (key, day) => gpg.sign(key, database, 'detached', `${database}.sig`, day)
+    sign(trusted)
+
+    const first = await sync(profile)
+
+    assert.equal(first.code, 0, first.stderr)
+    assert.deepEqual(await listedAt(server), ['hello 1:2.0-1 any signed', 'hello-doc 1:2.0-1 any signed'])
+    const listed = await server.call(getBinaryPackage, { params: { id: 1 } })
+    assert.match(listed.signature ?? '', /^[A-Za-z0-9+/]{100,}=*$/)
+    for (const [what, signBy, words] of refusals({ gpg, keyring })) {
+      await t.test(`is refused with ${what}`, async () => {
+        signBy(sign)
+        await assertRefused(made, profile, words)
+      })
+    }
+    await t.test('is refused when an older one is shown again, unless by force', async () => {
+      gpg.exported(keyring, trusted)
+      run('repo-remove', ['--nocolor', 'core.db.tar.gz', 'hello-doc'], folder)
+      sign(trusted, '20261101T000000')
+      await assertRefused(
+        made,
+        profile,
+        /core\.db of Sun, 01 Nov 2026 .* is older than the one of .* that we have seen.*--force/s,
+      )
+      const forced = await sync(profile, '--force')
+      assert.equal(forced.code, 0, forced.stderr)
+      assert.match(forced.stderr, /imported archlinux/)
+      assert.equal((await sync(profile)).code, 0) // what was gone back to is the newest seen
+    })
+    await t.test('is refused with one byte changed', async () => {
+      gpg.exported(keyring, trusted)
+      sign(trusted)
+      await withOneByteChanged(database, '\0')
+      await assertRefused(made, profile, /does not fit the content: it was altered/)
+    })
+  },
+)
 
 // --- Tails
 
