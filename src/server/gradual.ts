@@ -9,6 +9,7 @@ type Result = ReturnType<typeof v.safeParse<v.GenericSchema>>
 /**
  * Checks a large object as valibot's safeParse does, but its long lists some members at a time, so that the report
  * of a whole release does not keep everybody else waiting.
+ * @param given what it holds is replaced by what was checked, so that a whole release is not in memory twice
  */
 export async function safeParseGradually(schema: v.GenericSchema, given: unknown): Promise<Result> {
   const whole = (): Result => v.safeParse(schema, given, { abortEarly: true })
@@ -28,16 +29,15 @@ export async function safeParseGradually(schema: v.GenericSchema, given: unknown
   return rest
 }
 
-async function membersOf(item: v.GenericSchema, members: readonly unknown[]): Promise<unknown[] | null> {
-  const checked: unknown[] = []
+async function membersOf(item: v.GenericSchema, members: unknown[]): Promise<unknown[] | null> {
   const schema = v.array(item)
   for (let start = 0; start < members.length; start += slice) {
     const result = v.safeParse(schema, members.slice(start, start + slice), { abortEarly: true })
     if (!result.success) return null
-    checked.push(...result.output)
+    for (const [index, member] of result.output.entries()) members[start + index] = member
     await turn()
   }
-  return checked
+  return members
 }
 
 function isObjectSchema(schema: v.GenericSchema): schema is v.ObjectSchema<v.ObjectEntries, undefined> {

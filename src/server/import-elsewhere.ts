@@ -26,7 +26,8 @@ export async function importBytes(
     return importReport(db, await parsedBody(submitPackages.body, bytes, wholeRelease), options)
   const { now, ...plain } = options
   const port = await db.port()
-  const own = new Uint8Array(bytes) // a buffer that nobody else looks into
+  const isOwn = bytes.byteLength === bytes.buffer.byteLength && bytes.buffer instanceof ArrayBuffer
+  const own = isOwn ? (bytes as Uint8Array<ArrayBuffer>) : new Uint8Array(bytes) // a buffer that nobody else looks into
   const data: ImportData = { bytes: own, port, options: plain, ahead: now().getTime() - Date.now() }
   const thread = startThread('import', data, [own.buffer, port])
   const [outcome] = (await Promise.race([once(thread, 'message'), endOf(thread)])) as [ImportOutcome] // it sends nothing else

@@ -8,7 +8,7 @@ import { failureOf, type Failure } from './store/failure.ts'
 import { databaseAt } from './store/sqlite.ts'
 
 export type ImportData = {
-  bytes: Uint8Array
+  bytes: Uint8Array<ArrayBuffer>
   /** Way to the database. */
   port: MessagePort
   options: Omit<ImportOptions, 'now'>
@@ -21,6 +21,7 @@ export type ImportOutcome =
 async function outcomeOf({ bytes, port, options, ahead }: ImportData): Promise<ImportOutcome> {
   try {
     const report = await parsedBody(submitPackages.body, bytes, wholeRelease)
+    bytes.buffer.transfer(0) // it is large, and nobody looks at it any more
     const now = (): Date => new Date(Date.now() + ahead)
     return { result: await importReport(databaseAt(port), report, { ...options, now }) }
   } catch (error) {

@@ -4,9 +4,13 @@ import { mkdir, open, readFile, rename, rm, utimes, type FileHandle } from 'node
 import { dirname, join } from 'node:path'
 import { isZstd, plainParts, zstdFrame } from '../../compression.ts'
 import { Complaint } from '../../errors.ts'
+import { someAtATime } from '../turns.ts'
 
 /** Largest log, diff or attestation in bytes, unpacked. */
 export const longestBlob = 512 * 1024 * 1024
+
+/** Blobs that are kept at once: each has a compressor of some megabytes, and the thread pool is no larger than half of it. */
+const mostAtOnce = 8
 
 /** A kept file: its name is the SHA-256 of its bytes as they lie on disk, a zstd frame. */
 export type Blob = { sha256: string; size: number }
@@ -26,15 +30,17 @@ export function openBlobs(folder: string): Blobs {
   const written = async (sha256: string, frame: Uint8Array): Promise<void> => {
     if (!(await hasSize(pathOf(sha256), frame.length))) await writeDurably(pathOf(sha256), frame)
   }
+  const keep = async (bytes: Uint8Array): Promise<Blob> => {
+    const frame = isZstd(bytes) ? await soundFrame(bytes) : await zstdFrame(bytes)
+    const sha256 = createHash('sha256').update(frame).digest('hex')
+    const writing = underWay.get(sha256) ?? written(sha256, frame)
+    underWay.set(sha256, writing)
+    await writing.finally(() => underWay.delete(sha256))
+    return { sha256, size: frame.length }
+  }
+  const inTurn = someAtATime(mostAtOnce)
   return {
-    async keep(bytes) {
-      const frame = isZstd(bytes) ? await soundFrame(bytes) : await zstdFrame(bytes)
-      const sha256 = createHash('sha256').update(frame).digest('hex')
-      const writing = underWay.get(sha256) ?? written(sha256, frame)
-      underWay.set(sha256, writing)
-      await writing.finally(() => underWay.delete(sha256))
-      return { sha256, size: frame.length }
-    },
+    keep: (bytes) => inTurn(() => keep(bytes)),
     async read(sha256) {
       const bytes = await readFile(pathOf(sha256)).catch(() => null)
       const isWhole = bytes !== null && createHash('sha256').update(bytes).digest('hex') === sha256
