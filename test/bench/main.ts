@@ -16,6 +16,7 @@ import {
   measureBackup,
   measureBoth,
   measureImports,
+  measureNarrow,
   measurePops,
   measureReads,
   measureWorkers,
@@ -141,6 +142,7 @@ async function large(made: string, data: string): Promise<void> {
     const target = { address: server.address, process: server, data }
     add({ group, what: 'start', value: server.readyAfter / 1000, unit: 's', most: 2 })
     await measureReads(target, group, { ...scale, connections: [8] }, add)
+    await measureNarrow(target, `filters and deep pages, ${group}`, scale, add)
     await measurePages(target, `pages, 64 connections, ${group}`, scale.seconds, add)
     add({ group, what: 'after reads', value: server.memory().most, unit: 'MB RSS at most', most: 512 })
     await measurePops(target, group, scale, add)

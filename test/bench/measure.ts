@@ -39,14 +39,38 @@ export const readPaths = {
   dashboard: '/api/v1/dashboard',
   'v0 dashboard': '/api/v0/dashboard',
 } as const
+
+/** The same with filters that have to find few among very many, and pages far behind the first; of our server alone. */
+const narrowPaths = {
+  'a letter that most names have': '/api/v1/packages/binary?limit=100&search=a',
+  'a text and a status': '/api/v1/packages/binary?limit=100&search=PART&status=BAD',
+  'of a maintainer': '/api/v1/packages/binary?limit=100&maintainer=m77%40',
+  'of all maintainers, by name': '/api/v1/packages/source?limit=100&maintainer=example.org&sort=name',
+  'of a component': '/api/v1/packages/source?limit=100&component=main',
+  'of a status by name': '/api/v1/packages/binary?limit=100&status=FAIL&sort=name&direction=Descending',
+  'of a reason by name': '/api/v1/packages/binary?limit=100&reason=build_failed&sort=name',
+  'decided since, newest first':
+    '/api/v1/packages/binary?limit=100&since=2026-10-20T00:00:00&sort=decided_at&direction=Descending',
+  'of two releases': '/api/v1/packages/binary?limit=100&releases=trixie,release-1&status=BAD,FAIL&sort=name',
+  'deep page': '/api/v1/packages/binary?limit=100&after=450000',
+  'deep page by name': '/api/v1/packages/binary?limit=100&sort=name&after=450000',
+  'deep page of a search': '/api/v1/packages/binary?limit=100&search=PART&sort=name&direction=Descending',
+  'builds of a release': '/api/v1/builds?limit=100&release=trixie',
+  'deep page of builds': '/api/v1/builds?limit=100&after=1900000',
+  'queue of a release': '/api/v1/queue?limit=100&release=trixie',
+  'dashboard of a component': '/api/v1/dashboard?component=main',
+} as const
 export const wholeList = '/api/v0/pkgs/list?distro=debian'
 
 /** A name that the data has, put into the paths. */
-async function filledPaths(base: string): Promise<[string, string][]> {
+async function filledPaths(
+  base: string,
+  paths: Readonly<Record<string, string>> = readPaths,
+): Promise<[string, string][]> {
   const reply = await fetch(`${base}/api/v1/packages/binary?limit=50`)
   const { records } = (await reply.json()) as { records: { name: string }[] } // the contract's own shape
   const name = records.at(-1)?.name ?? 'none'
-  return Object.entries(readPaths).map(([what, path]) => [
+  return Object.entries(paths).map(([what, path]) => [
     what,
     path.replace('NAME', encodeURIComponent(name)).replace('PART', encodeURIComponent(name.slice(0, 5))),
   ])
@@ -74,6 +98,12 @@ export async function measureReads(target: Target, group: string, scale: Scale, 
   const what = '304 of a list page'
   const path = readPaths['list page of 100']
   await measureRead(target, { group, what, path, connections: 8, scale, add, isConditional: true })
+}
+
+/** Lists with filters, and pages far behind the first. */
+export async function measureNarrow(target: Target, group: string, scale: Scale, add: Add): Promise<void> {
+  for (const [what, path] of await filledPaths(target.address, narrowPaths))
+    await measureRead(target, { group, what, path, connections: 8, scale, add })
 }
 
 type Read = {
@@ -289,9 +319,7 @@ export async function measurePops(target: Target, group: string, scale: Scale, a
 
 /** Reads, pops and reports while a backup is made, and the reads of a server that makes none, to compare with. */
 export async function measureBackup(target: Target, group: string, add: Add): Promise<void> {
-  const paths = (await filledPaths(target.address))
-    .filter(([what]) => !what.startsWith('search inside')) // a scan by its nature
-    .map(([, path]) => path)
+  const paths = (await filledPaths(target.address)).map(([, path]) => path)
   const reading = (seconds: number): Promise<Outcome> =>
     drive({
       kind: 'reads',

@@ -1,8 +1,8 @@
 /** Numbers that no index and no counter knows, counted some rows at a time, so that everything else goes on meanwhile. */
-import { first, joined, sql, trusted, type Sql, type Transaction } from './database.ts'
+import { first, joined, sql, trusted, type Row, type Sql, type Transaction } from './database.ts'
 
-/** Rows that are few: they are looked up and put in order, instead of walking an order to find them. */
-export const few = 10_000
+/** Rows that are few are looked up and put in order, instead of walking an order to find them; tests lower the number. */
+export const bounds = { few: 10_000 }
 
 /** Milliseconds of one turn, and rows between two looks at the clock. */
 const turn = 8
@@ -11,74 +11,113 @@ const step = 2500
 const patience = 10
 const mostKept = 200
 
-type Count = {
+type Count<T = unknown> = {
   revision: string
   /** The row after which it goes on. */
   at: number
-  n: number
-  /** Which rows, as long as they are few. */
-  ids: number[] | null
+  value: T
   took: number
   doneAt: number | null
 }
 
 const counts = new Map<string, Count>()
 
+/** Rows of a table that meet conditions; `revision` changes whenever a row might meet others than before. */
+export type Counting = {
+  /** With its alias, such as `builds h`; more may be joined to it. */
+  table: Sql
+  /** What tells its rows apart, such as `h.id`. */
+  id: string
+  conditions: readonly Sql[]
+  revision: string
+}
+
 export type Counted = { n: number; ids: readonly number[] | null }
 
 /**
- * How many rows of a table meet conditions, and while those are few, which.
- * @param table with its alias, such as `builds h`, whose rows `id` tells apart
- * @param revision changes whenever a row might
+ * How many rows there are, and while those are few, which.
  * @returns null: it is not done yet; ask again, after others
  */
-export async function counted(
+export function counted(tx: Transaction, counting: Counting): Promise<Counted | null> {
+  const id = trusted(counting.id)
+  const start: Counted = { n: 0, ids: [] }
+  return inTurns(tx, counting, 'number', start, async ({ n, ids }, among) => {
+    const query = sql`SELECT count(*) AS n, group_concat(${id}) FILTER (WHERE ${ids !== null}) AS ids ${among}`
+    const row = await first(tx.all<{ n: number; ids: string | null }>(query))
+    const sum = n + (row?.n ?? 0)
+    const more = row?.ids ? row.ids.split(',').map(Number) : []
+    return { n: sum, ids: ids === null || sum > bounds.few ? null : [...ids, ...more] }
+  })
+}
+
+export type Tally = Row & { word: string; detail: string; n: number }
+
+/**
+ * How many rows there are of each kind.
+ * @param kind two columns
+ * @returns null: it is not done yet; ask again, after others
+ */
+export function tallied(
   tx: Transaction,
-  table: Sql,
-  id: string,
-  conditions: readonly Sql[],
-  revision: string,
-): Promise<Counted | null> {
+  counting: Counting,
+  kind: { word: string; detail: string },
+): Promise<Tally[] | null> {
+  const [word, detail] = [trusted(kind.word), trusted(kind.detail)]
+  const start: Tally[] = []
+  return inTurns(tx, counting, `${kind.word} ${kind.detail}`, start, async (known, among) => {
+    const rows = await tx.all<Tally>(
+      sql`SELECT ${word} AS word, ${detail} AS detail, count(*) AS n ${among} GROUP BY 1, 2`,
+    )
+    return [...Map.groupBy([...known, ...rows], (row) => `${row.word} ${row.detail}`).values()].flatMap(
+      ([one, ...others]) =>
+        one === undefined ? [] : [{ ...one, n: others.reduce((sum, { n }) => sum + n, one.n) }],
+    )
+  })
+}
+
+/** Goes through the rows for a turn; null: there are more. */
+async function inTurns<T>(
+  tx: Transaction,
+  { table, id, conditions, revision }: Counting,
+  what: string,
+  start: T,
+  add: (value: T, among: Sql) => Promise<T>,
+): Promise<T | null> {
   const where = joined(conditions, ' AND ')
-  const key = JSON.stringify([table, where])
-  const count = begun(key, revision)
-  if (count.doneAt !== null) return count
-  const rowid = trusted(id)
+  const count = begun(JSON.stringify([what, table, where]), revision, start)
+  if (count.doneAt !== null) return count.value
+  const [rowid, own] = [trusted(id), trusted(table.text.split(' ').slice(0, 2).join(' '))]
   const ends = await first(
     tx.all<{ first: number | null; last: number | null }>(
-      sql`SELECT (SELECT min(${rowid}) FROM ${table}) AS first, (SELECT max(${rowid}) FROM ${table}) AS last`,
+      sql`SELECT (SELECT min(${rowid}) FROM ${own}) AS first, (SELECT max(${rowid}) FROM ${own}) AS last`,
     ),
   )
   const last = ends?.last ?? 0
   count.at = Math.max(count.at, (ends?.first ?? 1) - 1)
-  const start = performance.now()
-  while (count.at < last && performance.now() - start < turn) {
-    const among = sql`FROM ${table} WHERE ${rowid} > ${count.at} AND ${rowid} <= ${count.at + step} AND ${where}`
-    const query =
-      count.ids === null
-        ? sql`SELECT count(*) AS n, NULL AS ids ${among}`
-        : sql`SELECT count(*) AS n, group_concat(${rowid}) AS ids ${among}`
-    const row = await first(tx.all<{ n: number; ids: string | null }>(query))
-    count.n += row?.n ?? 0
-    if (count.ids !== null && row?.ids) count.ids.push(...row.ids.split(',').map(Number))
-    if (count.n > few) count.ids = null
-    count.at += step
+  const begin = performance.now()
+  while (count.at < last && performance.now() - begin < turn) {
+    const to = count.at + step
+    count.value = await add(
+      count.value,
+      sql`FROM ${table} WHERE ${rowid} > ${count.at} AND ${rowid} <= ${to} AND ${where}`,
+    )
+    count.at = to
   }
-  count.took += performance.now() - start
+  count.took += performance.now() - begin
   if (count.at < last) return null
   count.doneAt = performance.now()
-  return count
+  return count.value
 }
 
 /** The count that is kept or under way, while it may be told; else a new one. */
-function begun(key: string, revision: string): Count {
-  const known = counts.get(key)
+function begun<T>(key: string, revision: string, start: T): Count<T> {
+  const known = counts.get(key) as Count<T> | undefined // what the key says
   const isGood =
     known !== undefined &&
     (known.doneAt === null ||
       known.revision === revision ||
       performance.now() - known.doneAt < patience * known.took)
-  const count = isGood ? known : { revision, at: 0, n: 0, ids: [], took: 0, doneAt: null }
+  const count: Count<T> = isGood ? known : { revision, at: 0, value: start, took: 0, doneAt: null }
   counts.delete(key)
   counts.set(key, count)
   for (const oldest of counts.keys()) {

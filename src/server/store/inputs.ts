@@ -58,16 +58,16 @@ export function inputsWith(
   }
   const ofScopes = (ids: readonly number[]): Condition =>
     ofInputs(
-      sql`SELECT i.id FROM build_inputs i WHERE i.scope_id IN ${ids}`,
+      sql`SELECT i.id FROM scopes y CROSS JOIN build_inputs i ON i.scope_id = y.id WHERE y.id IN ${ids}`,
       sql`(SELECT i.scope_id FROM build_inputs i WHERE i.id = ${input}) IN ${ids}`,
       { rows: () => rows(ids), together },
     )
   const ofComponent = (value: string): Condition => {
-    const inputs = sql`SELECT DISTINCT i.id FROM binary_packages b CROSS JOIN build_inputs i ON i.source_package_id = b.source_package_id
-      WHERE b.scope_id IN (SELECT y.id FROM scopes y) AND b.component = ${value}`
+    const inputs = sql`SELECT DISTINCT i.id FROM scopes y CROSS JOIN binary_packages b ON b.scope_id = y.id
+      CROSS JOIN build_inputs i ON i.source_package_id = b.source_package_id WHERE b.component = ${value}`
     const test = sql`EXISTS (SELECT 1 FROM build_inputs i CROSS JOIN binary_packages b ON b.source_package_id = i.source_package_id
       WHERE i.id = ${input} AND +b.component = ${value})`
-    const some = sql`SELECT 1 FROM binary_packages b WHERE b.scope_id IN (SELECT y.id FROM scopes y) AND b.component = ${value}`
+    const some = sql`SELECT 1 FROM scopes y CROSS JOIN binary_packages b ON b.scope_id = y.id WHERE b.component = ${value}`
     return ofInputs(inputs, test, { rows: () => someOf(tx, some) })
   }
   return [

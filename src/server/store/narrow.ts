@@ -1,5 +1,5 @@
 /** How a list with filters is answered: by looking up what the rarest of them gives, or by walking the order asked for. */
-import { counted, few } from './counting.ts'
+import { counted, bounds } from './counting.ts'
 import { first, joined, sql, trusted, type Sql, type Transaction } from './database.ts'
 import { sortOf, type Found, type Listing, type PageRequest } from './page.ts'
 
@@ -64,7 +64,7 @@ export function contains(column: Sql, text: string): Sql {
 
 /** Rows that a question gives, counted up to a few and one. */
 export async function someOf(tx: Transaction, query: Sql): Promise<number> {
-  return numberOf(tx, sql`SELECT count(*) AS n FROM (${query} LIMIT ${few + 1})`)
+  return numberOf(tx, sql`SELECT count(*) AS n FROM (${query} LIMIT ${bounds.few + 1})`)
 }
 
 /** The `n` of a question that counts. */
@@ -74,6 +74,9 @@ export async function numberOf(tx: Transaction, query: Sql): Promise<number> {
 }
 
 export type Narrowed = Found & { total: number }
+/** Rows beyond which looking them all up would take longer than anybody may wait. */
+const longestLead = 50_000
+
 type Lead = { condition: Condition; rows: number }
 
 /**
@@ -91,29 +94,37 @@ export async function narrowed(
   { known, all, revision }: { known: number | null; all: number; revision: () => Promise<string> },
 ): Promise<Narrowed | null> {
   const { sort, isWalked } = sortOf(listing, request)
-  const isEnough = known === 0 || (known !== null && known > few && isWalked)
+  const isEnough = known === 0 || (known !== null && known > bounds.few && isWalked)
   const leads = isEnough ? [] : await leadsOf(conditions)
-  const [lead] = leads
+  const [lead] = leads.filter(({ rows }) => rows <= longestLead)
   let total = known
-  let ids: readonly number[] | null = null
-  if (total === null && lead !== undefined && lead.rows <= few)
+  if (total === null && lead !== undefined && lead.rows <= bounds.few)
     total = lead.rows === 0 ? 0 : await countLed(tx, listing.table, conditions, lead.condition)
   const [only] = conditions
   if (total === null && conditions.length === 1 && only?.alone !== undefined) total = await only.alone()
-  if (total === null) {
-    const found = await counted(tx, listing.table, listing.id, walking(conditions, 'id'), await revision())
+  // Few that no index leads to are counted too: that tells which they are.
+  const isHidden =
+    total !== null && total > 0 && total <= bounds.few && lead === undefined && only !== undefined
+  if (total === null || isHidden) {
+    const found = await counted(tx, {
+      table: listing.table,
+      id: listing.id,
+      conditions: walking(conditions, 'id'),
+      revision: await revision(),
+    })
     if (found === null) return null
-    ;({ n: total, ids } = found)
+    total ??= found.n
+    if (found.ids !== null)
+      return { total, where: [sql`${trusted(listing.id)} IN ${found.ids}`], isLed: true }
   }
-  if (ids !== null) return { total, where: [sql`${trusted(listing.id)} IN ${ids}`], isLed: true }
-  if (lead !== undefined && (total <= few || !isWalked))
+  if (lead !== undefined && (total <= bounds.few || !isWalked))
     return { total, where: led(conditions, lead.condition), isLed: true }
   const together = conditions.find(
     (each) => each.together?.includes(sort) === true && each.walks?.includes(sort) !== true,
   )
   if (together !== undefined && total < all / 2)
     return { total, where: led(conditions, together), isLed: true }
-  return { total, where: walking(conditions, sort), isLed: !isWalked || total <= few }
+  return { total, where: walking(conditions, sort), isLed: !isWalked || total <= bounds.few }
 }
 
 /** Conditions that an index has, the rarest first. */
@@ -128,7 +139,14 @@ function led(conditions: readonly Condition[], lead: Condition): Sql[] {
   return conditions.map((each) => each.test(each === lead ? plain : plus))
 }
 
-function walking(conditions: readonly Condition[], sort: string): Sql[] {
+/** The conditions, looked up by the one that gives few rows; null: none does. */
+export async function lookedUp(conditions: readonly Condition[]): Promise<Sql[] | null> {
+  const [lead] = await leadsOf(conditions)
+  return lead !== undefined && lead.rows <= bounds.few ? led(conditions, lead.condition) : null
+}
+
+/** The conditions, tested while the order of a sort word is walked; without one, of any row. */
+export function walking(conditions: readonly Condition[], sort = ''): Sql[] {
   return conditions.map((each) => each.test(each.walks?.includes(sort) === true ? plain : plus))
 }
 

@@ -1,6 +1,7 @@
 import type { IndexTrust } from '../../wire/packages.ts'
 import { first, sql, trusted, type Database, type Row, type Sql, type Transaction } from './database.ts'
-import { few } from './counting.ts'
+import { bounds, tallied, type Tally } from './counting.ts'
+import { scopesWith } from './inputs.ts'
 import { namesContaining, type Kind } from './names.ts'
 import {
   answerOf,
@@ -239,7 +240,7 @@ async function binaryConditions(
     ...given(filter.component, (value) => ({
       test: (sign: Sql) =>
         sign.text === ''
-          ? sql`b.scope_id IN (SELECT id FROM scopes) AND b.component = ${value}`
+          ? sql`b.id IN (SELECT x.id FROM scopes y CROSS JOIN binary_packages x ON x.scope_id = y.id WHERE x.component = ${value})`
           : sql`+b.component = ${value}`,
       rows: counter({ component: value }),
     })),
@@ -342,10 +343,10 @@ async function matches(
     const alone = (): Promise<number> => numberOf(tx, sql`SELECT count(*) AS n FROM (${query})`)
     return [compared(column, comparison, { rows: () => someOf(tx, query), alone, walks })]
   }
-  const found = await namesContaining(tx, kind, search, few)
+  const found = await namesContaining(tx, kind, search, bounds.few)
   if (found === null) return null
   const alone = async (): Promise<number> => found.rows
-  if (found.isCut || found.rows > few)
+  if (found.isCut || found.rows > bounds.few)
     return [{ test: (sign: Sql) => contains(sql`${sign}${name}`, search), alone }]
   return [compared(column, sql`IN ${found.names}`, { rows: alone, alone })]
 }
@@ -439,7 +440,7 @@ async function sourceConditions(
   const results: Condition[] =
     scopes === null
       ? [
-          ...inStatuses('s.status', filter.status, counter({ status: filter.status })),
+          ...inStatuses('s.status', filter.status),
           ...given(filter.reason, (value) =>
             isOneOf('s.reason', value, { rows: counter({ reason: value }) }),
           ),
@@ -473,7 +474,7 @@ async function sourceConditions(
 
 /** Source packages that have an input in some scopes. */
 function withInputs(tx: Transaction, scopes: readonly number[]): Condition {
-  const ids = sql`SELECT x.source_package_id FROM build_inputs x WHERE x.scope_id IN ${scopes}`
+  const ids = sql`SELECT x.source_package_id FROM scopes y CROSS JOIN build_inputs x ON x.scope_id = y.id WHERE y.id IN ${scopes}`
   return {
     test: (sign: Sql) => (sign.text === '' ? sql`s.id IN (${ids})` : trusted('1')),
     rows: () => someOf(tx, ids),
@@ -486,7 +487,7 @@ export function hasComponent(tx: Transaction, sourceId: string, component: strin
   return {
     test: (sign: Sql) =>
       sign.text === ''
-        ? sql`${id} IN (SELECT b.source_package_id FROM binary_packages b WHERE b.scope_id IN (SELECT y.id FROM scopes y) AND b.component = ${component})`
+        ? sql`${id} IN (SELECT b.source_package_id FROM scopes y CROSS JOIN binary_packages b ON b.scope_id = y.id WHERE b.component = ${component})`
         : sql`EXISTS (SELECT 1 FROM binary_packages b WHERE b.source_package_id = ${id} AND +b.component = ${component})`,
     rows: () => numberOf(tx, binaryCount({ component }, null)),
   }
@@ -610,39 +611,64 @@ export type VerdictCounts = { good: number; bad: number; fail: number; unknown: 
 
 /** Listed build inputs by verdict. */
 export async function countVerdicts(db: Database, filter: PackageFilter): Promise<VerdictCounts> {
-  const sums =
-    trusted(`coalesce(sum(CASE WHEN x.status = 'GOOD' THEN x.n END), 0) AS good, coalesce(sum(CASE WHEN x.status = 'BAD' THEN x.n END), 0) AS bad,
-    coalesce(sum(CASE WHEN x.status = 'FAIL' THEN x.n END), 0) AS fail,
-    coalesce(sum(CASE WHEN x.status NOT IN ('GOOD', 'BAD', 'FAIL') THEN x.n END), 0) AS unknown`)
-  const { from, where } = listedInputs(filter)
-  const rows = db.all<VerdictCounts>(sql`SELECT ${sums} FROM ${from} ${whereOf(where)}`)
-  return (await first(rows)) ?? { good: 0, bad: 0, fail: 0, unknown: 0 }
+  const tallies = await verdictsOf(db, filter)
+  const sum = (status: string): number =>
+    tallies.reduce((total, { word, n }) => total + (word === status ? n : 0), 0)
+  const [good, bad, fail] = [sum('GOOD'), sum('BAD'), sum('FAIL')]
+  const all = tallies.reduce((total, { n }) => total + n, 0)
+  return { good, bad, fail, unknown: all - good - bad - fail }
 }
 
 /** Listed build inputs that have a verdict other than GOOD, by its reason. */
-export function countReasons(db: Database, filter: PackageFilter): Promise<{ reason: string; n: number }[]> {
-  const { from, where } = listedInputs(filter)
-  const known = [...where, sql`x.reason <> ''`, sql`x.status IN ('BAD', 'FAIL')`]
-  return db.all<{ reason: string; n: number }>(
-    sql`SELECT x.reason, sum(x.n) AS n FROM ${from} ${whereOf(known)} GROUP BY x.reason HAVING sum(x.n) > 0 ORDER BY x.reason`,
-  )
+export async function countReasons(
+  db: Database,
+  filter: PackageFilter,
+): Promise<{ reason: string; n: number }[]> {
+  const tallies = await verdictsOf(db, filter)
+  const failed = tallies.filter(({ word, detail }) => ['BAD', 'FAIL'].includes(word) && detail !== '')
+  return [...Map.groupBy(failed, ({ detail }) => detail)]
+    .map(([reason, rows]) => ({ reason, n: rows.reduce((sum, { n }) => sum + n, 0) }))
+    .filter(({ n }) => n > 0)
+    .sort((a, b) => (a.reason < b.reason ? -1 : 1))
 }
 
-/** Rows `x` with scope_id, status, reason and their number n: the counters, or where they do not know enough the inputs themselves. */
-function listedInputs(filter: PackageFilter): { from: Sql; where: Sql[] } {
-  const scopes = trusted('JOIN scopes c ON c.id = x.scope_id JOIN releases r ON r.id = c.release_id')
-  const where = [
-    ...given(filter.distribution, (value) => sql`r.distribution = ${value}`),
-    ...given(filter.release, (value) => sql`r.name = ${value}`),
-    ...given(filter.architecture, (value) => sql`c.architecture = ${value}`),
-  ]
-  if (filter.component === undefined)
-    return { from: sql`input_counts x ${scopes}`, where: [sql`x.seen = 1`, ...where] }
-  const inputs = sql`SELECT i.scope_id, coalesce(i.status, '') AS status, coalesce(i.reason, '') AS reason, 1 AS n
-    FROM build_inputs i JOIN source_packages s ON s.id = i.source_package_id WHERE i.seen = 1 AND EXISTS (
-      SELECT 1 FROM binary_packages b WHERE b.source_package_id = s.id AND b.component = ${filter.component})`
-  return { from: sql`(${inputs}) x ${scopes}`, where }
+/** Listed build inputs by verdict (`word`, UNKWN or empty: none) and reason. */
+function verdictsOf(db: Database, filter: PackageFilter): Promise<Tally[]> {
+  return answerOf(() => verdictsNow(db, filter))
 }
+
+/** null: ask again. */
+const verdictsNow = question(
+  'packages.verdicts',
+  async (tx, filter: PackageFilter): Promise<Tally[] | null> => {
+    const scopes = await scopesWith(tx, filter)
+    const { component } = filter
+    if (component === undefined) {
+      const where = [sql`x.seen = 1`, ...given(scopes ?? undefined, (ids) => sql`x.scope_id IN ${ids}`)]
+      return tx.all<Tally>(
+        sql`SELECT x.status AS word, x.reason AS detail, sum(x.n) AS n FROM input_counts x ${whereOf(where)} GROUP BY x.status, x.reason`,
+      )
+    }
+    const condition = hasComponent(tx, 'i.source_package_id', component)
+    const isRare = (await numberOf(tx, binaryCount({ component }, null))) <= bounds.few
+    const conditions = [
+      sql`i.seen = 1`,
+      ...given(scopes ?? undefined, (ids) => sql`+i.scope_id IN ${ids}`),
+      condition.test(trusted(isRare ? '' : '+')),
+    ]
+    const kind = { word: `coalesce(i.status, '')`, detail: `coalesce(i.reason, '')` }
+    const table = trusted('build_inputs i')
+    if (!isRare)
+      return tallied(
+        tx,
+        { table, id: 'i.id', conditions, revision: await revisionOf(tx, ['packages']) },
+        kind,
+      )
+    return tx.all<Tally>(
+      sql`SELECT ${trusted(kind.word)} AS word, ${trusted(kind.detail)} AS detail, count(*) AS n FROM ${table} ${whereOf(conditions)} GROUP BY 1, 2`,
+    )
+  },
+)
 
 export type Generation = Row & { name: string; value: number; changed_at: string }
 

@@ -1,6 +1,16 @@
 import { first, sql, trusted, type Database, type Row, type Sql, type Transaction } from './database.ts'
 import { inputsWith, scopesWith, type JobFilter } from './inputs.ts'
-import { answerOf, narrowed, numberOf, revisionOf, someOf } from './narrow.ts'
+import { tallied, type Tally } from './counting.ts'
+import {
+  answerOf,
+  lookedUp,
+  narrowed,
+  numberOf,
+  revisionOf,
+  someOf,
+  walking,
+  type Condition,
+} from './narrow.ts'
 import { pageOfRows, whereOf, type Listing, type PageRequest } from './page.ts'
 import { question } from './work.ts'
 
@@ -97,15 +107,8 @@ export function listJobs(db: Database, filter: JobFilter, request: PageRequest):
 /** null: ask again. */
 const jobPageNow = question('queue.list', async (tx, { filter, request }: Asked): Promise<JobPage | null> => {
   const scopes = await scopesWith(tx, filter)
-  const { name, version, component } = filter
-  const isCountable = [name, version, component].every((value) => value === undefined || value === null)
-  const known = isCountable ? await numberOf(tx, jobCount(scopes)) : scopes?.length === 0 ? 0 : null
-  const conditions = inputsWith(tx, 'j.build_input_id', filter, scopes, {
-    rows: (ids) => numberOf(tx, jobCount(ids)),
-    rowsOf: (inputs) =>
-      someOf(tx, sql`SELECT 1 FROM (${inputs}) x CROSS JOIN jobs j ON j.build_input_id = x.id`),
-    together: ['id'],
-  })
+  const known = isCounted(filter) ? await numberOf(tx, jobCount(scopes)) : scopes?.length === 0 ? 0 : null
+  const conditions = jobConditions(tx, filter, scopes)
   const all = await numberOf(tx, jobCount(null))
   const revision = (): Promise<string> => revisionOf(tx, ['queue', 'packages'])
   const found = await narrowed(tx, jobs, request, conditions, { known, all, revision })
@@ -114,6 +117,15 @@ const jobPageNow = question('queue.list', async (tx, { filter, request }: Asked)
   const listing = request.sort === 'name' && !isLed ? jobsByName : jobs
   return { total, rows: total === 0 ? [] : await pageOfRows<JobRow>(tx, listing, request, where, isLed) }
 })
+
+function jobConditions(tx: Transaction, filter: JobFilter, scopes: readonly number[] | null): Condition[] {
+  return inputsWith(tx, 'j.build_input_id', filter, scopes, {
+    rows: (ids) => numberOf(tx, jobCount(ids)),
+    rowsOf: (inputs) =>
+      someOf(tx, sql`SELECT 1 FROM (${inputs}) x CROSS JOIN jobs j ON j.build_input_id = x.id`),
+    together: ['id'],
+  })
+}
 
 /** By the counters, whatever the length of the queue. */
 function jobCount(scopes: readonly number[] | null): Sql {
@@ -299,35 +311,58 @@ function statusConditions({ status, reason }: Selection): Sql[] {
   return conditions
 }
 
+type States = { running: number; ready: number; waiting: number; due: number }
+
 /** Numbers of jobs by state, with filters or without. */
 export async function countJobs(
   db: Database,
   filter: JobFilter,
   now: string,
 ): Promise<{ running: number; available: number; pending: number }> {
-  const { name, version, component } = filter
-  const isNarrow = [name, version, component].some((value) => value !== undefined && value !== null)
-  const counted = isNarrow ? countedOneByOne(filter) : countedByState(filter)
-  const due = sql`SELECT count(*) AS due FROM ${withScope}
-    ${whereOf([trusted(`j.state = 'waiting'`), sql`j.next_retry <= ${now}`, ...inputConditions(filter)])}`
-  const row = await first(
-    db.all<{ running: number; available: number; pending: number }>(sql`
-      SELECT n.running, n.ready + d.due AS available, n.waiting - d.due AS pending FROM (${counted}) n, (${due}) d`),
-  )
-  return row ?? { running: 0, available: 0, pending: 0 }
+  const { running, ready, waiting, due } = await answerOf(() => statesNow(db, { filter, now }))
+  return { running, available: ready + due, pending: Math.max(0, waiting - due) }
 }
 
-const sums = trusted(`coalesce(sum(CASE x.state WHEN 'running' THEN x.n END), 0) AS running,
-  coalesce(sum(CASE x.state WHEN 'ready' THEN x.n END), 0) AS ready, coalesce(sum(CASE x.state WHEN 'waiting' THEN x.n END), 0) AS waiting`)
+/** Jobs by state; `due`: those that wait and need not any more. null: ask again. */
+const statesNow = question(
+  'queue.states',
+  async (tx, { filter, now }: { filter: JobFilter; now: string }): Promise<States | null> => {
+    const scopes = await scopesWith(tx, filter)
+    const conditions = jobConditions(tx, filter, scopes)
+    const tallies = isCounted(filter)
+      ? await countedByState(tx, scopes)
+      : await talliedByState(tx, conditions)
+    if (tallies === null) return null
+    const of = (state: string): number => tallies.find(({ word }) => word === state)?.n ?? 0
+    const isDue = [sql`j.state = 'waiting'`, sql`j.next_retry <= ${now}`, ...walking(conditions)]
+    const due = await numberOf(tx, sql`SELECT count(*) AS n FROM ${jobs.table} ${whereOf(isDue)}`)
+    return { running: of('running'), ready: of('ready'), waiting: of('waiting'), due }
+  },
+)
+
+/** Whether the counters know how many jobs a filter leaves. */
+function isCounted({ name, version, component }: JobFilter): boolean {
+  return [name, version, component].every((value) => value === undefined || value === null)
+}
 
 /** By the counters, whatever the length of the queue. */
-function countedByState(filter: JobFilter): Sql {
-  return sql`SELECT ${sums} FROM job_counts x JOIN scopes c ON c.id = x.scope_id JOIN releases r ON r.id = c.release_id
-    ${whereOf(inputConditions(filter))}`
+function countedByState(tx: Transaction, scopes: readonly number[] | null): Promise<Tally[]> {
+  const where = scopes === null ? [] : [sql`n.scope_id IN ${scopes}`]
+  return tx.all<Tally>(
+    sql`SELECT n.state AS word, '' AS detail, sum(n.n) AS n FROM job_counts n ${whereOf(where)} GROUP BY n.state`,
+  )
 }
 
-function countedOneByOne(filter: JobFilter): Sql {
-  return sql`SELECT ${sums} FROM (SELECT j.state, 1 AS n FROM ${withScope} ${whereOf(inputConditions(filter))}) x`
+/** One by one: those that a filter looks up, or else all, in turns. */
+async function talliedByState(tx: Transaction, conditions: readonly Condition[]): Promise<Tally[] | null> {
+  const found = await lookedUp(conditions)
+  if (found !== null)
+    return tx.all<Tally>(
+      sql`SELECT j.state AS word, '' AS detail, count(*) AS n FROM ${jobs.table} ${whereOf(found)} GROUP BY j.state`,
+    )
+  const revision = await revisionOf(tx, ['queue', 'packages'])
+  const counting = { table: jobs.table, id: 'j.id', conditions: walking(conditions), revision }
+  return tallied(tx, counting, { word: 'j.state', detail: `''` })
 }
 
 /** The lease of a running job, if this worker has it. */

@@ -1,6 +1,6 @@
 /** The source packages of one release, as lists with filters. Every filter finds its rows by an index. */
 import { first, sql, trusted, type Database, type Row, type Sql } from './database.ts'
-import { few } from './counting.ts'
+import { bounds } from './counting.ts'
 import { findNames } from './names.ts'
 import { contains } from './narrow.ts'
 import { pageOfRows, whereOf, type Listing, type PageRequest } from './page.ts'
@@ -145,7 +145,7 @@ async function ofInput(db: Database, scopeId: number, filter: SourceFilter): Pro
     ...(status === undefined ? [] : [isStatus('i.status', status)]),
     ...(reason === undefined ? [] : [sql`i.reason = ${reason}`]),
   ]
-  if ((await countedInputs(db, scopeId, filter)) <= few)
+  if ((await countedInputs(db, scopeId, filter)) <= bounds.few)
     return { ids: sql`SELECT i.source_package_id FROM build_inputs i ${whereOf(condition)}` }
   const own = sql`i.source_package_id = s.id`
   const [scoped, ...others] = condition
@@ -165,7 +165,7 @@ async function ofComponent(
       sql`SELECT coalesce(sum(n), 0) AS n FROM binary_counts WHERE scope_id IN ${ids} AND component = ${component} AND seen = 1`,
     ),
   )
-  if ((counted?.n ?? 0) <= few)
+  if ((counted?.n ?? 0) <= bounds.few)
     return [
       {
         ids: sql`SELECT b.source_package_id FROM binary_packages b WHERE b.scope_id IN ${ids} AND b.component = ${component}`,
@@ -186,16 +186,16 @@ async function ofMaintainer(db: Database, releaseId: number, text: string | unde
   )
   const all = names.map((row) => row.name)
   const ids = sql`SELECT x.id FROM source_packages x WHERE x.release_id = ${releaseId} AND x.maintainer IN ${all}`
-  const some = await db.all<{ id: number }>(sql`${ids} LIMIT ${few + 1}`)
-  if (some.length <= few) return [{ ids }]
+  const some = await db.all<{ id: number }>(sql`${ids} LIMIT ${bounds.few + 1}`)
+  if (some.length <= bounds.few) return [{ ids }]
   return [{ test: sql`+s.maintainer IN ${all}`, counting: sql`s.maintainer IN ${all}` }]
 }
 
 /** By names that a text is part of. */
 async function ofName(db: Database, releaseId: number, text: string | undefined): Promise<Found[]> {
   if (text === undefined) return []
-  const { names, rows } = await findNames(db, { kind: 'source', text, most: few })
-  if (rows > few) return [{ test: contains(trusted('s.name'), text) }]
+  const { names, rows } = await findNames(db, { kind: 'source', text, most: bounds.few })
+  if (rows > bounds.few) return [{ test: contains(trusted('s.name'), text) }]
   return [
     { ids: sql`SELECT x.id FROM source_packages x WHERE x.release_id = ${releaseId} AND x.name IN ${names}` },
   ]
