@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { readFile, readdir, rm, symlink, writeFile } from 'node:fs/promises'
+import { readFile, readdir, rename, rm, symlink, writeFile } from 'node:fs/promises'
 import { dirname, join, relative } from 'node:path'
 import { test } from 'node:test'
 import { zstdCompressSync } from 'node:zlib'
@@ -216,8 +216,15 @@ test('links of an image are followed as the image would, never to this machine',
   await writeFile(secret, 'Package: secret\nStatus: install ok installed\nVersion: 1\nArchitecture: all\n')
   await rm(join(root, 'etc/os-release'))
   await symlink('/usr/lib/os-release', join(root, 'etc/os-release'))
+  await rename(join(root, 'var'), join(root, 'state'))
+  await symlink('../../state', join(root, 'var')) // in the middle of every path
+  const lists = join(root, 'state/lib/apt/lists')
+  await rename(lists, join(root, 'lists'))
+  await symlink('/lists', lists)
+  spawnSync('mkfifo', [join(root, 'lists/a-pipe_Packages')])
+  await symlink('/dev/zero', join(root, 'lists/endless_Packages'))
   const check = () => runCheck(home, ['--root', root, '--rebuilder', address])
-  const status = join(root, 'var/lib/dpkg/status')
+  const status = join(root, 'state/lib/dpkg/status')
 
   const inside = await check()
   await rm(status)
@@ -228,8 +235,8 @@ test('links of an image are followed as the image would, never to this machine',
   const pipe = await check()
 
   assert.deepEqual(standingsOf(inside.document), { hello: 'verified' })
-  assert.equal(outside.code, 1)
-  assert.match(outside.stderr, /var\/lib\/dpkg\/status leads out of /)
+  assert.equal(outside.code, 2)
+  assert.match(outside.stderr, /has no packages of dpkg or pacman/) // above its root there is nothing
   assert.equal(pipe.code, 1)
   assert.match(pipe.stderr, /var\/lib\/dpkg\/status is no file/)
 })

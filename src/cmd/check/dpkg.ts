@@ -1,17 +1,15 @@
-import { readdir } from 'node:fs/promises'
-import { join } from 'node:path'
 import { sentenceOf } from '../../errors.ts'
 import { stanzaOf } from '../../sync/deb822.ts'
-import { fileIn, inventoryOf, isWord, type Installed, type Inventory } from './installed.ts'
+import { fileIn, namesIn } from './inside.ts'
+import { inventoryOf, isWord, type Installed, type Inventory } from './installed.ts'
 
 /**
  * Packages that dpkg has installed below a root: `var/lib/dpkg/status` (man7.org/linux/man-pages/man1/dpkg.1.html),
  * and the files of `status.d`, which images without dpkg have instead. Null where neither is there.
  */
 export async function dpkgPackages(root: string, distribution: string): Promise<Inventory | null> {
-  const folder = join(root, 'var/lib/dpkg')
   const status = await fileIn(root, 'var/lib/dpkg/status')
-  const names = await readdir(join(folder, 'status.d')).catch(() => [])
+  const names = (await namesIn(root, 'var/lib/dpkg/status.d')) ?? []
   if (status === null && names.length === 0) return null
   const packages: Installed[] = []
   const problems: string[] = []
@@ -21,7 +19,7 @@ export async function dpkgPackages(root: string, distribution: string): Promise<
     problems.push(...found.problems)
   }
   if (status !== null) read(status, 'var/lib/dpkg/status', false)
-  for (const name of names.filter((each) => !each.endsWith('.md5sums')).sort()) {
+  for (const name of names.filter((each) => !each.endsWith('.md5sums'))) {
     const content = await fileIn(root, `var/lib/dpkg/status.d/${name}`)
     if (content !== null) read(content, `var/lib/dpkg/status.d/${name}`, true)
   }

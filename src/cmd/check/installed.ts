@@ -1,7 +1,5 @@
-import { constants } from 'node:fs'
-import { open, readlink } from 'node:fs/promises'
-import { dirname, isAbsolute, join, relative } from 'node:path'
 import { Complaint } from '../../errors.ts'
+import { longestInput } from './inside.ts'
 
 /** A package that somebody has, by the identity that rebuilders know it by. */
 export type Installed = {
@@ -19,7 +17,6 @@ export type Installed = {
 /** What was found, and what could not be read; the rest still counts. */
 export type Inventory = { packages: readonly Installed[]; problems: readonly string[] }
 
-const longestInput = 256 * 1024 * 1024
 const mostPackages = 200_000
 
 /** One text for each package, whatever else is known of it. */
@@ -59,41 +56,4 @@ export async function wholeInput(input: AsyncIterable<Uint8Array>, what: string)
     parts.push(part)
   }
   return Buffer.concat(parts)
-}
-
-/**
- * The content of a file of the system below `root`, or null where there is none. An image may hold anything: links
- * are followed as that system would follow them, and what is no plain file is not opened for reading.
- * @throws Complaint where it is no file, leads out of the root or is longer than 256 MB
- */
-export async function fileIn(root: string, path: string): Promise<Buffer | null> {
-  try {
-    const file = await open(await placeOf(root, path), constants.O_RDONLY | constants.O_NONBLOCK)
-    try {
-      const found = await file.stat()
-      if (!found.isFile()) throw new Complaint(`${path} is no file`)
-      if (found.size > longestInput) throw new Complaint(`${path} is longer than ${longestInput} bytes`)
-      return await file.readFile()
-    } finally {
-      await file.close()
-    }
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException // of the file system, or a Complaint, which has none
-    if (code === 'ENOENT' || code === 'ENOTDIR') return null
-    throw error
-  }
-}
-
-const mostLinks = 20
-
-async function placeOf(root: string, path: string): Promise<string> {
-  let place = join(root, path)
-  for (let links = 0; links < mostLinks; links++) {
-    const target = await readlink(place).catch(() => null)
-    if (target === null) return place
-    place = isAbsolute(target) ? join(root, target) : join(dirname(place), target)
-    const way = relative(root, place)
-    if (way === '..' || way.startsWith('../')) throw new Complaint(`${path} leads out of ${root}`)
-  }
-  throw new Complaint(`${path} is a link that leads nowhere`)
 }

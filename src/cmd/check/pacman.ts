@@ -1,15 +1,13 @@
-import { readdir } from 'node:fs/promises'
-import { join } from 'node:path'
-import { fileIn, inventoryOf, isWord, type Installed, type Inventory } from './installed.ts'
+import { fileIn, namesIn } from './inside.ts'
+import { inventoryOf, isWord, type Installed, type Inventory } from './installed.ts'
 
 /** Packages that pacman has installed below a root: one folder each in `var/lib/pacman/local`. Null where it is not there. */
 export async function pacmanPackages(root: string, distribution: string): Promise<Inventory | null> {
-  const folder = join(root, 'var/lib/pacman/local')
-  const names = await readdir(folder).catch(() => null)
+  const names = await namesIn(root, 'var/lib/pacman/local')
   if (names === null) return null
   const packages: Installed[] = []
   const problems: string[] = []
-  for (const name of names.filter((each) => each !== 'ALPM_DB_VERSION').sort()) {
+  for (const name of names.filter((each) => each !== 'ALPM_DB_VERSION')) {
     const content = await fileIn(root, `var/lib/pacman/local/${name}/desc`)
     const one = content === null ? null : packageOf(content.toString('utf8'), distribution)
     if (one !== null) packages.push(one)

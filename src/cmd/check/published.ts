@@ -5,6 +5,7 @@ import { basename, join } from 'node:path'
 import { decompressed } from '../../compression.ts'
 import { Complaint, sentenceOf } from '../../errors.ts'
 import { readCached, writeCached } from './cache.ts'
+import { filesIn } from './inside.ts'
 import { keyOf, type Installed } from './installed.ts'
 import { unlz4 } from './lz4.ts'
 import { wantedEntries } from './packages-index.ts'
@@ -31,7 +32,7 @@ const longestIndex = 4 * 1024 * 1024 * 1024
 
 /** What hashes are looked for in: indexes and package files that were kept; and what was found the last time. */
 export type Places = {
-  files: readonly string[]
+  files: readonly Index[]
   kept: readonly { path: string; key: string }[]
   stamp: string
   /** Hashes as they were found before, if nothing has changed since. */
@@ -45,7 +46,7 @@ export async function publishedPlaces(
 ): Promise<Places> {
   const files = await indexFiles(options)
   const kept = options.root === null ? [] : await keptFiles(options.root, packages)
-  const stamp = await stampOf([...files, ...kept.map(({ path }) => path)], packages)
+  const stamp = await stampOf([...files, ...kept], packages)
   const text = options.cache === null ? null : await readCached(options.cache, 'published', stamp)
   return { files, kept, stamp, known: text === null ? null : hashesOfText(text) }
 }
@@ -69,7 +70,7 @@ export async function publishedHashes(
   for (const file of files) {
     await readIndex(file, names, take, signal).catch((error: unknown) => {
       signal.throwIfAborted()
-      problems.push(`${file} is passed over: ${sentenceOf(error)}`)
+      problems.push(`${file.path} is passed over: ${sentenceOf(error)}`)
     })
   }
   for (const { path, key } of kept) {
@@ -87,16 +88,21 @@ export async function sha256OfFile(path: string, signal: AbortSignal): Promise<s
   return hash.digest('hex')
 }
 
-async function indexFiles({ root, indexes }: PublishedOptions): Promise<string[]> {
-  const files: string[] = []
+/** A file with the name that tells its kind, which links may have hidden. */
+type Index = { name: string; path: string }
+
+async function indexFiles({ root, indexes }: PublishedOptions): Promise<Index[]> {
+  const files: Index[] = []
   if (root !== null) {
-    files.push(...(await filesIn(join(root, 'var/lib/apt/lists'), isIndex)))
-    files.push(...(await filesIn(join(root, 'var/lib/pacman/sync'), isIndex)))
+    files.push(...(await filesIn(root, 'var/lib/apt/lists', isIndex)))
+    files.push(...(await filesIn(root, 'var/lib/pacman/sync', isIndex)))
   }
   for (const index of indexes) {
-    const found = await stat(index).catch(() => null)
-    if (found === null) throw new Complaint(`there is no index ${index}`, { exitCode: 2 })
-    files.push(...(found.isDirectory() ? await filesBelow(index) : [index]))
+    const found = await stat(index).catch((error: unknown) => {
+      throw new Complaint(`there is no index ${index} that can be read`, { exitCode: 2, cause: error })
+    })
+    const paths = found.isDirectory() ? await filesBelow(index) : [index]
+    files.push(...paths.map((path) => ({ name: basename(path), path })))
   }
   return files
 }
@@ -114,22 +120,14 @@ async function filesBelow(folder: string): Promise<string[]> {
   return [...files.map(({ name }) => join(folder, name)).sort(), ...deeper.flat()]
 }
 
-async function filesIn(folder: string, isWanted: (name: string) => boolean): Promise<string[]> {
-  const names = await readdir(folder).catch(() => [])
-  return names
-    .filter(isWanted)
-    .sort()
-    .map((name) => join(folder, name))
-}
-
 /** Package files that apt and pacman keep where they have downloaded them. */
 async function keptFiles(
   root: string,
   packages: readonly Installed[],
 ): Promise<{ path: string; key: string }[]> {
-  const apt = await filesIn(join(root, 'var/cache/apt/archives'), (name) => name.endsWith('.deb'))
-  const pacman = await filesIn(join(root, 'var/cache/pacman/pkg'), (name) => /\.pkg\.tar\.\w+$/.test(name))
-  const paths = new Map([...apt, ...pacman].map((path) => [basename(path), path]))
+  const apt = await filesIn(root, 'var/cache/apt/archives', (name) => name.endsWith('.deb'))
+  const pacman = await filesIn(root, 'var/cache/pacman/pkg', (name) => /\.pkg\.tar\.\w+$/.test(name))
+  const paths = new Map([...apt, ...pacman].map(({ name, path }) => [name, path]))
   if (paths.size === 0) return []
   return packages.flatMap((one) => {
     const { name, version, architecture } = one
@@ -146,12 +144,11 @@ type Take = (key: string, sha256: string) => void
 
 /** Reads one index of whichever kind its name tells. */
 async function readIndex(
-  path: string,
+  { name, path }: Index,
   names: ReadonlySet<string>,
   take: Take,
   signal: AbortSignal,
 ): Promise<void> {
-  const name = basename(path)
   const chunks = plain(path, signal)
   if (/\.db(\.tar\.\w+)?$/.test(name)) {
     const { pacmanPackages } = await import('../../sync/pacman-db.ts') // loaded where it is needed
@@ -191,11 +188,11 @@ async function* frugally(path: string, signal: AbortSignal): AsyncGenerator<Uint
 }
 
 /** What the findings depend on. */
-async function stampOf(files: readonly string[], packages: readonly Installed[]): Promise<string> {
+async function stampOf(files: readonly { path: string }[], packages: readonly Installed[]): Promise<string> {
   const hash = createHash('sha256')
-  for (const file of files) {
-    const { size, mtimeMs } = await stat(file)
-    hash.update(`${file}\n${size}\n${mtimeMs}\n`)
+  for (const { path } of files) {
+    const { size, mtimeMs } = await stat(path)
+    hash.update(`${path}\n${size}\n${mtimeMs}\n`)
   }
   for (const one of packages) hash.update(`${keyOf(one)}\n${one.sha256 ?? ''}\n`)
   return hash.digest('hex')
