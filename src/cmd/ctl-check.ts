@@ -4,6 +4,7 @@ import { loadSettings, serverSettings } from '../config.ts'
 import { Complaint, during } from '../errors.ts'
 import { checkPackages, type Report } from './check/check.ts'
 import { reportCsv, reportDocument } from './check/export.ts'
+import { checkTarget } from './check/given.ts'
 import { summaryOf } from './check/judge.ts'
 import { configuredRebuilders, namedRebuilders, type Rebuilder } from './check/rebuilders.ts'
 import { readInventory, watchedOnly } from './check/sources.ts'
@@ -92,6 +93,7 @@ and only what the known key signed still counts.
 
 async function reportOf(given: CheckOptions, context: Context, line: ProgressLine): Promise<Report> {
   const { environment, signal, input } = context
+  if (given.html !== undefined) await checkTarget('--html', given.html)
   line.show('reading what is installed')
   const inventory = await readInventory({ ...given, input, signal })
   const packages = await watchedOnly(inventory.packages, given.watchList)

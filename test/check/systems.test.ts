@@ -274,6 +274,49 @@ test('what cannot be checked is said with what to do', async (t) => {
   assert.match(await said('--json', '--csv'), /--json and --csv cannot be given together/)
 })
 
+test('files and addresses that are wrong are told of in words, before any work', async (t) => {
+  const home = await temporaryFolder(t)
+  const nowhere = join(home, 'nowhere')
+  const to = ['--distro', 'debian', '--rebuilder', 'http://127.0.0.1:1']
+  const input = 'hello 1.0-1 amd64\n'
+  for (const [args, expected] of [
+    [['--list', nowhere], `--list ${nowhere}: there is no such file`],
+    [['--list', home], `--list ${home}: it is a folder, not a file`],
+    [['--sbom', nowhere], `--sbom ${nowhere}: there is no such file`],
+    [['--file', nowhere], `--file ${nowhere}: there is no such file`],
+    [['--root', nowhere], `--root ${nowhere}: there is no such file`],
+    [['--list', '-', '--watch-list', nowhere], `--watch-list ${nowhere}: there is no such file`],
+    [['--list', '-', '--index', nowhere], `--index ${nowhere}: there is no such file`],
+    [['--list', '-', '--html', join(nowhere, 'x.html')], `there is no folder ${nowhere}`],
+    [['--list', '-', '--html', home], `--html ${home}: it is a folder; name a file in it`],
+    [['--list', '-', '--distro', ''], '--distro takes the name of a distribution'],
+    [['--list', '-', '--rebuilder', 'http://a b'], 'http://a b is not an address of a rebuilder'],
+    [['--list', '-', '--rebuilder', 'http://me:secret@a'], 'http://…@a is not an address of a rebuilder'],
+    [['--list', '-', '--rebuilder', 'http://a/?x=1'], 'http://a/?x=1 is not an address of a rebuilder'],
+  ] as const) {
+    const { code, stderr } = await runProgram(['ctl', 'check', ...to, ...args], { home, input })
+
+    assert.equal(code, 2, stderr)
+    assert.ok(stderr.includes(expected), stderr)
+    assert.doesNotMatch(stderr, /ENO|EIS|secret/)
+  }
+})
+
+test('one address in other letters is the same rebuilder', async (t) => {
+  const home = await temporaryFolder(t)
+  const root = await aDebian(t, ['hello'])
+  const { address } = await aRebuilder(t, { hello: 'GOOD' })
+  const other = `${address.replace('http:', 'HTTP:')}//`
+
+  const args = ['--root', root, '--rebuilder', address, '--rebuilder', other]
+  const { document } = await runCheck(home, args)
+
+  assert.deepEqual(
+    document.rebuilders.map(({ url }) => url),
+    [address],
+  )
+})
+
 test('names from outside are text in the page, and no formulas in the table', async (t) => {
   const home = await temporaryFolder(t)
   const { address } = await aRebuilder(t, { hello: 'GOOD' })

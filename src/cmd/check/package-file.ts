@@ -3,6 +3,7 @@ import { open, stat } from 'node:fs/promises'
 import { decompressed } from '../../compression.ts'
 import { Complaint, during } from '../../errors.ts'
 import { stanzaOf } from '../../sync/deb822.ts'
+import { givenTrouble } from './given.ts'
 import { isWord, type Installed } from './installed.ts'
 import { sha256OfFile } from './published.ts'
 import { rpmIdentity } from './rpm-header.ts'
@@ -24,8 +25,10 @@ export async function packageOfFile(
   distribution: string | null,
   signal: AbortSignal,
 ): Promise<Installed> {
+  const found = await stat(path).catch((error: unknown) => {
+    throw givenTrouble('--file', path, error)
+  })
   return during(`reading ${path}`, async () => {
-    const found = await stat(path)
     if (!found.isFile()) throw new Complaint('it is no file', { exitCode: 2 })
     const { identity, usual } = await identified(path, signal)
     const { name, version, architecture } = identity

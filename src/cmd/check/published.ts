@@ -3,8 +3,9 @@ import { createReadStream } from 'node:fs'
 import { open, readdir, stat } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { decompressed } from '../../compression.ts'
-import { Complaint, sentenceOf } from '../../errors.ts'
+import { sentenceOf } from '../../errors.ts'
 import { readCached, writeCached } from './cache.ts'
+import { isGivenFolder } from './given.ts'
 import { filesIn } from './inside.ts'
 import { keyOf, type Installed } from './installed.ts'
 import { unlz4 } from './lz4.ts'
@@ -98,10 +99,7 @@ async function indexFiles({ root, indexes }: PublishedOptions): Promise<Index[]>
     files.push(...(await filesIn(root, 'var/lib/pacman/sync', isIndex)))
   }
   for (const index of indexes) {
-    const found = await stat(index).catch((error: unknown) => {
-      throw new Complaint(`there is no index ${index} that can be read`, { exitCode: 2, cause: error })
-    })
-    const paths = found.isDirectory() ? await filesBelow(index) : [index]
+    const paths = (await isGivenFolder('--index', index)) ? await filesBelow(index) : [index]
     files.push(...paths.map((path) => ({ name: basename(path), path })))
   }
   return files

@@ -54,21 +54,28 @@ export function namedRebuilders(
 }
 
 function expanded(one: Rebuilder, architectures: readonly string[]): Rebuilder[] {
-  const url = one.url.replace(/\/+$/, '')
-  if (!URL.canParse(url) || !/^https?:$/.test(new URL(url).protocol)) {
-    throw new Complaint(`${one.url} is not an address of a rebuilder`, {
-      hint: 'write it like https://rebuilder.example/amd64',
-      exitCode: 2,
-    })
-  }
-  if (!url.includes('{architecture}')) return [{ ...one, url }]
+  if (!one.url.includes('{architecture}')) return [{ ...one, url: addressOf(one.url) }]
   return architectures
     .filter((name) => one.architectures.length === 0 || one.architectures.includes(name))
     .map((name) => ({
       ...one,
-      url: url.replaceAll('{architecture}', encodeURIComponent(name)),
+      url: addressOf(one.url.replaceAll('{architecture}', encodeURIComponent(name))),
       architectures: [name],
     }))
+}
+
+/** An address as it is compared and kept: one server has one, whatever its letters and slashes. */
+function addressOf(given: string): string {
+  const isPlain = URL.canParse(given) && !/[\s?#]/.test(given)
+  const url = isPlain ? new URL(given) : null
+  if (url === null || !/^https?:$/.test(url.protocol) || url.username !== '' || url.password !== '') {
+    const shown = given.replace(/\/\/[^/]*@/, '//…@') // it may be a password
+    throw new Complaint(`${shown === '' ? 'an empty text' : shown} is not an address of a rebuilder`, {
+      hint: 'write it like https://rebuilder.example/amd64, without user, query or blanks',
+      exitCode: 2,
+    })
+  }
+  return url.href.replace(/\/+$/, '')
 }
 
 /** A key as PEM, as the 64 hex digits of its bytes, or in a file as PEM. */

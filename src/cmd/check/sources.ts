@@ -1,6 +1,6 @@
-import { readFile } from 'node:fs/promises'
 import { Complaint, during } from '../../errors.ts'
 import { dpkgPackages } from './dpkg.ts'
+import { givenText, isGivenFolder } from './given.ts'
 import { fileIn } from './inside.ts'
 import { inventoryOf, wholeInput, type Installed, type Inventory } from './installed.ts'
 import { listedPackages } from './lines.ts'
@@ -30,12 +30,23 @@ export async function readInventory(source: Source): Promise<Inventory> {
     const names = given.map(([name]) => `--${name}`).join(' and ')
     throw new Complaint(`${names} cannot be given together`, { exitCode: 2 })
   }
+  if (distro !== undefined && !/^[\w.+-]+$/.test(distro))
+    throw new Complaint('--distro takes the name of a distribution', { hint: '--distro debian', exitCode: 2 })
+  if (root !== undefined && !(await isGivenFolder('--root', root)))
+    throw new Complaint(`--root ${root}: it is no folder`, {
+      hint: 'an image is unpacked into a folder before',
+      exitCode: 2,
+    })
   if (file !== undefined) return inventoryOf([await packageOfFile(file, distro ?? null, signal)], [])
   if (sbom !== undefined)
-    return ofDistribution(sbomPackages(await textOf(sbom, source), nameOf(sbom)), distro)
+    return ofDistribution(sbomPackages(await textOf('--sbom', sbom, source), nameOf(sbom)), distro)
   if (list !== undefined) {
     const what = nameOf(list)
-    return listedPackages(await textOf(list, source), distro ?? (await distributionOf(root ?? '/')), what)
+    return listedPackages(
+      await textOf('--list', list, source),
+      distro ?? (await distributionOf(root ?? '/')),
+      what,
+    )
   }
   return systemPackages(root ?? '/', distro)
 }
@@ -44,10 +55,9 @@ function nameOf(path: string): string {
   return path === '-' ? 'standard input' : path
 }
 
-async function textOf(path: string, { input }: Source): Promise<string> {
-  const bytes = await during(`reading ${nameOf(path)}`, () =>
-    path === '-' ? wholeInput(input, nameOf(path)) : readFile(path),
-  )
+async function textOf(option: string, path: string, { input }: Source): Promise<string> {
+  if (path !== '-') return givenText(option, path)
+  const bytes = await during('reading standard input', () => wholeInput(input, nameOf(path)))
   return bytes.toString('utf8')
 }
 
@@ -91,7 +101,7 @@ export async function watchedOnly(
   file: string | undefined,
 ): Promise<readonly Installed[]> {
   if (file === undefined) return packages
-  const text = await during(`reading ${file}`, () => readFile(file, 'utf8'))
+  const text = await givenText('--watch-list', file)
   const lines = text.split('\n').map((line) => line.replace(/#.*/, '').trim())
   const globs = lines.filter((line) => line !== '')
   const exact = new Set(globs.filter((glob) => !/[*?]/.test(glob)))
