@@ -168,6 +168,10 @@ function sending(client: Client, { force }: Delivery, { log }: Context): Take {
     const begin = performance.now()
     const onSend = (): void => log.info(`sending ${name} to ${client.base}: ${what}`)
     const posted = await post(client, report, { force, onSend })
+    if (posted.outcome === 'unchanged' && report.packages.length === 0) {
+      log.warning(`the list of ${name} is empty; ${client.base} has none of its packages either`)
+      return { outcome: posted.outcome, new: 0, gone: 0, queued: 0 }
+    }
     if (posted.outcome === 'unchanged') {
       const { outcome, queued } = posted
       const again =

@@ -37,7 +37,8 @@ export type PostOptions = {
 
 /**
  * Sends a report, unless it is what the server imported last: then the server only queues again what lost its job.
- * @throws Complaint where it is empty, or refused
+ * An empty one is never sent.
+ * @throws Complaint where it is refused, or is empty and the server may have packages there
  */
 export async function post(
   client: Client,
@@ -45,10 +46,11 @@ export async function post(
   { force, signal, onSend }: PostOptions,
 ): Promise<Posted> {
   const name = scopeName(report)
-  if (report.packages.length === 0 && !force) {
-    throw new EmptyList(name)
-  }
   const limited = signal === undefined ? {} : { signal }
+  if (report.packages.length === 0 && !force) {
+    if (await hasPackages(client, report, limited)) throw new EmptyList(name)
+    return { outcome: 'unchanged', queued: 0 } // suites of updates often are empty
+  }
   const confirmed = force ? null : await confirmationOf(client, report, limited)
   if (confirmed?.known === true) return { outcome: 'unchanged', queued: confirmed.queued }
   onSend?.()
@@ -71,19 +73,38 @@ async function confirmationOf(
   })
 }
 
+/** Whether the last import of a report's scope listed anything; a server that cannot tell may have packages. */
+async function hasPackages(
+  client: Client,
+  report: ReportToSend,
+  limited: { signal?: AbortSignal },
+): Promise<boolean> {
+  const scopes = await scopesOf(client, report, limited)
+  return scopes === null || scopes.some(({ listed }) => listed > 0)
+}
+
 /** What the server imported last for the scope of a report; null: nothing, or it cannot tell. */
 async function scopeAt(
   client: Client,
-  { distribution, release, architecture }: ReportToSend,
+  report: ReportToSend,
   limited: { signal?: AbortSignal },
 ): Promise<Scope | null> {
+  return (await scopesOf(client, report, limited))?.[0] ?? null
+}
+
+/** The scope of a report as the server knows it, if it does; null where it is one of upstream's. */
+async function scopesOf(
+  client: Client,
+  { distribution, release, architecture }: ReportToSend,
+  limited: { signal?: AbortSignal },
+): Promise<Scope[] | null> {
   const scopes = await client
     .call(listScopes, { query: { distribution }, ...limited })
     .catch((error: unknown) => {
-      if (error instanceof ServerSaid && error.status === 404) return []
+      if (error instanceof ServerSaid && error.status === 404) return null
       throw error
     })
   const isMeant = (scope: Scope): boolean =>
     scope.distribution === distribution && scope.release === release && scope.architecture === architecture
-  return scopes.find(isMeant) ?? null
+  return scopes?.filter(isMeant) ?? null
 }

@@ -166,12 +166,35 @@ test('--json tells what came of each report, and of the one that was refused', a
 
 test('an empty list is refused by itself: those after it are imported', async (t) => {
   const { server, ctl } = await startWithCtl(t)
+  await ctl(['sync-stdin'], JSON.stringify({ ...JSON.parse(reportOf('doc')), architecture: 'all' }))
   const input = [JSON.stringify(aReport([], { architecture: 'all' })), reportOf('one')].join('\n')
 
   const { code, stderr } = await ctl(['sync-stdin'], input)
 
   assert.match(stderr, /the list of debian\/sid \(all\) is empty/)
-  assert.deepEqual([code, (await server.call(listScopes)).map((scope) => scope.architecture)], [1, ['amd64']])
+  const scopes = await server.call(listScopes)
+  assert.deepEqual(
+    [code, scopes.map(({ architecture, listed }) => [architecture, listed]).sort()],
+    [
+      1,
+      [
+        ['all', 1],
+        ['amd64', 1],
+      ],
+    ],
+  )
+})
+
+test('a list that was empty all along is nothing to complain about, but told', async (t) => {
+  const { server, ctl } = await startWithCtl(t)
+
+  const { code, stderr } = await ctl(['sync-stdin'], JSON.stringify(aReport([])))
+
+  assert.match(
+    stderr,
+    /warning the list of debian\/sid \(amd64\) is empty; http\S+ has none of its packages either/,
+  )
+  assert.deepEqual([code, await server.call(listScopes)], [0, []])
 })
 
 /** `sync.conf` with two archives that are there, and one between them that is not. */
