@@ -111,7 +111,7 @@ function isList(reply: Endpoint['reply']): boolean {
 }
 
 /** Lists that depend on nothing, on the time as well, or on every sync, also one that finds nothing new. */
-const untold = ['/api/v1/meta/reasons', '/api/v1/queue/why', '/api/v1/scopes']
+const untold = ['/api/v1/meta/reasons', '/api/v1/queue/why', '/api/v1/scopes', '/api/v1/sync']
 /** It has no date before its first day is over. */
 const undated = [...untold, '/api/v1/trend']
 
