@@ -97,10 +97,10 @@ export async function bodyOf(c: Context, limit: number, room = noRoom): Promise<
   const header = (name: string): string | undefined => c.req.header(name)
   if (Number(header('content-length') ?? 0) > limit) throw tooLarge(limit)
   const coding = (header('content-encoding') ?? '').trim().toLowerCase()
-  const sent = await sentBody(c, limit, room)
+  const sent = await sentBody(c, limit, room.sent)
   if (!Object.hasOwn(decoders, coding)) return sent
   const { stream, atOnce } = decoders[coding as keyof typeof decoders] // just looked up
-  return plainAtOnce(sent, atOnce, limit) ?? decoded(sent, stream(), { coding, limit, room })
+  return plainAtOnce(sent, atOnce, limit) ?? decoded(sent, stream(), { coding, limit, room: room.plain })
 }
 
 async function decoded(

@@ -19,7 +19,7 @@ import type { Door, Identity } from './callers.ts'
 import { parsedBody } from './body.ts'
 import { acceptsZstd, bodyOf, codingFor, encoded, encodedStream } from './encoding.ts'
 import { Refusal } from './refusal.ts'
-import { noRoom, openRooms, type Room } from './room.ts'
+import { noRoom, openRooms, type BodyRoom } from './room.ts'
 import { describe, isUnchanged, notModified, type Revision } from './revision.ts'
 
 /** What a handler is given: everything is checked. */
@@ -95,7 +95,8 @@ export function mounter(site: Site): Mount {
         if (revision !== undefined) describe(reply, revision)
         return reply
       } finally {
-        room.leave()
+        room.sent.leave()
+        room.plain.leave()
       }
     })
   }
@@ -103,12 +104,16 @@ export function mounter(site: Site): Mount {
 
 /** Bodies up to this size take no room of those that are bounded together. */
 const small = 256 * kilobytes
-/** Bytes of bodies in memory at once: of those with a secret, and of anybody's. */
-const [mostTrusted, mostOfAnyone] = [256 * megabytes, 64 * megabytes]
+/** Bytes of bodies in memory at once, as sent and unpacked: of those with a secret, and of anybody's. */
+const [mostTrusted, mostOfAnyone] = [128 * megabytes, 32 * megabytes]
 
 /** Gives each large body its room. What anybody sends does not keep workers waiting. */
-function roomsByCaller(): (row: Endpoint) => Room {
-  const [trusted, anyone] = [openRooms(mostTrusted), openRooms(mostOfAnyone)]
+function roomsByCaller(): (row: Endpoint) => BodyRoom {
+  const roomsFor = (most: number): (() => BodyRoom) => {
+    const [sent, plain] = [openRooms(most), openRooms(most)]
+    return () => ({ sent: sent(), plain: plain() })
+  }
+  const [trusted, anyone] = [roomsFor(mostTrusted), roomsFor(mostOfAnyone)]
   return (row) => {
     if (!hasBody(row) || row.bodyLimit <= small) return noRoom
     return row.caller === 'anyone' ? anyone() : trusted()
@@ -145,7 +150,7 @@ function checkedText(schema: v.GenericSchema, given: unknown, status: 400 | 404)
 async function readBody(
   row: Endpoint,
   c: Context,
-  { largest, room }: { largest: number; room: Room },
+  { largest, room }: { largest: number; room: BodyRoom },
 ): Promise<Uint8Array> {
   if (!hasBody(row)) return new Uint8Array(0)
   const type = c.req.header('content-type') ?? ''

@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { inputOf, randomFrom, wireInputs, type Input } from './inputs.ts'
+import { largeReports, stallingRequests } from './pressure.ts'
 
 const seed = Number(process.env['FUZZ_SEED'] ?? '1')
 const count = Number(process.env['FUZZ_INPUTS'] ?? '6000')
@@ -28,19 +29,33 @@ async function start(folder: string): Promise<Target> {
 }
 
 const agent = new Agent({ keepAlive: true, maxSockets: 8 })
+/** As many connections as there are requests. */
+const lone = new Agent({ keepAlive: false })
 
 /** The status of the answer; null where the server only closed the connection, which it may. */
-function send(address: string, { method, target, headers, body }: Input): Promise<number | null> {
+function send(
+  address: string,
+  { method, target, headers, body }: Input,
+  patience = longest,
+  through = agent,
+): Promise<number | null> {
   const { hostname, port } = new URL(address)
   return new Promise((resolve, reject) => {
     let sent: ReturnType<typeof request>
     try {
       const length = body === null ? {} : { 'content-length': String(body.length) }
-      sent = request({ hostname, port, path: target, method, headers: { ...length, ...headers }, agent })
+      sent = request({
+        hostname,
+        port,
+        path: target,
+        method,
+        headers: { ...length, ...headers },
+        agent: through,
+      })
     } catch {
       return resolve(null) // Node itself does not send such a thing
     }
-    const timer = setTimeout(() => sent.destroy(new Error('no answer in time')), longest)
+    const timer = setTimeout(() => sent.destroy(new Error('no answer in time')), patience)
     sent.on('response', (reply) => {
       clearTimeout(timer)
       if (reply.headers['content-type'] === 'text/event-stream') reply.destroy()
@@ -96,6 +111,7 @@ async function main(): Promise<number> {
     statuses.set(status, (statuses.get(status) ?? 0) + 1)
     if (isFailure(status)) failed.push(`${status}: ${what()}`)
   }
+  const stalling = stallingRequests(server) // they wait while all else is answered
   const inputs = Array.from({ length: count }, () => inputOf(random, server))
   const worker = async (): Promise<void> => {
     for (let input = inputs.pop(); input !== undefined; input = inputs.pop()) {
@@ -112,6 +128,17 @@ async function main(): Promise<number> {
     }
   }
   await Promise.all(Array.from({ length: 6 }, worker))
+  await Promise.all(
+    largeReports().map(async (input) => {
+      const status = await send(server.address, input, 120_000, lone).catch((error: unknown) => {
+        failed.push(`${String(error)}: large reports at once`)
+        return null
+      })
+      counted(input.kind, status === 503 ? null : status, () => 'large reports at once') // told to come again
+    }),
+  )
+  kinds.set('stalled', stalling.count)
+  if (!(await stalling.end())) failed.push('requests without an end were not let go')
   for (const [name, bytes] of wireInputs) counted('wire', await write(server.address, bytes), () => name)
 
   const isAlive = await fetch(`${server.address}/api/v1/dashboard`).then(

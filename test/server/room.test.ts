@@ -7,51 +7,59 @@ import { openRooms } from '../../src/server/room.ts'
 import { ask } from '../contracts/raw.ts'
 import { startServer } from '../help/server.ts'
 
-test('bodies that find no room wait until another leaves; the first never waits', async () => {
+test('bodies that find no room wait until another leaves; the one that waits longest gets a pass', async () => {
   const enter = openRooms(100)
   const [first, second, third] = [enter(), enter(), enter()]
+  let granted = ''
+  const waitFor = async (name: string, room: ReturnType<typeof enter>, bytes: number): Promise<void> => {
+    await room.grow(bytes)
+    granted += `${name} `
+  }
 
   assert.equal(first.grow(60), undefined)
   assert.equal(second.grow(40), undefined)
-  assert.equal(first.grow(1000), undefined)
-  let granted = ''
-  const waits = [
-    Promise.resolve(second.grow(10)).then(() => (granted += 'second ')),
-    Promise.resolve(third.grow(50)).then(() => (granted += 'third ')),
-  ]
+  const waits = [waitFor('second', second, 1000), waitFor('third', third, 50), waitFor('first', first, 50)]
   await sleep(20)
-  assert.equal(granted, '')
+  assert.equal(granted, 'second ')
+  assert.equal(second.grow(1000), undefined)
 
-  first.leave()
+  second.leave()
+  await waits[1]
+  assert.equal(granted, 'second third ')
+  third.leave()
 
   await Promise.all(waits)
-  assert.equal(granted, 'second third ')
+  assert.equal(granted, 'second third first ')
 })
 
 test('a body that waits too long is refused, and gives back what it had', async () => {
   const enter = openRooms(100, 30)
-  const [first, second, third] = [enter(), enter(), enter()]
+  const [first, second, third, fourth] = [enter(), enter(), enter(), enter()]
   void first.grow(50)
   void second.grow(50)
+  await third.grow(10) // with the pass
 
   await assert.rejects(async () => second.grow(1), /too many large bodies at once/)
   second.leave()
+  third.leave()
 
-  assert.equal(third.grow(50), undefined)
+  assert.equal(fourth.grow(50), undefined)
 })
 
 test('a body that leaves while it waits takes nothing with it', async () => {
   const enter = openRooms(100)
-  const [first, second] = [enter(), enter()]
+  const [first, second, third] = [enter(), enter(), enter()]
   void first.grow(100)
-  const wait = second.grow(100)
+  await second.grow(100)
+  const wait = third.grow(100)
+  third.leave()
   second.leave()
   first.leave()
   await wait
 
-  const [third, fourth] = [enter(), enter()]
-  assert.equal(third.grow(1), undefined)
-  assert.equal(fourth.grow(99), undefined)
+  const [fourth, fifth] = [enter(), enter()]
+  assert.equal(fourth.grow(1), undefined)
+  assert.equal(fifth.grow(99), undefined)
 })
 
 /** What the server says to somebody who sends this and no more, and after how many milliseconds it closes. */
