@@ -109,6 +109,7 @@ const overviewParts: readonly Part[] = ['packages', 'queue', 'workers', 'snapsho
 function mountOverviews(page: PageMount, service: Service, siteOf: SiteOf): void {
   const keyid = keyidOf(service.signingKey.publicKey)
   const publicKey = publicKeyToPem(service.signingKey.publicKey)
+  const keyHex = Buffer.from(service.signingKey.publicKey).toString('hex')
   page('/', overviewParts, async (c) => homePage(siteOf(c), await homeView(service)))
   page('/queue', ['packages', 'queue'], async (c) => queuePage(siteOf(c), await queueView(service)))
   page('/workers', null, async (c) => workersPage(siteOf(c), await workersView(service)))
@@ -123,7 +124,7 @@ function mountOverviews(page: PageMount, service: Service, siteOf: SiteOf): void
     const known: AboutView['known'] = []
     for (const distribution of await distributionNames(service.db, true))
       known.push({ distribution, releases: await releaseNames(service.db, distribution, true) })
-    return aboutPage(siteOf(c), { publicKey, keyid, schedule: service.schedule, known })
+    return aboutPage(siteOf(c), { publicKey, keyid, keyHex, schedule: service.schedule, known })
   })
   // The last one: other pages have names of one segment too.
   page('/:distribution', overviewParts, async (c) => {

@@ -174,6 +174,8 @@ export type Attested = {
   artifact: RebuildArtifact
   envelope: Envelope
   signatures: Signature[]
+  /** The key that countersigns, in hex. */
+  serverKey: string
 } | null
 
 export type BuildView = {
@@ -238,7 +240,7 @@ async function attestedOf(
       isTrue: known !== undefined && verifyEnvelope(envelope, known[1]),
     }
   })
-  return { artifact, envelope, signatures }
+  return { artifact, envelope, signatures, serverKey: Buffer.from(signingKey.publicKey).toString('hex') }
 }
 
 export type LogView = { build: RebuildDetails; log: Clip; from: number }

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { chromium, type BrowserContext } from 'playwright-core'
+import { chromium, type Page } from 'playwright-core'
 import { quantile } from './drive.ts'
 import type { Add, Target } from './measure.ts'
 import { pagesOf } from './web.ts'
@@ -22,10 +22,12 @@ export async function measurePaint({ address }: Target, group: string, add: Add)
     args: ['--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking'],
   })
   try {
+    const page = await browser.newPage()
     for (const [what, path] of await pagesOf(address)) {
       const times: number[] = []
-      for (let load = 0; load < loads; load++) times.push(await firstPaint(browser, address + path))
-      const note = `slowest of ${loads}: ${Math.round(Math.max(...times))} ms`
+      for (let load = 0; load < loads; load++) times.push(await firstPaint(page, address + path))
+      const [least, most] = [Math.min(...times), Math.max(...times)].map(Math.round)
+      const note = `of ${loads} loads: ${least}–${most} ms`
       add({ group, what, value: quantile(times, 0.5), unit: 'ms FCP', most: 300, note })
     }
   } finally {
@@ -34,21 +36,16 @@ export async function measurePaint({ address }: Target, group: string, add: Add)
   }
 }
 
-/** First contentful paint of a page in a tab of its own. */
-async function firstPaint(browser: BrowserContext, address: string): Promise<number> {
-  const page = await browser.newPage()
-  try {
-    await page.goto(address, { waitUntil: 'load' })
-    return await page.evaluate(
-      () =>
-        new Promise<number>((resolve) => {
-          const observer = new PerformanceObserver((list) => {
-            for (const entry of list.getEntriesByName('first-contentful-paint')) resolve(entry.startTime)
-          })
-          observer.observe({ type: 'paint', buffered: true })
-        }),
-    )
-  } finally {
-    await page.close()
-  }
+/** Goes to a page and tells when something of it was there to be seen. */
+async function firstPaint(page: Page, address: string): Promise<number> {
+  await page.goto(address, { waitUntil: 'load' })
+  return page.evaluate(
+    () =>
+      new Promise<number>((resolve) => {
+        const observer = new PerformanceObserver((list) => {
+          for (const entry of list.getEntriesByName('first-contentful-paint')) resolve(entry.startTime)
+        })
+        observer.observe({ type: 'paint', buffered: true })
+      }),
+  )
 }

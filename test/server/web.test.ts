@@ -1,4 +1,7 @@
 import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
+import { appendFile } from 'node:fs/promises'
+import { promisify } from 'node:util'
 import { test } from 'node:test'
 import { zstdFrame } from '../../src/compression.ts'
 import { aSigningWorker, aSmallDistribution, hostileLog, hostileName, rebuildNext } from '../help/pages.ts'
@@ -206,6 +209,37 @@ test('a build explains its attestation: whose signatures are true, and whose has
   assert.match(page, /Signed by this server[\s\S]*?✓ the signature is true/)
   assert.match(page, /That is the hash of the distribution’s own file/)
   assert.match(page, new RegExp('a'.repeat(64)))
+})
+
+test('the commands that a page gives to verify an attestation do so, with other programs than ours', async (t) => {
+  const server = await sharedServer()
+  const folder = await temporaryFolder(t)
+  const page = await textOf(server, '/builds/1')
+  const [, escaped = ''] =
+    /Commands that verify the attestation"\s*><code>([\s\S]*?)<\/code>/.exec(page) ?? []
+  const marks: Record<string, string> = {
+    '&#39;': "'",
+    '&quot;': '"',
+    '&gt;': '>',
+    '&lt;': '<',
+    '&amp;': '&',
+  }
+  const commands = escaped.replace(/&[#\w]+;/g, (mark) => marks[mark] ?? mark)
+
+  const run = promisify(execFile)
+  const { stdout } = await run('sh', ['-ec', commands], {
+    cwd: folder,
+    env: { ...process.env, no_proxy: '*' },
+  })
+  const forged = commands
+    .split('\n')
+    .filter((line) => line.startsWith('openssl'))
+    .join('\n')
+  await appendFile(`${folder}/signed`, ' ')
+
+  assert.match(stdout, /Signature Verified Successfully/)
+  assert.match(stdout, new RegExp('a'.repeat(64)))
+  await assert.rejects(run('sh', ['-ec', forged], { cwd: folder }))
 })
 
 test('a source package says whose turn it is, what happens next and how to repeat the verdict', async () => {

@@ -6,13 +6,14 @@ import { command } from './command.ts'
 export type AboutView = {
   publicKey: string
   keyid: string
+  keyHex: string
   schedule: Schedule
   /** Distributions with their releases. */
   known: { distribution: string; releases: string[] }[]
 }
 
 /** What this rebuilder is, whom to trust, how to use it. */
-export function aboutPage(site: Site, { publicKey, keyid, schedule, known }: AboutView): Page {
+export function aboutPage(site: Site, { publicKey, keyid, keyHex, schedule, known }: AboutView): Page {
   const { base, origin } = site
   return {
     title: 'About',
@@ -53,7 +54,16 @@ export function aboutPage(site: Site, { publicKey, keyid, schedule, known }: Abo
           role="region"
           aria-label="Public key"
         ><code>${publicKey.replaceAll('\r', '')}</code></pre>
-        <p class="small">in-toto key id <code class="hash">${keyid}</code></p>
+        <dl class="rows">
+          <div>
+            <dt>As hex, for OpenSSL and <code>public_key</code></dt>
+            <dd><code class="hash">${keyHex}</code></dd>
+          </div>
+          <div>
+            <dt>in-toto key id</dt>
+            <dd><code class="hash">${keyid}</code></dd>
+          </div>
+        </dl>
       </section>
       <section aria-labelledby="use">
         <h2 id="use">Use it</h2>

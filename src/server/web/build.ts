@@ -219,7 +219,7 @@ function evidencePart(_: Site, { build, extra }: BuildView): Html {
 /** Who signed what, and whether it verifies. */
 function attestedPart({ base, origin }: Site, build: Build, attested: Attested): Html {
   if (attested === null) return html``
-  const { envelope, signatures, artifact } = attested
+  const { envelope, signatures, artifact, serverKey } = attested
   const { signed } = envelope
   const list = (files: typeof signed.products): Html[] =>
     Object.entries(files)
@@ -260,11 +260,34 @@ function attestedPart({ base, origin }: Site, build: Build, attested: Attested):
           </li>`,
       )}
     </ol>
-    ${command(`curl -fsS ${address}`, 'Command that fetches the attestation')}
-    <p class="small">
-      Do not take our word for it: the key of this server is on <a href="${base}/about#keys">About</a>.
+    <p>
+      Do not take our word for it. With curl, jq, xxd and OpenSSL; compare the key in it with your copy of
+      that on <a href="${base}/about#keys">About</a>:
     </p>
+    ${command(verifying(address, serverKey, signatures), 'Commands that verify the attestation')}
   </section>`
+}
+
+/**
+ * Commands that verify the server's signature of an attestation by other programs than ours: in-toto signs canonical
+ * JSON with real line ends, OpenSSL wants an Ed25519 key as RFC 8410 has it.
+ */
+function verifying(
+  address: string,
+  serverKey: string,
+  signatures: NonNullable<Attested>['signatures'],
+): string {
+  const own = signatures.find(({ who }) => who === 'server')
+  const fetched = `curl -fsS ${address} -o link.json`
+  if (own === undefined) return fetched
+  return [
+    fetched,
+    `jq -cjS .signed link.json | sed 's/\\\\n/\\n/g' > signed`,
+    `jq -r '.signatures[] | select(.keyid == "${own.keyid}").sig' link.json | xxd -r -p > signature`,
+    `printf 302a300506032b6570032100${serverKey} | xxd -r -p > key.der`,
+    'openssl pkeyutl -verify -pubin -keyform DER -inkey key.der -rawin -in signed -sigfile signature',
+    "jq '.signed.products' link.json",
+  ].join('\n')
 }
 
 function pages(path: string, from: number, total: number, label: string): Html {

@@ -60,10 +60,48 @@ export function sourcePage(site: Site, view: SourceView): Page {
                 <a href="${base}${releasePath}${queryOf({ maintainer })}">${name(maintainer)}</a>`
         }
       </p>
+      <div data-live-part="matrix">${matrixPart(site, view)}</div>
       <div data-live-part="versions">${view.versions.map((row) => versionPart(site, view, row))}</div>
       <div data-live-part="history">${historyPart(site, view)}</div>
       ${elsewherePart(site, view)} ${newest === undefined ? '' : homePart(site, view, newest)}`,
   }
+}
+
+const matrixRows = 100
+
+/** Verdicts at a glance: a row for each file of each listed version, a column for each architecture of its build. */
+function matrixPart({ base }: Site, { versions, inputs, files }: SourceView): Html {
+  const shownVersions = versions.filter((row) => row.seen === 1)
+  const ofVersion = (row: VersionRow): InputRow[] =>
+    inputs.filter((each) => each.source_package_id === row.id)
+  const architectures = [...new Set(shownVersions.flatMap(ofVersion).map((each) => each.architecture))].sort()
+  if (architectures.length < 2) return html``
+  const rows = shownVersions.flatMap((row) => {
+    const own = ofVersion(row)
+    const ids = new Set(own.map((each) => each.id))
+    const present = files.filter((file) => ids.has(file.build_input_id) && file.seen === 1)
+    return [...Map.groupBy(present, (file) => file.name)].map(([file, its]) => {
+      const cells = architectures.map((architecture) => {
+        const input = own.find((each) => each.architecture === architecture)
+        const found = its.find((each) => each.build_input_id === input?.id)
+        return html`<td>
+          ${found === undefined ? html`<span class="quiet">–</span>` : cellOf(base, found)}
+        </td>`
+      })
+      return html`<tr>
+        <th scope="row">${name(file)} <span class="version">${name(row.version)}</span></th>
+        ${cells}
+      </tr>`
+    })
+  })
+  const caption = 'Verdicts of each file by architecture'
+  return html`${tableOf({ label: caption, caption, heads: ['File', ...architectures.map((each) => shown(each, 40))] }, rows.slice(0, matrixRows))}
+  ${rows.length > matrixRows ? html`<p class="quiet small">${count(rows.length - matrixRows)} more files are below.</p>` : ''}`
+}
+
+function cellOf(base: string, { status, reason, build_id: build }: FileRow): Html {
+  const verdict = html`${chip(status)} <span class="small">${reasonShort(reason)}</span>`
+  return build === null ? verdict : html`<a class="bare" href="${base}/builds/${build}">${verdict}</a>`
 }
 
 function versionPart(site: Site, view: SourceView, row: VersionRow): Html {
@@ -257,7 +295,10 @@ function elsewherePart({ base }: Site, { elsewhere, name: source }: SourceView):
 function homePart({ base, origin }: Site, view: SourceView, row: VersionRow): Html {
   const { release, name: source, inputs, files } = view
   const input = inputs.find((each) => each.source_package_id === row.id)
-  const own = files.filter((file) => file.build_input_id === input?.id && file.seen === 1).slice(0, 4)
+  const own = files
+    .filter((file) => file.build_input_id === input?.id && file.seen === 1)
+    .sort((a, b) => Number(a.status === 'GOOD') - Number(b.status === 'GOOD')) // what is in doubt first
+    .slice(0, 4)
   const attested = own.find((file) => file.attestation_id !== null && file.build_id !== null)
   const badge = `${base}/badge${sourcePath(release.distribution, release.name, source)}.svg`
   const rebuild =
@@ -269,6 +310,9 @@ function homePart({ base, origin }: Site, view: SourceView, row: VersionRow): Ht
           ...own.map((file) => quoted(file.url)),
           '--input-url',
           quoted(input.url),
+          ...(release.name === '' ? [] : ['--release', quoted(release.name)]),
+          '--architecture',
+          quoted(input.architecture),
         ].join(' ')
   const attestation =
     attested === undefined
