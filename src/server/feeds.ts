@@ -66,6 +66,9 @@ export function mountFeeds(app: Hono, service: Service, siteOf: (c: Context) => 
     }),
   )
   app.get('/badge/:distribution/:release/:file', async (c) => {
+    const { tag } = await revision()
+    const kept = { etag: tag, 'cache-control': 'public, max-age=300' }
+    if (c.req.header('if-none-match') === tag) return new Response(null, { status: 304, headers: kept })
     const file = c.req.param('file')
     const isJson = file.endsWith('.json')
     const name = withoutEnd(file, isJson ? '.json' : '.svg')
@@ -74,7 +77,7 @@ export function mountFeeds(app: Hono, service: Service, siteOf: (c: Context) => 
     const text = isJson ? shieldsJson(badge) : badgeSvg(badge)
     const headers = {
       ...headersOf(isJson ? 'application/json' : 'image/svg+xml'),
-      'cache-control': 'public, max-age=300',
+      ...kept,
     }
     return bytesReply(c, new TextEncoder().encode(text), headers)
   })

@@ -3,12 +3,12 @@ import { createHash } from 'node:crypto'
 import type { Context, Hono } from 'hono'
 import { keyidOf, publicKeyToPem } from '../attestation.ts'
 import { asset } from '../assets.ts'
-import { Complaint } from '../errors.ts'
 import { version } from '../version.ts'
 import { mountFeeds } from './feeds.ts'
 import { addressOf, longestParameter, pageKeeper, type PageReply } from './pages-kept.ts'
-import { Refusal, notFound } from './refusal.ts'
+import { notFound } from './refusal.ts'
 import { revisionOf } from './revision.ts'
+import { errorReply } from './route.ts'
 import type { Service, WebOptions } from './service.ts'
 import { distributionNames, releaseNames } from './store/packages.ts'
 import { mountSitemap } from './sitemap.ts'
@@ -67,7 +67,7 @@ export type SiteOf = (c: Context) => Site
 export function mountPages(app: Hono, service: Service): void {
   if (service.web === null) return
   const siteOf = siteOfWeb(service, service.web)
-  mountFiles(app, service.web.sitemap ? siteOf : null)
+  mountFiles(app, siteOf, service.web.sitemap)
   mountFeeds(app, service, siteOf)
   if (service.web.sitemap) mountSitemap(app, service, siteOf)
   const keep = pageKeeper(200)
@@ -86,12 +86,15 @@ export function mountPages(app: Hono, service: Service): void {
         const tag = revision === null ? null : `${(await revision()).tag.slice(3, -1)}-${seal}`
         return withHeaders(await keep(c, site.origin + addressOf(c, asked), tag, render))
       } catch (error) {
-        return withHeaders(failurePage(site, error))
+        return withHeaders(failurePage(site, error, errorReply(error, service.log, `GET ${c.req.path}`)))
       }
     })
   }
   mountOverviews(page, service, siteOf)
   mountPackagePages(page, service, siteOf)
+  page('*', null, async () => {
+    throw notFound()
+  })
 }
 
 type Part = 'packages' | 'queue' | 'builds' | 'workers' | 'snapshots'
@@ -255,8 +258,8 @@ function originOf(c: Context): string {
   return `${isSecure ? 'https' : 'http'}://${/^[\w.\-:[\]]{1,260}$/.test(host) ? host : 'localhost'}`
 }
 
-/** @param mapped tells where the site map is; null: there is none */
-function mountFiles(app: Hono, mapped: SiteOf | null): void {
+/** @param isMapped there is a site map */
+function mountFiles(app: Hono, siteOf: SiteOf, isMapped: boolean): void {
   app.get('/assets/:name', (c) => {
     const name = given(c, 'name')
     if (!Object.hasOwn(files, name)) throw notFound()
@@ -271,10 +274,14 @@ function mountFiles(app: Hono, mapped: SiteOf | null): void {
     })
   })
   app.get('/robots.txt', (c) => {
-    const closed = ['/api/', '/builds/', '/search', '/jobs/'].map((path) => `Disallow: ${path}\n`).join('')
-    const site = mapped?.(c)
-    const map = site === undefined ? '' : `Sitemap: ${site.origin}${site.base}/sitemap.xml\n`
-    return c.text(`User-agent: *\n${closed}${map}`)
+    const { origin, base } = siteOf(c)
+    const closed = ['/api/', '/builds/', '/search', '/jobs/'].map((path) => `Disallow: ${base}${path}\n`)
+    const map = isMapped ? `Sitemap: ${origin}${base}/sitemap.xml\n` : ''
+    const text = `User-agent: *\n${closed.join('')}${map}`
+    const etag = `"${sealOf([text])}"`
+    return c.req.header('if-none-match') === etag
+      ? c.body(null, 304, { etag })
+      : c.text(text, 200, { etag, 'cache-control': 'no-cache' })
   })
 }
 
@@ -283,25 +290,32 @@ function withHeaders(reply: Response): Response {
   return reply
 }
 
-/** Refusals for people, as a page. Anything else is for the application's own handler. */
-function failurePage(site: Site, error: unknown): Response {
-  const status =
-    error instanceof Refusal ? error.status : error instanceof Complaint && error.exitCode === 2 ? 400 : null
-  if (status === null) throw error
+/**
+ * What went wrong, for people, as a page.
+ * @param reply what a program would be told: its status, and why it may be asked again
+ */
+function failurePage(site: Site, error: unknown, reply: Response): Response {
+  const { status } = reply
+  const isOurs = status >= 500
+  const title = status === 404 ? 'Not found' : isOurs ? 'Something is wrong here' : 'That cannot be shown'
   const words =
     status === 404
       ? 'There is nothing here. The package may have a new version, or the address may be wrong.'
-      : error instanceof Error
-        ? error.message
-        : ''
+      : isOurs
+        ? 'The page could not be made. That is our fault, not yours: try again in a minute. The log of the server tells more.'
+        : error instanceof Error
+          ? error.message
+          : ''
   const page: Page = {
-    title: status === 404 ? 'Not found' : 'That cannot be shown',
-    body: html`<h1>${status === 404 ? 'Not found' : 'That cannot be shown'}</h1>
+    title,
+    body: html`<h1>${title}</h1>
       <p>${words}</p>
       <p>Look for a package in the box above, or start from the <a href="${site.base}/">overview</a>.</p>`,
   }
+  const again = reply.headers.get('retry-after')
+  const headers = { 'content-type': 'text/html; charset=utf-8', 'cache-control': 'no-store' }
   return new Response(documentOf(site, page), {
     status,
-    headers: { 'content-type': 'text/html; charset=utf-8', 'cache-control': 'no-store' },
+    headers: again === null ? headers : { ...headers, 'retry-after': again },
   })
 }

@@ -3,6 +3,11 @@ import { execFile } from 'node:child_process'
 import { appendFile } from 'node:fs/promises'
 import { promisify } from 'node:util'
 import { test } from 'node:test'
+import { Hono } from 'hono'
+import { generateSigningKey } from '../../src/attestation.ts'
+import { silentLog } from '../../src/log.ts'
+import { mountPages } from '../../src/server/pages.ts'
+import type { Service } from '../../src/server/service.ts'
 import { zstdFrame } from '../../src/compression.ts'
 import { aSigningWorker, aSmallDistribution, hostileLog, hostileName, rebuildNext } from '../help/pages.ts'
 import { largeData } from '../bench/large.ts'
@@ -194,7 +199,7 @@ test('a log of a million lines is shown in parts', async (t) => {
   assert.match(page, /1,000,000 lines/)
   assert.match(page, /line 1:/)
   assert.match(page, /line 1000000:/)
-  assert.match(page, /999700 lines between are not shown here/)
+  assert.match(page, /999,700 lines between are not shown here/)
   assert.match(last, /line 998001:/)
   assert.match(last, /line 1000000:/)
   assert.doesNotMatch(last, /line 998000:|rel="next"/)
@@ -269,6 +274,8 @@ test('a page that did not change is not sent again, and one that did has a new t
     '/workers',
     '/reasons',
     '/feed.atom',
+    '/badge/debian/sid/hello.svg',
+    '/robots.txt',
   ]) {
     const tag = (await fetch(server.address + path)).headers.get('etag') ?? ''
     const again = await fetch(server.address + path, { headers: { 'if-none-match': tag } })
@@ -345,8 +352,30 @@ test('what is not there is told as a page, while the API keeps its own words', a
   const api = await fetch(`${server.address}/api/v1/nothing/of/this`)
 
   assert.match(page, /There is nothing here/)
+  assert.match(await textOf(server, '/no/page/has/so/many/parts', 404), /There is nothing here/)
   assert.equal(api.status, 404)
   assert.equal(await api.text(), '')
+})
+
+test('what goes wrong inside is told as a page without what it was, which is for the log', async () => {
+  const said: string[] = []
+  const app = new Hono()
+  mountPages(app, {
+    web: { title: 'Broken', logo: null, link: null, sitemap: false },
+    log: { ...silentLog, error: (text: string) => void said.push(text) },
+    signingKey: generateSigningKey(),
+    basePath: '',
+    now: () => new Date(),
+    db: { all: () => Promise.reject(new TypeError('undefined is a secret')) },
+  } as unknown as Service)
+
+  const reply = await app.request('/workers')
+  const page = await reply.text()
+
+  assert.equal(reply.status, 500)
+  assert.match(page, /<h1>Something is wrong here<\/h1>/)
+  assert.doesNotMatch(page, /undefined|TypeError/)
+  assert.match(said.join('\n'), /^GET \/workers: .*undefined/)
 })
 
 test('the operator chooses title, logo and link; web.enabled = false serves the API alone', async (t) => {
