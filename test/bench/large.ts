@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
-import { existsSync } from 'node:fs'
-import { mkdir, rename, rm } from 'node:fs/promises'
+import { existsSync, statSync } from 'node:fs'
+import { cp, mkdir, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { importReport, type ImportOptions } from '../../src/server/imports.ts'
 import { sql, trusted, type Database } from '../../src/server/store/database.ts'
@@ -44,6 +44,41 @@ export async function largeData(
     await importAll(db, shape, tell)
     await writeHistory(db, shape, tell)
     await writeDays(db)
+  } finally {
+    await db.close()
+  }
+  await rename(making, data)
+  return data
+}
+
+/** Bytes of the database that a start is measured on. */
+const twoGigabytes = 2 * 1024 ** 3
+/** Builds added in one transaction. */
+const buildsAtOnce = 20_000
+
+/**
+ * The same with as much more history as makes a database of two gigabytes, made once and kept.
+ * @param made the folder that `largeData` made
+ */
+export async function twoGigabyteData(made: string, tell: (text: string) => void): Promise<string> {
+  const data = `${made}-2gb`
+  if (existsSync(join(data, 'rebuilderd.db'))) return data
+  const making = `${data}.making`
+  await rm(making, { recursive: true, force: true })
+  await cp(made, making, { recursive: true })
+  const file = join(making, 'rebuilderd.db')
+  const db = await openSqlite(file)
+  try {
+    for (let from = 1; statSync(file).size < twoGigabytes; from += buildsAtOnce) {
+      await db.transaction((tx) =>
+        tx.all(sql`
+          INSERT INTO builds (build_input_id, is_latest, started_at, built_at, decided_at, status, reason, retries, worker, worker_key)
+          SELECT build_input_id, 0, started_at, built_at, decided_at, status, reason, retries, worker, worker_key
+            FROM builds WHERE id >= ${from} AND id < ${from + buildsAtOnce}`),
+      )
+      if (from % (20 * buildsAtOnce) === 1)
+        tell(`${Math.round(statSync(file).size / 1e6)} MB of two gigabytes`)
+    }
   } finally {
     await db.close()
   }

@@ -2,7 +2,7 @@
  * `npm run bench [-- --quick] [--json] [--against URL] [--built] [--large] [--check] [--web] [--worker] [--sync [--mirror URL]]`: how fast
  * a server is, or with --worker a worker. Data are made from seeds; the
  * server is a process of its own, and the one who asks another. --large adds the database of half a million
- * binaries, which is made once below .cache; --check measures `ctl check` with it and nothing else, --web when Chromium paints the pages of it; --against asks any server that speaks the API, reads only.
+ * binaries and one of two gigabytes, which are made once below .cache, and a takeover; --check measures `ctl check` with it and nothing else, --web when Chromium paints the pages of it; --against asks any server that speaks the API, reads only.
  */
 import { cp, mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { availableParallelism, tmpdir } from 'node:os'
@@ -10,7 +10,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { measureChecks } from './check.ts'
-import { half, largeData } from './large.ts'
+import { half, largeData, twoGigabyteData } from './large.ts'
 import {
   fullScale,
   measureBackup,
@@ -25,6 +25,7 @@ import {
   type Row,
 } from './measure.ts'
 import { measureSyncs } from './sync.ts'
+import { measureTakeover } from './takeover.ts'
 import { measurePaint } from './paint.ts'
 import { measureWorker } from './worker.ts'
 import { measurePages } from './web.ts'
@@ -68,6 +69,9 @@ async function ours(): Promise<void> {
   if (given.large || given['large-only']) {
     const made = await largeData(cache, half, (text) => console.error(text))
     await inFolder((data) => large(made, data))
+    const larger = await twoGigabyteData(made, (text) => console.error(text))
+    await inFolder((data) => starts(larger, data))
+    await inFolder((data) => measureTakeover(data, executable, add))
   }
 }
 
@@ -116,6 +120,7 @@ async function small(data: string): Promise<void> {
     const target = { address: server.address, process: server, data }
     add({ group: 'start', what: 'on an empty folder', value: server.readyAfter / 1000, unit: 's' })
     await measureImports(target, given.quick, add)
+    add({ group: 'memory', what: 'after imports', value: server.memory().most, unit: 'MB RSS at most' })
     await measureReads(target, 'reads, 35k + 35k binaries', scale, add)
     await measurePages(target, 'pages, 64 connections, 35k + 35k binaries', scale.seconds, add)
     add({
@@ -158,16 +163,48 @@ async function large(made: string, data: string): Promise<void> {
   })
 }
 
+/** How long a server takes to be ready with two gigabytes: after it ended well, and after it was killed at work. */
+async function starts(made: string, data: string): Promise<void> {
+  await cp(made, data, { recursive: true })
+  const group = 'start'
+  const note = `${Math.round(sizeOf(join(data, 'rebuilderd.db')))} MB`
+  const start = async (what: string): Promise<ServerProcess> => {
+    const server = await startProcess({ data, built: given.built, nodeOptions })
+    add({ group, what, value: server.readyAfter / 1000, unit: 's', most: 2, note })
+    return server
+  }
+  const first = await start('on a database of two gigabytes')
+  await measureWorkers({ address: first.address, process: first, data }, group, quickScale, () => undefined)
+  await first.kill('SIGKILL')
+  const second = await start('the same after kill -9 with reports under way')
+  await second.kill('SIGTERM')
+}
+
+/** Targets that were missed, so that nobody has to look for them. */
+function missesOf(all: readonly Row[]): string {
+  const aimed = all.filter(({ most, least }) => most !== undefined || least !== undefined)
+  const missed = aimed.filter(isMissed)
+  const head = `targets: ${aimed.length - missed.length} of ${aimed.length} met`
+  return [
+    missed.length === 0 ? head : `${head}; missed:`,
+    ...missed.map((row) => `  ${row.group}:${lineOf(row)}`),
+  ].join('\n')
+}
+
+function isMissed({ value, most, least }: Row): boolean {
+  return (most !== undefined && !(value <= most)) || (least !== undefined && !(value >= least))
+}
+
 function tableOf(all: readonly Row[]): string {
   const groups = Map.groupBy(all, (row) => row.group)
   return [...groups].map(([group, members]) => [group, ...members.map(lineOf)].join('\n')).join('\n\n')
 }
 
-function lineOf({ what, value, unit, most, least, note }: Row): string {
+function lineOf(row: Row): string {
+  const { what, value, unit, most, least, note } = row
   const digits = value >= 100 ? 0 : value >= 10 ? 1 : 3
   const aim = most === undefined ? (least === undefined ? '' : `≥ ${least}`) : `≤ ${most}`
-  const isMissed = (most !== undefined && !(value <= most)) || (least !== undefined && !(value >= least))
-  const verdict = aim === '' ? '' : `${aim} ${isMissed ? 'MISSED' : 'ok'}`
+  const verdict = aim === '' ? '' : `${aim} ${isMissed(row) ? 'MISSED' : 'ok'}`
   return `  ${what.padEnd(44)} ${value.toFixed(digits).padStart(10)} ${unit.padEnd(16)} ${verdict.padEnd(16)} ${note ?? ''}`.trimEnd()
 }
 
@@ -181,5 +218,7 @@ await (given.worker
     ? ours()
     : measureReads({ address: given.against, process: null, data: '' }, 'reads', scale, add))
 console.log(
-  given.json ? JSON.stringify({ processors: availableParallelism(), rows }, null, 2) : tableOf(rows),
+  given.json
+    ? JSON.stringify({ processors: availableParallelism(), rows }, null, 2)
+    : `${tableOf(rows)}\n\n${missesOf(rows)}`,
 )

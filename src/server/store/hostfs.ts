@@ -45,6 +45,9 @@ const EIO = 29
 /** Our descriptors start here, so that they never meet those of sql.js's memory files. */
 const firstDescriptor = 1 << 20
 
+/** How the name of a database's log ends (sqlite.org/wal.html). */
+const logEnding = '-wal'
+
 /** Flag of newfstatat: do not follow a link (AT_SYMLINK_NOFOLLOW). */
 const noFollow = 0x100
 const F_GETFL = 3
@@ -85,6 +88,20 @@ function viewsOf(memory: () => WebAssembly.Memory): { bytes: () => Uint8Array; d
   }
 }
 
+/** What others have done to the files in use; null: nothing. */
+let taken: string | null = null
+
+/** What another program has done to the database while it was in use, as of the last write; null: nothing. */
+export function takenAway(): string | null {
+  return taken
+}
+
+/** Whether a descriptor's file is still the one at its path. */
+function isAt(fd: number, path: string): boolean {
+  const [ours, there] = [fs.fstatSync(fd), fs.statSync(path, { throwIfNoEntry: false })]
+  return there?.ino === ours.ino && there.dev === ours.dev
+}
+
 /**
  * The calls to put in place of sql.js's imports, by their name in Emscripten.
  * @param memory gives the module's memory; it does not exist yet when the imports are made
@@ -92,7 +109,21 @@ function viewsOf(memory: () => WebAssembly.Memory): { bytes: () => Uint8Array; d
 export function hostCalls(memory: () => WebAssembly.Memory): Readonly<Record<string, Wrap>> {
   const { bytes, data } = viewsOf(memory)
   const positions = new Map<number, number>()
-  const logs = new Set<number>()
+  /** Paths of databases and of their logs, by descriptor. */
+  const [files, logs] = [new Map<number, string>(), new Map<number, string>()]
+
+  /** Whether others have taken a log or its database away, so that what is written now is lost with the process. */
+  const isTakenAway = (fd: number, log: string): boolean => {
+    const database = [...files].find(([, path]) => path + logEnding === log)
+    if (database !== undefined && !isAt(...database)) {
+      taken = `the file ${database[1]} was removed or replaced while it was in use`
+      // SQLite would take it for the log of whatever lies there when it is opened next, and spoil that.
+      if (isAt(fd, log)) fs.renameSync(log, `${log}.of-the-one-before`)
+      return true
+    }
+    if (!isAt(fd, log)) taken ??= `its log ${log} was removed or replaced by another program`
+    return taken !== null
+  }
 
   const pathAt = (pointer: number): string => {
     const all = bytes()
@@ -166,7 +197,8 @@ export function hostCalls(memory: () => WebAssembly.Memory): Readonly<Record<str
     __syscall_openat: byPathAt((path, flags = 0, varargs = 0) => {
       const fd = fs.openSync(path, flags, varargs === 0 ? 0 : data().getInt32(varargs, true))
       positions.set(fd, 0)
-      if (path.endsWith('-wal')) logs.add(fd)
+      if (path.endsWith(logEnding)) logs.set(fd, path)
+      else files.set(fd, path)
       return fd + firstDescriptor
     }),
     __syscall_faccessat: byPathAt((path, mode) => (fs.accessSync(path, mode), 0)),
@@ -203,12 +235,13 @@ export function hostCalls(memory: () => WebAssembly.Memory): Readonly<Record<str
     fd_close: byDescriptor((fd) => {
       positions.delete(fd)
       logs.delete(fd)
+      files.delete(fd)
       fs.closeSync(fd)
       return 0
     }, 1),
     fd_sync: byDescriptor((fd) => {
-      // A foreign sqlite3 that opened the live file has unlinked our log: what was written to it is lost.
-      if (logs.has(fd) && fs.fstatSync(fd).nlink === 0) return EIO
+      const log = logs.get(fd)
+      if (log !== undefined && isTakenAway(fd, log)) return EIO
       fs.fsyncSync(fd)
       return 0
     }, 1),

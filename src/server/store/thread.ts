@@ -1,9 +1,11 @@
 /** The thread that SQLite runs in, so that no query ever stalls a request that needs none. */
 import { statSync } from 'node:fs'
 import { parentPort, receiveMessageOnPort, workerData, type MessagePort } from 'node:worker_threads'
+import { Complaint } from '../../errors.ts'
 import type { Value } from './database.ts'
 import { openEngine, type Engine } from './engine.ts'
 import { failureOf, type Failure } from './failure.ts'
+import { takenAway } from './hostfs.ts'
 import { openSqlFile } from './sqljs.ts'
 import { isPreliminary, workNamed } from './work.ts'
 import { takeWritten } from './written.ts'
@@ -309,7 +311,16 @@ function undo(sqlite: Engine): void {
 }
 
 function failed({ client, request }: Asked, error: unknown): Answered {
-  return { client, reply: { id: request.id, ...failureOf(error) } }
+  return { client, reply: { id: request.id, ...failureOf(causeOf(error)) } }
+}
+
+/** SQLite only knows that it could not write; we may know why. */
+function causeOf(error: unknown): unknown {
+  const taken = takenAway()
+  if (taken === null || !(error instanceof Error) || !/disk I\/O error/.test(error.message)) return error
+  return new Complaint(`cannot write the database: ${taken}`, {
+    hint: 'nothing of this request was kept; stop the server, see to its files, and start it again',
+  })
 }
 
 async function start(port: MessagePort): Promise<void> {

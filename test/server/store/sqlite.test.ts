@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { appendFileSync, writeFileSync } from 'node:fs'
-import { stat } from 'node:fs/promises'
+import { copyFile, rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
 import { fileURLToPath } from 'node:url'
@@ -195,3 +195,36 @@ test('what was acknowledged survives kill -9, again and again', { timeout: 60_00
   )
   assert.deepEqual(await again.all(trusted('PRAGMA integrity_check')), [{ integrity_check: 'ok' }])
 })
+
+for (const [what, harm, expected] of [
+  ['whose log is removed', (file: string) => rm(`${file}-wal`), /its log .*-wal was removed or replaced/],
+  [
+    'that is replaced',
+    (file: string) => copyFile(file, `${file}.copy`).then(() => rename(`${file}.copy`, file)),
+    /the file .* was removed or replaced/,
+  ],
+  ['that is removed', (file: string) => rm(file), /the file .* was removed or replaced/],
+] as const) {
+  test(`a database ${what} while it is in use takes no more writes and says why; what is left opens soundly`, async (t) => {
+    const { db, file } = await numbers(t)
+    await db.transaction((tx) => tx.all(sql`INSERT INTO numbers VALUES (1)`))
+
+    await harm(file)
+
+    for (let attempt = 0; attempt < 2; attempt++) {
+      await assert.rejects(
+        written(db, [sql`INSERT INTO numbers VALUES (2)`]),
+        (error) =>
+          error instanceof Complaint &&
+          expected.test(error.message) &&
+          /start it again/.test(error.hint ?? ''),
+      )
+    }
+    assert.deepEqual(await all(db), [1], 'what is known is still answered')
+    await db.close()
+    const again = await openSqlite(file)
+    t.after(() => again.close())
+    assert.deepEqual(await again.all(trusted('PRAGMA integrity_check')), [{ integrity_check: 'ok' }])
+    await again.transaction((tx) => tx.all(trusted('CREATE TABLE more (n INTEGER)')))
+  })
+}
