@@ -142,9 +142,19 @@ export async function setUp(given: SetupOptions, { environment, signal }: Contex
     silent: settings['build.silent'],
     logRules: await readLogRules(settings['build.log_rules']),
     isolation: given.requireIsolation ? 'require' : 'auto',
+    hidden: [folder, ...(given.config === undefined ? [] : [resolve(given.config)]), ...secretFiles],
   }
   return { settings, folder, identity, rebuild }
 }
+
+/** Where secrets of a rebuilder usually are; a build sees /etc, and its log is public. */
+const secretFiles = [
+  '/etc/rebuilderd-worker.conf',
+  '/etc/rebuilderd.conf',
+  '/etc/rebuilderd-sync.conf',
+  '/etc/default/rebuilderd-worker',
+  '/etc/default/rebuilderd',
+]
 
 function unusable(folder: string, error: unknown): unknown {
   const isDenied =

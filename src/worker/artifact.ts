@@ -77,6 +77,7 @@ export type DescribeContext = {
   readonly input: HashedFile
   readonly key: SigningKey
   readonly diffoscope: DiffoscopeSettings | null
+  readonly isolation: 'auto' | 'require' | 'off'
   readonly directory: string
   readonly signal: AbortSignal
 }
@@ -117,7 +118,7 @@ async function attest({ file, fingerprint }: Original, context: DescribeContext)
 /** Our own summary always; what diffoscope says where it is switched on and there. */
 async function differencesOf(
   compared: Compared,
-  { diffoscope: settings, directory, signal }: DescribeContext,
+  { diffoscope: settings, isolation, directory, signal }: DescribeContext,
 ): Promise<{ text: Uint8Array | null; html: Uint8Array | null; note: string | null }> {
   const none = { text: null, html: null }
   if (compared.found !== 'different' || compared.path === null) return { ...none, note: null }
@@ -125,7 +126,7 @@ async function differencesOf(
   const note = await summaryOf(original.path, path, original.file, signal)
   if (settings === null) return { ...none, note }
   try {
-    const said = await diffoscope(original.path, path, settings, { directory, signal })
+    const said = await diffoscope(original.path, path, settings, { directory, isolation, signal })
     return { ...said, note: said.note === null ? note : `${note}; ${said.note}` }
   } catch (error) {
     signal.throwIfAborted()

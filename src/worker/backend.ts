@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { constants } from 'node:fs'
+import { constants, existsSync } from 'node:fs'
 import { access, copyFile, mkdir, readFile, realpath, writeFile } from 'node:fs/promises'
 import { totalmem } from 'node:os'
 import { basename, delimiter, dirname, join, resolve } from 'node:path'
@@ -10,7 +10,7 @@ import { openControlGroup, type Exceeded } from './cgroup.ts'
 import { watchDisk } from './disk.ts'
 import { environmentOf } from './environment.ts'
 import { runProcess, type ProcessResult } from './process.ts'
-import { findUserNamespace, removeFolder, sandboxed, type UserNamespace } from './sandbox.ts'
+import { findUserNamespace, placeSandbox, removeFolder, sandboxed, type UserNamespace } from './sandbox.ts'
 import { readTold } from './told.ts'
 
 /** One `[backend.NAME]` of the worker's settings; `path` may be `built-in:debian` for a script we bring. */
@@ -66,6 +66,8 @@ export type BackendRun = {
   /** For the caller, who may copy `onLog` to our own output; nothing here prints. */
   silent: boolean
   isolation: 'auto' | 'require' | 'off'
+  /** What no build may read although it lies below a system folder: folders of workers, files with secrets. */
+  hidden?: readonly string[]
   limits?: BackendLimits
   /** The log while it grows: the same bytes, in the same order. */
   onLog?: (chunk: Uint8Array) => void
@@ -225,8 +227,7 @@ async function prepare(run: BackendRun): Promise<Place> {
   await Promise.all(names.map((name) => mkdir(folder(name), { mode: 0o700 })))
   const input = join(folder('inputs'), basename(run.input))
   await during('copying the build input', () => copyFile(run.input, input, constants.COPYFILE_FICLONE))
-  const sandbox = join(tools, 'sandbox.sh')
-  await writeFile(sandbox, asset('backends/sandbox.sh'), { mode: 0o500 })
+  const sandbox = await placeSandbox(tools)
   const path = script.path ?? join(tools, basename(script.name))
   if (script.path === null) await writeFile(path, script.bytes, { mode: 0o500 })
   return {
@@ -287,7 +288,11 @@ function commandOf(
     script: place.sandbox,
     userNamespace,
     // Originals may lie beside the input or beside the job; system folders are the only other places in sight.
-    hidden: [dirname(run.input), dirname(run.directory)],
+    hidden: [
+      dirname(run.input),
+      dirname(run.directory),
+      ...(run.hidden ?? []).filter((path) => existsSync(path)),
+    ],
     readable: [
       ...(place.builtIn ? [] : [place.script]),
       place.tools,

@@ -1,9 +1,12 @@
 import { constants } from 'node:fs'
-import { open, rm } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, open, rm } from 'node:fs/promises'
 import { join, relative } from 'node:path'
 import { during } from '../errors.ts'
+import { defaultLimits } from './backend.ts'
+import { openControlGroup } from './cgroup.ts'
 import { Failure } from './failure.ts'
 import { runProcess } from './process.ts'
+import { findUserNamespace, placeSandbox, removeFolder, sandboxed } from './sandbox.ts'
 
 export type DiffoscopeSettings = {
   /** Before ours on the command line. */
@@ -28,27 +31,39 @@ const htmlBytes = 20_000_000
 /** It finishes the piece at hand, so a page may get somewhat larger. */
 const longestHtml = 2 * htmlBytes
 
+export type DiffoscopeOptions = {
+  /** Where it may keep temporary files. */
+  directory: string
+  /** `off`: right on this machine, for files that the caller answers for. */
+  isolation: 'auto' | 'require' | 'off'
+  signal: AbortSignal
+}
+
 /**
  * The differences of two files as text, and as an HTML page where asked for, in diffoscope's words (diffoscope.org).
- * @param directory where it may keep temporary files
+ * One of the files comes from a build that may mean us harm, and diffoscope hands it to many other programs: so they
+ * run in a sandbox where there is nothing else, without the network and without rights.
  * @throws Failure where diffoscope is not installed
  */
 export async function diffoscope(
   original: string,
   rebuilt: string,
   settings: DiffoscopeSettings,
-  { directory, signal }: { directory: string; signal: AbortSignal },
+  options: DiffoscopeOptions,
 ): Promise<Differences> {
+  const { directory, signal } = options
   const files = [original, rebuilt].map((path) => shownAs(path, directory))
   const ours = [...(settings.html ? outputs : []), `--timeout=${settings.timeoutSeconds}`, '--', ...files]
   const bounds = settings.html ? [`--max-page-size=${htmlBytes}`] : []
-  const page = join(directory, htmlFile)
+  const place = await prepare([original, rebuilt], options)
+  const group = await openControlGroup(defaultLimits)
   try {
     const result = await during('running diffoscope', () =>
       runProcess({
-        command: ['diffoscope', ...bounds, ...settings.args, ...ours],
+        command: place.commandOf(['diffoscope', ...bounds, ...settings.args, ...ours]),
         directory,
-        environment: { ...inherited(), TMPDIR: directory, REBUILDERD_JOB: directory },
+        environment: { ...inherited(), TMPDIR: place.temporary, REBUILDERD_JOB: directory },
+        group,
         mark: `REBUILDERD_JOB=${directory}`,
         timeoutSeconds: settings.timeoutSeconds + 600,
         maxLogBytes: settings.maxBytes,
@@ -60,10 +75,67 @@ export async function diffoscope(
       throw new Failure('backend_error', 'diffoscope is not installed', {
         hint: 'apt-get install diffoscope-minimal',
       })
-    return { text: result.log, ...(settings.html ? await pageAt(page) : noPage) }
+    return { text: result.log, ...(settings.html ? await pageAt(place.page) : noPage) }
   } finally {
-    if (settings.html) await rm(page, { recursive: true, force: true })
+    await group.kill()
+    await group.remove()
+    await place.remove()
   }
+}
+
+type Place = {
+  commandOf: (command: readonly [string, ...string[]]) => [string, ...string[]]
+  temporary: string
+  page: string
+  remove: () => Promise<void>
+}
+
+/** An ordinary user who owns nothing, as the builder is. */
+const nobody = 1234
+
+async function prepare(
+  files: readonly string[],
+  { directory, isolation, signal }: DiffoscopeOptions,
+): Promise<Place> {
+  const scratch = await mkdtemp(join(directory, 'diffoscope-'))
+  const tools = await mkdtemp(join(directory, 'tools-'))
+  const remove = async (): Promise<void> => {
+    await Promise.all([
+      removeFolder(scratch),
+      removeFolder(tools),
+      rm(join(directory, htmlFile), { force: true }),
+    ])
+  }
+  const script = await placeSandbox(tools)
+  const userNamespace = isolation === 'off' ? null : await findUserNamespace(script, signal)
+  if (userNamespace === null) {
+    const page = join(directory, htmlFile)
+    return { commandOf: (command) => [...command], temporary: scratch, page, remove }
+  }
+  const [work, temporary] = [join(scratch, 'work'), join(scratch, 'tmp')]
+  for (const folder of [work, temporary]) {
+    await mkdir(folder)
+    await chmod(folder, 0o777) // for whoever `nobody` is out here; nobody else gets into our own folder
+  }
+  for (const file of files) await chmod(file, 0o644)
+  const commandOf: Place['commandOf'] = (command) =>
+    sandboxed(
+      {
+        script,
+        userNamespace,
+        hidden: [],
+        placed: [[work, directory]], // in place of the job's own folder: the files have the names that they have here
+        readable: [...new Set(files)],
+        writable: [],
+        temporary,
+        network: false,
+        user: nobody,
+        processes: null,
+        directory,
+      },
+      command,
+    )
+  return { commandOf, temporary: '/tmp', page: join(work, htmlFile), remove }
 }
 
 /** Below the working folder: the title of the page quotes the command line. */

@@ -33,6 +33,8 @@ export type RebuildSettings = {
   /** What the log of a failed build says. */
   logRules: readonly LogRule[]
   isolation: 'auto' | 'require' | 'off'
+  /** Folders and files that builds must not see. */
+  hidden?: readonly string[]
   /** Of each build; absent: `defaultLimits`. */
   limits?: BackendLimits
   /** Folder where copies of the rebuilt files are left, by name; absent: they are removed with the job. */
@@ -98,11 +100,11 @@ async function build(
   { input, originals }: { input: string; originals: readonly Original[] },
   { directory, settings, onLog, signal }: RebuildOptions,
 ): Promise<BackendResult> {
-  const { cache, timeoutSeconds, maxLogBytes, silent, isolation, limits } = settings
+  const { cache, timeoutSeconds, maxLogBytes, silent, isolation, hidden = [], limits } = settings
   const artifacts = originals.map(({ file }) => file)
   const described = { ...job, inputUrl: job.url, artifacts }
   const folder = await madeFolder(join(directory, 'build'))
-  const bounds = { cache, timeoutSeconds, maxLogBytes, silent, isolation, signal }
+  const bounds = { cache, timeoutSeconds, maxLogBytes, silent, isolation, hidden, signal }
   const listening = { onLog: listener(onLog, silent), ...(limits === undefined ? {} : { limits }) }
   return runBackend({ backend, input, directory: folder, job: described, ...bounds, ...listening })
 }

@@ -1,6 +1,8 @@
 import { execFile } from 'node:child_process'
-import { rm } from 'node:fs/promises'
+import { rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { promisify } from 'node:util'
+import { asset } from '../assets.ts'
 
 /**
  * How our user gets into namespaces (user_namespaces(7)): `none`: as root, `auto`: with the range of ids in
@@ -17,9 +19,13 @@ export type SandboxPlan = {
   /** Folder seen as /tmp and as /var/tmp. */
   temporary: string
   readable: readonly string[]
-  /** Folders in whose place an empty one is seen. */
+  /** Folders and files in whose place an empty one is seen. */
   hidden: readonly string[]
+  /** What is seen elsewhere than it is: where it is, where it is seen. */
+  placed?: readonly (readonly [source: string, target: string])[]
   network: boolean
+  /** Runs the command as this user without any rights; absent: as root of the sandbox. */
+  user?: number
   /** Processes at once, where no control group limits them. */
   processes: number | null
   directory: string
@@ -29,14 +35,23 @@ const run = promisify(execFile)
 /** Long enough for a machine under load. */
 const probeMilliseconds = 20_000
 
+/** Puts the script that makes sandboxes into a folder. @returns its path */
+export async function placeSandbox(folder: string): Promise<string> {
+  const path = join(folder, 'sandbox.sh')
+  await writeFile(path, asset('backends/sandbox.sh'), { mode: 0o500 })
+  return path
+}
+
 /** The command line that runs another one in a sandbox. */
 export function sandboxed(plan: SandboxPlan, command: readonly string[]): [string, ...string[]] {
   const options = ['--user-namespace', plan.userNamespace, '--directory', plan.directory]
   for (const path of ['/tmp', '/var/tmp']) options.push('--bind', plan.temporary, path)
   for (const path of plan.hidden) options.push('--hide', path)
+  for (const [source, target] of plan.placed ?? []) options.push('--bind', source, target)
   for (const path of plan.readable) options.push('--read', path, path)
   for (const path of plan.writable) options.push('--bind', path, path)
   if (plan.network) options.push('--network')
+  if (plan.user !== undefined) options.push('--user', String(plan.user))
   if (plan.processes !== null && plan.userNamespace !== 'none')
     options.push('--processes', String(plan.processes))
   return ['/bin/bash', plan.script, ...options, '--', ...command]

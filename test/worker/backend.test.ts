@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { chmod, lstat, mkdir, readFile, readdir, writeFile } from 'node:fs/promises'
+import { chmod, lstat, mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
 import { defaultLimits, runBackend, type BackendResult, type BackendRun } from '../../src/worker/backend.ts'
@@ -274,6 +274,35 @@ test(
     assert.equal(result.told?.reason, 'too_large')
     assert.notEqual(result.exitCode, 0)
     assert.deepEqual(leftovers(directory), clean)
+  },
+)
+
+const noOpt = skip || (process.getuid?.() === 0 ? false : 'needs root, to put a folder below /opt')
+
+test(
+  'what is hidden below a system folder is not seen, but what the build needs of it is',
+  { skip: noOpt },
+  async (t) => {
+    const place = await mkdtemp('/opt/rebuilderd-test-')
+    t.after(() => rm(place, { recursive: true, force: true }))
+    const secret = join(place, 'worker.conf')
+    await mkdir(join(place, 'worker'))
+    await writeFile(secret, 'signup_secret = "hush"')
+    await writeFile(join(place, 'worker/rebuilder.v2.key'), 'hush')
+    const [job, cache] = [join(place, 'worker/job'), join(place, 'worker/cache')]
+    await mkdir(job, { mode: 0o700 })
+    const lines = `cat ${secret} ${place}/worker/*.key; ls ${place}/worker; echo made > "$REBUILDERD_OUTDIR/tiny.deb"`
+
+    const { result, text } = await attempt(t, lines, {
+      directory: job,
+      cache,
+      hidden: [join(place, 'worker'), secret, join(place, 'nothing there')],
+    })
+
+    assert.doesNotMatch(text, /hush/)
+    assert.match(text, /^cache\njob$/m)
+    assert.equal(result.exitCode, 0)
+    assert.deepEqual(await readdir(result.outdir), ['tiny.deb'])
   },
 )
 

@@ -7,7 +7,7 @@
 #   --root DIR             use this tree as the root, writable; without it: the programs of this machine, read-only
 #   --bind SOURCE TARGET   SOURCE is seen at TARGET and may be written
 #   --read SOURCE TARGET   SOURCE is seen at TARGET and may be read
-#   --hide DIR             an empty folder is seen there, for what lies below the machine's system folders
+#   --hide PATH            an empty folder or file is seen there, for what lies below the machine's system folders
 #   --user ID              run the command with this user and group id and without any rights of root
 #   --network              leave the network on; without it there is only a loopback interface
 #   --processes N          at most N processes and threads (needs a user namespace or --user)
@@ -140,7 +140,11 @@ read_only() { # TARGET...
 hide() {
   local folder
   for folder in / "${seen[@]}"; do [ "$1" != "$folder" ] || return 0; done
-  [ ! -d "$1" ] || add hidden "$1" tmpfs mode=755,size=64m
+  if [ -d "$1" ]; then
+    add hidden "$1" tmpfs mode=755,size=64m
+  elif [ -e "$1" ]; then
+    add /mnt/dev/null "$1" none bind
+  fi
 }
 
 devices() {
