@@ -27,6 +27,8 @@ for (const [network, bits] of [
   ['100::', 64],
   ['fc00::', 7],
   ['fe80::', 10],
+  ['fec0::', 10],
+  ['2002::', 16], // an IPv4 address is in there, of whatever reach
   ['ff00::', 8],
 ] as const) {
   inside.addSubnet(network, bits, 'ipv6')
@@ -35,7 +37,18 @@ for (const [network, bits] of [
 /** @param address an IPv4 or IPv6 address as text */
 export function reachOf(address: string): Reach {
   const family = isIP(address) === 6 ? 'ipv6' : 'ipv4'
+  const translated = translatedBy(address)
+  if (translated !== null) return reachOf(translated)
   return inside.check(address, family) ? 'private' : 'public' // BlockList looks into ::ffff:a.b.c.d itself
+}
+
+/** The IPv4 address behind one that a NAT64 gateway translates (RFC 6052): 64:ff9b::7f00:1 leads to 127.0.0.1. */
+function translatedBy(address: string): string | null {
+  const host = URL.canParse(`http://[${address}]/`) ? new URL(`http://[${address}]/`).hostname : ''
+  const [, high = '0', low = '0'] = /^\[64:ff9b::(?:([0-9a-f]+):)?([0-9a-f]+)?\]$/.exec(host) ?? []
+  if (!host.startsWith('[64:ff9b::')) return null
+  const bytes = [high, low].flatMap((word) => [parseInt(word, 16) >> 8, parseInt(word, 16) & 255])
+  return bytes.join('.')
 }
 
 /** The address in a URL's host when it is one and no name, else null. */

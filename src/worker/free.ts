@@ -8,6 +8,12 @@ export async function freeHere(directory: string, diskWanted: number): Promise<F
   return { disk_free, memory_free: await memoryFree(), load: loadavg()[0] ?? 0, disk_wanted: diskWanted }
 }
 
+/** Files that may still be made on the disk of a folder; file systems that make room for them as needed tell none. */
+export async function filesFree(directory: string): Promise<number> {
+  const { files, ffree } = await statfs(directory)
+  return files === 0 ? Infinity : ffree
+}
+
 /** Bytes that we may still write to the disk of a folder. */
 export async function diskFree(directory: string): Promise<number> {
   const { bavail, bsize } = await statfs(directory)

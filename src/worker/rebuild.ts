@@ -1,4 +1,4 @@
-import { copyFile, lstat, mkdir, readdir } from 'node:fs/promises'
+import { chmod, copyFile, lstat, mkdir, opendir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { HashedFile, SigningKey } from '../attestation.ts'
 import { zstdFrame } from '../compression.ts'
@@ -236,12 +236,15 @@ async function keepOutputs(outdir: string, originals: readonly Original[], folde
   await mkdir(folder, { recursive: true })
   for (const { file } of originals) {
     const built = await outputFor(file, outdir)
-    if (built !== null && (await lstat(built)).isFile()) await copyFile(built, join(folder, file))
+    if (built === null || !(await lstat(built)).isFile()) continue
+    await copyFile(built, join(folder, file))
+    await chmod(join(folder, file), 0o644) // it may have been made to run as its owner
   }
 }
 
 async function isEmpty(folder: string): Promise<boolean> {
-  return (await readdir(folder)).length === 0
+  for await (const _ of await opendir(folder)) return false // there may be a million
+  return true
 }
 
 function endingOf(

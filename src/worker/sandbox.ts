@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { rm, writeFile } from 'node:fs/promises'
+import { opendir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { asset } from '../assets.ts'
@@ -91,27 +91,47 @@ async function works(script: string, kind: UserNamespace): Promise<boolean> {
 }
 
 /**
- * Removes a folder whatever a build left in it: in a user namespace its files may belong to ids that are not ours,
+ * Removes a folder whatever a build left in it: a million files, for which Node would need gigabytes of memory, or
+ * folders nested deeper than a path may be long. In a user namespace its files may belong to ids that are not ours,
  * and there we may remove them.
  */
 export async function removeFolder(folder: string): Promise<void> {
-  try {
-    await rm(folder, { recursive: true, force: true, maxRetries: 3 })
-  } catch {
-    await removeInNamespace(folder)
+  const ways = [
+    async () => ((await isLarge(folder)) ? run('rm', ['-rf', '--', folder]) : removed(folder)),
+    () => run('rm', ['-rf', '--', folder]),
+    () => run('unshare', [...asRoot, '--map-auto', 'rm', '-rf', '--', folder]),
+    () => run('unshare', [...asRoot, 'rm', '-rf', '--', folder]),
+  ]
+  for (const way of ways) {
+    const isDone = await way().then(
+      () => true,
+      () => false,
+    )
+    if (isDone) return
   }
+  await removed(folder) // says what is in the way
 }
 
-async function removeInNamespace(folder: string): Promise<void> {
-  for (const mapping of [['--map-auto'], []]) {
-    const command = ['--user', '--map-root-user', ...mapping, 'rm', '-rf', '--', folder]
-    if (
-      await run('unshare', command).then(
-        () => true,
-        () => false,
-      )
-    )
-      return
+const asRoot = ['--user', '--map-root-user']
+
+function removed(folder: string): Promise<void> {
+  return rm(folder, { recursive: true, force: true, maxRetries: 3 })
+}
+
+/** Fewer are removed faster without another program. */
+const mostEntries = 500
+
+async function isLarge(folder: string): Promise<boolean> {
+  const open = [folder]
+  let count = 0
+  for (let next = open.pop(); next !== undefined; next = open.pop()) {
+    const entries = await opendir(next).catch(() => null) // gone, no folder, or not ours: then its removal will tell
+    if (entries === null) continue
+    for await (const entry of entries) {
+      count += 1
+      if (count > mostEntries) return true
+      if (entry.isDirectory()) open.push(join(next, entry.name))
+    }
   }
-  await rm(folder, { recursive: true, force: true }) // says what is in the way
+  return false
 }

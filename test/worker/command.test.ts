@@ -63,15 +63,17 @@ test('worker build --json prints one document', async (t) => {
   assert.equal(document['build_log'], 'building\n')
 })
 
-test('worker build leaves the rebuilt file where it was told to', async (t) => {
+test('worker build leaves the rebuilt file where it was told to, a plain one', async (t) => {
   const base = await aServer(t, files(mirror))
   const home = await aFolder(t)
-  const script = await aScript(t, make('good BYTES'))
+  const script = await aScript(t, `${make('good BYTES')}; chmod 6755 "$REBUILDERD_OUTDIR"/*`)
   const args = ['--script-location', script, '--data', join(home, 'data'), '--output', join(home, 'out')]
 
   await runProgram(['worker', 'build', 'testing', `${base}/hello_1.0-1_amd64.deb`, ...args], { home })
 
-  assert.equal(await readFile(join(home, 'out', 'hello_1.0-1_amd64.deb'), 'utf8'), 'good BYTES')
+  const path = join(home, 'out', 'hello_1.0-1_amd64.deb')
+  assert.equal(await readFile(path, 'utf8'), 'good BYTES')
+  assert.equal((await stat(path)).mode & 0o7777, 0o644)
 })
 
 test('worker check-config prints settings and backends, and no secret', async (t) => {

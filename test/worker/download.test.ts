@@ -213,6 +213,11 @@ for (const [address, expected] of [
   ['fd00::1', 'private'],
   ['fe80::1', 'private'],
   ['::ffff:192.168.0.1', 'private'],
+  ['64:ff9b::127.0.0.1', 'private'],
+  ['64:ff9b::a00:1', 'private'],
+  ['64:ff9b::', 'private'],
+  ['64:ff9b::8.8.8.8', 'public'],
+  ['2002:7f00:1::', 'private'],
 ] as const) {
   test(`${address} is ${expected}`, () => {
     assert.equal(reachOf(address), expected)

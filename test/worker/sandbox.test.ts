@@ -102,6 +102,17 @@ test('a folder is removed even if a build took all rights from it', async (t) =>
   assert.deepEqual(leftovers(folder).entries, [])
 })
 
+test('a folder is removed even if a build nested it deeper than paths may be, or made very many files', async (t) => {
+  const folder = await aFolder(t)
+  const lines = `mkdir gone; cd gone; seq 20000 | xargs touch
+    perl -e 'for (1 .. 1000) { mkdir "nested" and chdir "nested" or die }'`
+  await run('/bin/sh', ['-c', lines], { cwd: folder })
+
+  await removeFolder(join(folder, 'gone'))
+
+  assert.deepEqual(leftovers(folder).entries, [])
+})
+
 test('a build dies with the worker, even when that is killed', { skip }, async (t) => {
   const folder = await aFolder(t)
   const module = (name: string) => fileURLToPath(new URL(`../../src/worker/${name}.ts`, import.meta.url))
