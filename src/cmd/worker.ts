@@ -115,7 +115,11 @@ const workerDiffoscope = command(
       const { signal } = context
       const files = [resolve(original), resolve(rebuilt)] as const
       const wanted = { ...diffoscopeOf(settings), html: page !== undefined }
-      const { text: said, html, note } = await diffoscope(...files, wanted, { directory, isolation: 'off', signal })
+      const {
+        text: said,
+        html,
+        note,
+      } = await diffoscope(...files, wanted, { directory, isolation: 'off', signal })
       context.write(context.isTerminal ? printable(new TextDecoder().decode(said), true) : said)
       if (page === undefined) return
       if (html === null) throw new Complaint(note ?? 'there is no HTML page')
