@@ -108,8 +108,12 @@ async function attestationsOf(
   return (await storedAttestations(blobs, files, bounds)).map((one) => one ?? null)
 }
 
-/** The same package in several releases: a GOOD one speaks for all, else the one that is listed. */
+/**
+ * The same package in several releases: a GOOD one speaks for all, else the one that is listed. Several versions, where
+ * the epoch was not told, are none: nobody can say which is meant.
+ */
 function bestOf(rows: readonly FoundRow[]): FoundRow | null {
+  if (rows.some(({ version }) => version !== rows[0]?.version)) return null
   const rank = (row: FoundRow): number => (row.status === 'GOOD' ? 0 : 2) + (row.seen === 1 ? 0 : 1)
   const [best] = [...rows].sort((a, b) => rank(a) - rank(b))
   return best ?? null

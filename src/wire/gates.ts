@@ -21,6 +21,8 @@ const Wanted = v.object({
   architecture: text(),
   /** The caller has its attestation: leave it out. */
   proven: v.optional(v.boolean()),
+  /** The version is without its epoch, which the caller does not know: found only if one alone fits. */
+  any_epoch: v.optional(v.boolean()),
 })
 
 export const LookupRequest = v.object({

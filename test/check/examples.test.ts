@@ -210,7 +210,8 @@ test(
     assert.equal(good.document.packages[0]?.version, '2:1.0-3.fc43')
     assert.deepEqual([standingsOf(changed.document), changed.code], [{ hello: 'claimed' }, 3])
     const [one] = listed.document.packages
-    assert.deepEqual([one?.name, one?.version, one?.standing], ['hello', '1.0-3.fc43', 'unknown']) // no epoch
+    assert.deepEqual([one?.name, one?.version, one?.standing], ['hello', '1.0-3.fc43', 'claimed']) // by its only epoch
+    assert.match(listed.stderr, /standard input: 1 package without epoch, matched by the rest of the version/)
   },
 )
 

@@ -138,7 +138,10 @@ two words
     'curl 7.88.1-10 amd64',
   ])
   assert.deepEqual([found.packages[2]?.size, found.packages[4]?.sha256], [4096, sha256])
-  assert.deepEqual(found.problems, ['the list: line 8 names no package: two words'])
+  assert.deepEqual(found.problems, [
+    'the list: line 8 names no package: two words',
+    'the list: 2 packages without epoch, matched by the rest of the version',
+  ])
 })
 
 for (const [format, document] of Object.entries({

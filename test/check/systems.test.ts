@@ -31,6 +31,7 @@ import {
   startServer,
   temporaryFolder,
 } from '../help/server.ts'
+import { aServer } from '../help/files.ts'
 import { runProgram } from '../cmd/program.ts'
 import { aDebian, aRebuilder, aRoot, hashesOf, listingOf, runCheck, standingsOf } from './help.ts'
 
@@ -329,4 +330,48 @@ test('names from outside are text in the page, and no formulas in the table', as
   assert.equal(page.includes('<img'), false)
   assert.equal(page.includes('&lt;img/src=x/onerror=alert(1)&gt;'), true)
   assert.match(stdout, /,"'=HYPERLINK\(""x""\)","1,2",amd64,/)
+})
+
+test('what lacks its epoch is found by the rest of its version, if only one fits', async (t) => {
+  const home = await temporaryFolder(t)
+  const { call, address } = await startServer(t)
+  const versions = ['2:1.0-3', '1:2.0-1', '2:2.0-1', '3.0-1']
+  const packages = versions.map((version) => {
+    const artifact = anArtifact({ name: 'hello', version, url: `https://mirror.example/${version}.rpm` })
+    return aPackage({ name: 'hello', version, artifacts: [artifact] })
+  })
+  await importPackages(call, packages)
+  const wanted = ['1.0-3', '2.0-1', '3.0-1', '2:1.0-3'].map((version) => {
+    return { distribution: 'debian', name: 'hello', version, architecture: 'amd64' }
+  })
+  const rows = versions.map((version) => {
+    return { name: 'hello', version, status: 'BAD', distro: 'debian', architecture: 'amd64', build_id: 1 }
+  })
+  const other = await aServer(t, (request, response) => {
+    request.resume()
+    if (request.url?.startsWith('/api/v0/pkgs/list') === true) response.end(JSON.stringify(rows))
+    else response.writeHead(404).end()
+  })
+
+  const exact = await call(lookupPackages, { body: { packages: wanted } })
+  const loose = await call(lookupPackages, {
+    body: { packages: wanted.map((one) => ({ ...one, any_epoch: true })) },
+  })
+  const args = ['--list', '-', '--distro', 'debian']
+  const input = 'hello-1.0-3.amd64\nhello-2.0-1.amd64\nhello-3.0-1.amd64\n'
+  const ours = await runCheck(home, [...args, '--rebuilder', address], { input })
+  const listed = await runCheck(home, [...args, '--rebuilder', other], { input })
+
+  const areKnown = ({ records }: typeof exact) => records.map((record) => record !== null)
+  assert.deepEqual(areKnown(exact), [false, false, true, true])
+  assert.deepEqual(areKnown(loose), [true, false, true, false])
+  assert.deepEqual(
+    ours.document.packages.map(({ voices }) => voices.length),
+    [1, 0, 1],
+  )
+  assert.deepEqual(
+    listed.document.packages.map(({ standing }) => standing),
+    ['BAD', 'unknown', 'BAD'],
+  )
+  assert.match(listed.stderr, /3 packages without epoch, matched by the rest of the version/)
 })

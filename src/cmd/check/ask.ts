@@ -5,7 +5,7 @@ import { getPublicKeysV0 } from '../../wire/v0.ts'
 import { checked } from '../../wire/schema.ts'
 import type { Answer } from './answer.ts'
 import { jsonOf, Refused } from './http.ts'
-import { keyOf, type Installed } from './installed.ts'
+import { keyOf, looseKeys, type Installed } from './installed.ts'
 import { listOf, type ListOptions } from './lists.ts'
 import { lookUp } from './lookup.ts'
 import { isAsked, type Rebuilder } from './rebuilders.ts'
@@ -102,7 +102,8 @@ async function listed(
   const byDistribution = Map.groupBy(positions, (at) => packages[at]?.distribution ?? '')
   for (const [distribution, some] of byDistribution) {
     const keys = new Map(some.map((at) => [keyOf(packages[at] as Installed), at])) // positions are keys of packages
-    const list = await listOf(base, distribution, new Set(keys.keys()), options)
+    const loose = looseKeys(some.map((at) => packages[at] as Installed))
+    const list = await listOf(base, distribution, { keys: new Set(keys.keys()), loose }, options)
     malformed += list.malformed
     for (const [key, one] of list.listed) {
       const at = keys.get(key)

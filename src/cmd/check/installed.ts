@@ -12,6 +12,8 @@ export type Installed = {
   size: number | null
   /** SHA-256 of the package file where the list itself tells it. */
   sha256: string | null
+  /** It may have an epoch that is not told: it is matched by the rest of its version, if only one fits. */
+  lacksEpoch?: true
 }
 
 /** What was found, and what could not be read; the rest still counts. */
@@ -24,6 +26,16 @@ export function keyOf({ name, version, architecture }: Omit<Installed, 'distribu
 export function keyOf(one: { name: string; version: string; architecture: string }): string
 export function keyOf(one: { name: string; version: string; architecture: string }): string {
   return `${one.name}\n${one.version}\n${one.architecture}`
+}
+
+/** The version without its epoch: what plain `rpm -qa` prints. */
+export function withoutEpoch(version: string): string {
+  return version.replace(/^\d+:/, '')
+}
+
+/** Keys of packages whose epochs are not told. */
+export function looseKeys(packages: readonly Installed[]): Set<string> {
+  return new Set(packages.filter(({ lacksEpoch }) => lacksEpoch === true).map(keyOf))
 }
 
 /** The same package twice is one package; more than a system can have is a mistake. */

@@ -1,3 +1,4 @@
+import { counted } from '../output.ts'
 import { inventoryOf, isWord, type Installed, type Inventory } from './installed.ts'
 
 /**
@@ -14,6 +15,9 @@ export function listedPackages(text: string, distribution: string, what: string)
     if (one !== null) packages.push(one)
     else problems.push(`${what}: line ${index + 1} names no package: ${line.trim().slice(0, 120)}`)
   }
+  const loose = packages.filter(({ lacksEpoch }) => lacksEpoch === true).length
+  if (loose > 0)
+    problems.push(`${what}: ${counted(loose, 'package')} without epoch, matched by the rest of the version`)
   return inventoryOf(packages, problems)
 }
 
@@ -22,7 +26,15 @@ function ofRpm(word: string, distribution: string): Installed | null {
   const match = /^(.+)-([^-]+-[^-]+)\.([^.]+)$/.exec(word)
   if (match === null || !isWord(word)) return null
   const [, name = '', version = '', architecture = ''] = match
-  return { distribution, name, version: plainVersion(version), architecture, size: null, sha256: null }
+  return {
+    distribution,
+    name,
+    version: plainVersion(version),
+    architecture,
+    size: null,
+    sha256: null,
+    lacksEpoch: true,
+  }
 }
 
 function ofWords(words: readonly string[], distribution: string): Installed | null {

@@ -3,10 +3,13 @@ import { Complaint } from '../../errors.ts'
 import { statuses, statusOf, type Answer } from './answer.ts'
 import { fetched, Refused, type Fetched } from './http.ts'
 import { readCached, writeCached } from './cache.ts'
-import { keyOf, isWord } from './installed.ts'
+import { keyOf, isWord, withoutEpoch } from './installed.ts'
 import { jsonElements } from './json-stream.ts'
 
 export type ListOptions = { cache: string | null; signal: AbortSignal; now: () => Date }
+
+/** Keys of packages that are asked for, and of those among them whose epochs are not told. */
+export type Wanted = { keys: ReadonlySet<string>; loose: ReadonlySet<string> }
 
 type Answers = { listed: Map<string, Answer>; malformed: number }
 
@@ -23,7 +26,7 @@ const minutes = 10
 export async function listOf(
   base: string,
   distribution: string,
-  wanted: ReadonlySet<string>,
+  wanted: Wanted,
   options: ListOptions,
 ): Promise<Answers> {
   const name = encodeURIComponent(distribution)
@@ -108,13 +111,19 @@ function isId(given: unknown): given is number {
 }
 
 /** Of a package that several rows tell of, a GOOD one speaks, then a BAD one. */
-function chosen({ rows, malformed }: Kept, wanted: ReadonlySet<string>): Answers {
+function chosen({ rows, malformed }: Kept, { keys, loose }: Wanted): Answers {
   const listed = new Map<string, Answer>()
+  const versions = new Map<string, string>() // of packages whose epochs are not told
+  const unclear = new Set<string>()
   for (const row of rows.split('\n')) {
     const [name = '', version = '', architecture = '', word = '', build = '-', artifact = '-', attested] =
       row.split(' ')
-    const key = keyOf({ name, version, architecture })
-    if (!wanted.has(key)) continue
+    const exact = keyOf({ name, version, architecture })
+    const key = keys.has(exact) ? exact : keyOf({ name, version: withoutEpoch(version), architecture })
+    if (key !== exact && !loose.has(key)) continue
+    if (!keys.has(key)) continue
+    if (loose.has(key) && (versions.get(key) ?? version) !== version) unclear.add(key)
+    versions.set(key, version)
     const told = statusOf(word)
     const known = listed.get(key)
     if (known !== undefined && statuses.indexOf(known.status) <= statuses.indexOf(told.status)) continue
@@ -126,6 +135,7 @@ function chosen({ rows, malformed }: Kept, wanted: ReadonlySet<string>): Answers
       hasAttestation: attested === '1',
     })
   }
+  for (const key of unclear) listed.delete(key)
   return { listed, malformed }
 }
 

@@ -63,8 +63,15 @@ async function asked(
   { packages, isProven, signal }: Question,
 ): Promise<v.InferOutput<typeof Reply>> {
   const wanted = positions.map((at) => {
-    const { distribution, name, version, architecture } = packages[at] as Installed // positions are keys of packages
-    return { distribution, name, version, architecture, ...(isProven(at) ? { proven: true } : {}) }
+    const { distribution, name, version, architecture, lacksEpoch } = packages[at] as Installed // positions are keys of packages
+    return {
+      distribution,
+      name,
+      version,
+      architecture,
+      ...(isProven(at) ? { proven: true } : {}),
+      ...(lacksEpoch === true ? { any_epoch: true } : {}),
+    }
   })
   const body = { packages: wanted, with: ['attestations', 'keys'] }
   const given = await jsonOf(base + lookupPackages.path, { body, limit: longestReply, signal })

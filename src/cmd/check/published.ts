@@ -7,7 +7,7 @@ import { sentenceOf } from '../../errors.ts'
 import { readCached, writeCached } from './cache.ts'
 import { isGivenFolder } from './given.ts'
 import { filesIn } from './inside.ts'
-import { keyOf, type Installed } from './installed.ts'
+import { keyOf, looseKeys, withoutEpoch, type Installed } from './installed.ts'
 import { unlz4 } from './lz4.ts'
 import { wantedEntries } from './packages-index.ts'
 
@@ -63,11 +63,15 @@ export async function publishedHashes(
   const names = new Set(packages.map(({ name }) => name))
   const hashes = new Map<string, string | null>()
   const problems: string[] = []
-  const take = (key: string, sha256: string): void => {
+  const loose = looseKeys(packages)
+  const take: Take = (one, sha256) => {
+    const exact = keyOf(one)
+    const bare = loose.size === 0 ? exact : keyOf({ ...one, version: withoutEpoch(one.version) })
+    const key = loose.has(bare) ? bare : exact
     if (!wanted.has(key)) return
     hashes.set(key, (hashes.get(key) ?? sha256) === sha256 && hashes.get(key) !== null ? sha256 : null)
   }
-  for (const one of packages) if (one.sha256 !== null) take(keyOf(one), one.sha256)
+  for (const one of packages) if (one.sha256 !== null) take(one, one.sha256)
   for (const file of files) {
     await readIndex(file, names, take, signal).catch((error: unknown) => {
       signal.throwIfAborted()
@@ -138,7 +142,7 @@ async function keptFiles(
   })
 }
 
-type Take = (key: string, sha256: string) => void
+type Take = (one: Pick<Installed, 'name' | 'version' | 'architecture'>, sha256: string) => void
 
 /** Reads one index of whichever kind its name tells. */
 async function readIndex(
@@ -150,13 +154,12 @@ async function readIndex(
   const chunks = plain(path, signal)
   if (/\.db(\.tar\.\w+)?$/.test(name)) {
     const { pacmanPackages } = await import('../../sync/pacman-db.ts') // loaded where it is needed
-    for await (const one of pacmanPackages(chunks, path))
-      if (one.sha256 !== null) take(keyOf(one), one.sha256)
+    for await (const one of pacmanPackages(chunks, path)) if (one.sha256 !== null) take(one, one.sha256)
   } else if (/primary\.xml(\.\w+)?$/.test(name)) {
     const { rpmPackages } = await import('../../sync/rpm-md.ts')
-    for await (const one of rpmPackages(chunks, path)) if (one.sha256 !== null) take(keyOf(one), one.sha256)
+    for await (const one of rpmPackages(chunks, path)) if (one.sha256 !== null) take(one, one.sha256)
   } else {
-    for await (const one of wantedEntries(chunks, names, path)) take(keyOf(one), one.sha256)
+    for await (const one of wantedEntries(chunks, names, path)) take(one, one.sha256)
   }
 }
 
@@ -192,7 +195,8 @@ async function stampOf(files: readonly { path: string }[], packages: readonly In
     const { size, mtimeMs } = await stat(path)
     hash.update(`${path}\n${size}\n${mtimeMs}\n`)
   }
-  for (const one of packages) hash.update(`${keyOf(one)}\n${one.sha256 ?? ''}\n`)
+  for (const one of packages)
+    hash.update(`${keyOf(one)}\n${one.sha256 ?? ''}${one.lacksEpoch === true ? '?' : ''}\n`)
   return hash.digest('hex')
 }
 

@@ -3,6 +3,7 @@ import { sql, type Database, type Row } from './database.ts'
 
 export type FoundRow = Row & {
   position: number
+  version: string
   status: string | null
   reason: string | null
   release: string
@@ -17,7 +18,13 @@ export type FoundRow = Row & {
   index: IndexTrust
 }
 
-type Wanted = { distribution: string; name: string; version: string; architecture: string }
+type Wanted = {
+  distribution: string
+  name: string
+  version: string
+  architecture: string
+  any_epoch?: boolean | undefined
+}
 
 /**
  * Binary packages that match, with the position of what they match. Found by their names: thousands of packages may
@@ -25,21 +32,22 @@ type Wanted = { distribution: string; name: string; version: string; architectur
  */
 export function lookedUp(db: Database, wanted: readonly Wanted[]): Promise<FoundRow[]> {
   const asked = JSON.stringify(
-    wanted.map(({ distribution, name, version, architecture }) => [
+    wanted.map(({ distribution, name, version, architecture, any_epoch: isLoose = false }) => [
       distribution,
       name,
       version,
       architecture,
+      isLoose ? 1 : 0,
     ]),
   )
   return db.all<FoundRow>(sql`
-    SELECT w.key AS position, b.status, b.reason, r.name AS release, b.sha256, b.size, b.build_id, b.artifact_id, f.sha256 AS attestation,
+    SELECT w.key AS position, b.version, b.status, b.reason, r.name AS release, b.sha256, b.size, b.build_id, b.artifact_id, f.sha256 AS attestation,
            b.decided_at, b.seen, c.index_trust AS "index"
       FROM json_each(${asked}) w
       CROSS JOIN binary_packages b INDEXED BY binary_packages_by_name ON b.name = json_extract(w.value, '$[1]')
       JOIN releases r ON r.id = b.release_id JOIN scopes c ON c.id = b.scope_id
       LEFT JOIN blobs f ON f.id = b.attestation_id
-     WHERE b.version = json_extract(w.value, '$[2]') AND b.architecture = json_extract(w.value, '$[3]')
+     WHERE iif(json_extract(w.value, '$[4]') = 1, substr(b.version, instr(b.version, ':') + 1), b.version) = json_extract(w.value, '$[2]') AND b.architecture = json_extract(w.value, '$[3]')
        AND r.distribution = json_extract(w.value, '$[0]')`)
 }
 
