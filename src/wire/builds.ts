@@ -133,7 +133,15 @@ const ArtifactPath = v.object({ ...IdPath.entries, artifact_id: IdPath.entries.i
 
 export const listBuilds = endpoint('GET', '/api/v1/builds', {
   doc: 'Finished rebuilds, every attempt.',
-  query: v.object({ ...pageQuery, ...originQuery, ...sourceIdentityQuery, ...ourFilters }),
+  query: v.object({
+    ...pageQuery,
+    ...originQuery,
+    ...sourceIdentityQuery,
+    status: ourFilters.status,
+    reason: ourFilters.reason,
+    releases: ourFilters.releases,
+    since: ourFilters.since,
+  }),
   reply: pageOf(Rebuild),
 })
 

@@ -4,6 +4,7 @@ import {
   IdPath,
   TextOrNull,
   originQuery,
+  ourFilters,
   pageOf,
   pageQuery,
   sourceIdentityQuery,
@@ -90,7 +91,12 @@ export const Affected = v.object({ affected: Count })
 
 export const listQueue = endpoint('GET', '/api/v1/queue', {
   doc: 'Jobs, running and waiting, due or not.',
-  query: v.object({ ...pageQuery, ...originQuery, ...sourceIdentityQuery }),
+  query: v.object({
+    ...pageQuery,
+    ...originQuery,
+    ...sourceIdentityQuery,
+    releases: ourFilters.releases,
+  }),
   reply: pageOf(QueuedJob),
 })
 

@@ -72,6 +72,14 @@ testRows('filters of ours', {
       ['good', 'other'],
     )
   },
+  'releases: of builds and jobs, too': async ({ list, column }) => {
+    assert.deepEqual(await column(`${v1}/builds?releases=trixie,forky`), [])
+    assert.deepEqual(await column(`${v1}/builds?releases=sid,trixie&status=BAD`), ['bad'])
+    assert.deepEqual(await column(`${v1}/queue?releases=trixie`), ['other'])
+    const { total, records } = await list(`${v1}/queue?releases=sid,trixie&limit=50`)
+    assert.deepEqual([total, records.length], [5, 5])
+    assert.deepEqual(await column(`${v1}/queue?releases=none`), [])
+  },
   'maintainer: whose packages': async ({ call, column }) => {
     const maintainer = 'A Person <person@mirror.example>'
     await importPackages(call, [aPackage({ name: 'theirs', maintainer })], { release: 'maintained' })

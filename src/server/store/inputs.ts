@@ -6,6 +6,7 @@ import { whereOf } from './page.ts'
 export type JobFilter = {
   distribution?: string | null | undefined
   release?: string | null | undefined
+  releases?: readonly string[] | undefined
   component?: string | null | undefined
   architecture?: string | null | undefined
   name?: string | null | undefined
@@ -15,11 +16,12 @@ export type JobFilter = {
 /** Ids of the scopes that a filter asks for; null: all of them. */
 export async function scopesWith(
   tx: Transaction,
-  { distribution, release, architecture }: JobFilter,
+  { distribution, release, releases, architecture }: JobFilter,
 ): Promise<number[] | null> {
   const where = [
     ...given(distribution, (value) => sql`r.distribution = ${value}`),
     ...given(release, (value) => sql`r.name = ${value}`),
+    ...given(releases, (value) => sql`r.name IN ${value}`),
     ...given(architecture, (value) => sql`c.architecture = ${value}`),
   ]
   if (where.length === 0) return null
