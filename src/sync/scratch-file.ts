@@ -6,7 +6,8 @@ import { join } from 'node:path'
 export type ScratchFile = {
   /** How many bytes are there. */
   size: () => number
-  write: (lines: string) => void
+  /** Takes whole lines, which are not changed any more. */
+  write: (lines: Buffer) => void
   /** The lines between two places, without their ends. */
   lines: (from: number, to: number) => Generator<string>
   /** Afterwards nothing can be read or written. */
@@ -46,8 +47,7 @@ export function openScratchFile(folder: string): ScratchFile {
   }
   return {
     size: () => size,
-    write(lines) {
-      const bytes = Buffer.from(lines)
+    write(bytes) {
       waiting.push(bytes)
       size += bytes.length
       inMemory += bytes.length
