@@ -7,7 +7,8 @@ export const bounds = { few: 10_000 }
 /** Milliseconds of one turn, and rows between two looks at the clock. */
 const turn = 8
 const step = 2500
-/** A count that took long is told again for so many times as long, though the data has moved on. */
+/** A count that took more milliseconds is told again for so many times as long, though the data has moved on. */
+const costly = 100
 const patience = 10
 const mostKept = 200
 
@@ -48,6 +49,19 @@ export function counted(tx: Transaction, counting: Counting): Promise<Counted | 
     const more = row?.ids ? row.ids.split(',').map(Number) : []
     return { n: sum, ids: ids === null || sum > bounds.few ? null : [...ids, ...more] }
   })
+}
+
+/** A number that is made in one go, told again until the data moves on. */
+export async function remembered(
+  key: string,
+  revision: string,
+  make: () => Promise<number>,
+): Promise<number> {
+  const count = begun(`once ${key}`, revision, 0)
+  if (count.doneAt !== null) return count.value
+  count.value = await make()
+  count.doneAt = performance.now()
+  return count.value
 }
 
 export type Tally = Row & { word: string; detail: string; n: number }
@@ -116,7 +130,7 @@ function begun<T>(key: string, revision: string, start: T): Count<T> {
     known !== undefined &&
     (known.doneAt === null ||
       known.revision === revision ||
-      performance.now() - known.doneAt < patience * known.took)
+      (known.took > costly && performance.now() - known.doneAt < patience * known.took))
   const count: Count<T> = isGood ? known : { revision, at: 0, value: start, took: 0, doneAt: null }
   counts.delete(key)
   counts.set(key, count)

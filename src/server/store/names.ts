@@ -19,6 +19,8 @@ type Known = {
   /** The last name read, while the rows up to `to` are read for the first time. */
   after: string | null
   to: number
+  /** What was found lately, until there are more names. */
+  found: Map<string, Containing>
   /** The name of row `to`: another one there means that rows were taken back. */
   toName: string | null
 }
@@ -27,6 +29,7 @@ type Known = {
 const atOnce = 10_000
 /** Pieces that came later beyond which all is read anew, as a name that came many times is in many. */
 const mostAdded = 40
+const mostFound = 20
 
 const tables: Readonly<Record<Kind, Sql>> = {
   binary: trusted('binary_packages'),
@@ -49,18 +52,32 @@ export async function namesContaining(
   most: number,
 ): Promise<Containing | null> {
   if (!(await readOn(tx, kind))) return null
+  const mine = known.get(kind)
   const wanted = folded(text)
-  const found: Containing = { names: [], rows: 0, isCut: false }
-  if (wanted.includes('\n')) return found
-  const seen = new Set<string>() // one that came in several imports is in several segments
-  for (const segment of known.get(kind)?.segments ?? []) {
+  if (mine === undefined || wanted.includes('\n')) return { names: [], rows: 0, isCut: false }
+  const key = `${most} ${wanted}`
+  const found = mine.found.get(key) ?? foundIn(mine.segments, wanted, most)
+  mine.found.delete(key)
+  mine.found.set(key, found)
+  for (const oldest of mine.found.keys()) {
+    if (mine.found.size <= mostFound) break
+    mine.found.delete(oldest)
+  }
+  return found
+}
+
+function foundIn(segments: readonly Segment[], wanted: string, most: number): Containing {
+  const names = new Set<string>() // one that came in several imports is in several segments
+  let rows = 0
+  let isCut = false
+  for (const segment of segments) {
     for (const index of linesWith(segment, wanted)) {
-      found.rows += segment.rows[index] ?? 0
-      if (seen.size < most) seen.add(lineOf(segment, index))
-      else found.isCut ||= !seen.has(lineOf(segment, index))
+      rows += segment.rows[index] ?? 0
+      if (names.size < most) names.add(lineOf(segment, index))
+      else isCut ||= !names.has(lineOf(segment, index))
     }
   }
-  return { ...found, names: [...seen] }
+  return { names: [...names], rows, isCut }
 }
 
 type Asked = { kind: Kind; text: string; most: number }
@@ -101,7 +118,14 @@ async function readOn(tx: Transaction, kind: Kind): Promise<boolean> {
   const last = (await first(tx.all<{ id: number | null }>(sql`SELECT max(id) AS id FROM ${table}`)))?.id ?? 0
   let mine = known.get(kind)
   if (mine === undefined || mine.added > mostAdded || !(await isStillSo(tx, table, mine))) {
-    mine = { segments: [], added: 0, after: '', to: last, toName: await nameOf(tx, table, last) }
+    mine = {
+      segments: [],
+      added: 0,
+      found: new Map(),
+      after: '',
+      to: last,
+      toName: await nameOf(tx, table, last),
+    }
     known.set(kind, mine)
   }
   if (mine.after !== null) {
@@ -122,6 +146,7 @@ async function readOn(tx: Transaction, kind: Kind): Promise<boolean> {
   )
   if (piece !== null) mine.segments.push(piece.segment)
   mine.added += 1
+  mine.found.clear()
   mine.to = to
   mine.toName = await nameOf(tx, table, to)
   return to === last

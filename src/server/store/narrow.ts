@@ -1,7 +1,7 @@
 /** How a list with filters is answered: by looking up what the rarest of them gives, or by walking the order asked for. */
-import { counted, bounds } from './counting.ts'
+import { bounds, counted, remembered } from './counting.ts'
 import { first, joined, sql, trusted, type Sql, type Transaction } from './database.ts'
-import { sortOf, type Found, type Listing, type PageRequest } from './page.ts'
+import { limitOf, sortOf, type Found, type Listing, type PageRequest } from './page.ts'
 
 /** One thing that a list is narrowed by. It says nothing of other tables than that of the list. */
 export type Condition = {
@@ -98,10 +98,17 @@ export async function narrowed(
   const leads = isEnough ? [] : await leadsOf(conditions)
   const [lead] = leads.filter(({ rows }) => rows <= longestLead)
   let total = known
-  if (total === null && lead !== undefined && lead.rows <= bounds.few)
-    total = lead.rows === 0 ? 0 : await countLed(tx, listing.table, conditions, lead.condition)
   const [only] = conditions
-  if (total === null && conditions.length === 1 && only?.alone !== undefined) total = await only.alone()
+  const { alone } = conditions.length === 1 && only !== undefined ? only : {}
+  const isLookedUp = lead !== undefined && lead.rows <= bounds.few
+  if (isLookedUp && lead.rows === 0) total = 0
+  if (total === null && (isLookedUp || alone !== undefined)) {
+    const key = JSON.stringify([listing.table, walking(conditions)])
+    const { table } = listing
+    total = await remembered(key, await revision(), () =>
+      isLookedUp ? countLed(tx, table, conditions, lead.condition) : (alone?.() ?? Promise.resolve(0)),
+    )
+  }
   // Few that no index leads to are counted too: that tells which they are.
   const isHidden =
     total !== null && total > 0 && total <= bounds.few && lead === undefined && only !== undefined
@@ -117,14 +124,20 @@ export async function narrowed(
     if (found.ids !== null)
       return { total, where: [sql`${trusted(listing.id)} IN ${found.ids}`], isLed: true }
   }
-  if (lead !== undefined && (total <= bounds.few || !isWalked))
+  if (lead !== undefined && (isWalked ? total <= bounds.few && !isDense(lead, total, all, request) : true))
     return { total, where: led(conditions, lead.condition), isLed: true }
   const together = conditions.find(
     (each) => each.together?.includes(sort) === true && each.walks?.includes(sort) !== true,
   )
   if (together !== undefined && total < all / 2)
     return { total, where: led(conditions, together), isLed: true }
-  return { total, where: walking(conditions, sort), isLed: !isWalked || total <= bounds.few }
+  const isShort = lead === undefined && total <= bounds.few
+  return { total, where: walking(conditions, sort), isLed: !isWalked || isShort }
+}
+
+/** Whether a page is walked to sooner than the rows of a lead are put in order, which takes longer for each. */
+function isDense(lead: Lead, total: number, all: number, request: PageRequest): boolean {
+  return (all / total) * limitOf(request.limit) < 4 * lead.rows
 }
 
 /** Conditions that an index has, the rarest first. */
