@@ -58,7 +58,7 @@ export function buildPage(site: Site, view: BuildView): Page {
       <section aria-labelledby="log">
         <h2 id="log">
           Log
-          <span class="quiet">${log === null ? '' : `${count(log.total)} lines, ${bytes(log.bytes)}`}</span>
+          <span class="quiet">${log === null ? '' : sizeOf(log)}</span>
         </h2>
         ${
           log === null
@@ -290,6 +290,10 @@ function verifying(
   ].join('\n')
 }
 
+function sizeOf({ total, bytes: size }: { total: number; bytes: number }): string {
+  return `${count(total)} ${total === 1 ? 'line' : 'lines'}, ${bytes(size)}`
+}
+
 function pages(path: string, from: number, total: number, label: string): Html {
   if (total <= linesOfPage && from === 1) return html``
   const [before, after] = [Math.max(1, from - linesOfPage), from + linesOfPage]
@@ -309,7 +313,7 @@ export function logPage({ base }: Site, { build, log, from }: LogView): Page {
     api: `/api/v1/builds/${build.id}/log`,
     body: html`<h1>Log of ${name(build.name)} <span class="version">${name(build.version)}</span></h1>
       <p>
-        ${count(log.total)} lines, ${bytes(log.bytes)} ·
+        ${sizeOf(log)} ·
         <a href="${base}/api/v1/builds/${build.id}/log" download="build-${build.id}.log">Download as it is</a>
       </p>
       ${pages(path, from, log.total, 'Pages')} ${logLines(log, null)}
@@ -332,7 +336,7 @@ export function diffPage(site: Site, { build, artifact, diff, from, name: file }
     api: raw,
     body: html`<h1>Differences of ${name(file)}</h1>
       <p>
-        ${count(diff.total)} lines, ${bytes(diff.bytes)} ·
+        ${sizeOf(diff)} ·
         <a href="${base}${raw}" download="${shown(file)}.diff">Download as it is</a>
       </p>
       ${artifact.has_diffoscope_html ? diffFrame(site, build.id, artifact, false) : ''}
