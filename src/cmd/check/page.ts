@@ -41,7 +41,9 @@ export async function reportPage(report: Report): Promise<string> {
               <th scope="col">Standing</th>
               <th scope="col" class="number">Packages</th>
               <th scope="col" class="number">Share</th>
-              <th scope="col" class="number">Share of ${shownBytes(size)}</th>
+              <th scope="col" class="number">
+                ${size === 0 ? 'Share of size' : `Share of ${shownBytes(size)}`}
+              </th>
               <th scope="col">Meaning</th>
             </tr>
           </thead>
@@ -139,6 +141,8 @@ table { border-collapse: collapse; width: 100%; margin: 2rem 0; display: block; 
 caption { text-align: left; font-weight: bold; font-size: 1.2rem; padding: .5rem 0 }
 th, td { text-align: left; padding: .25rem .75rem .25rem 0; border-bottom: 1px solid var(--edge); font-weight: normal; overflow-wrap: break-word }
 thead th { font-weight: bold }
+tbody th, td { max-width: 24rem }
+td:last-child, td:nth-child(5):not(.number) { min-width: 14rem }
 .number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums }
 .verified { color: light-dark(#05631c, #7fd98f); font-weight: bold }
 .claimed { color: light-dark(#0a4a9c, #8fbcff) }
