@@ -21,18 +21,13 @@ describe('the built program', { skip: process.arch === 'x64' ? false : 'is made 
   })
   after(() => rmSync(dist, { recursive: true, force: true }))
 
-  test('starts without node, in less than 0.2 seconds', () => {
-    const script = 'TIMEFORMAT="%U %S"; time "$0" --version' // of computing: other tests run at the same time
-    const seconds = Array.from({ length: 3 }, () => {
-      const run = spawnSync('/bin/bash', ['-c', script, join(dist, 'rebuilderd')], {
-        env: bare,
-        encoding: 'utf8',
-      })
-      assert.equal(run.stdout, `rebuilderd ${version}\n`)
-      return run.stderr.split(' ').reduce((sum, part) => sum + Number(part), 0)
-    })
+  test('starts without node, and little more is computed for that than for a bare runtime', () => {
+    const run = spawnSync(join(dist, 'rebuilderd'), ['--version'], { env: bare, encoding: 'utf8' })
+    const ours = computing(join(dist, 'rebuilderd'), '--version')
+    const runtime = computing(process.execPath, '-e', '0')
 
-    assert.ok(Math.min(...seconds) < 0.2, `${seconds.join(', ')} s`)
+    assert.equal(run.stdout, `rebuilderd ${version}\n`)
+    assert.ok(ours < 5 * runtime, `${ours} s, and ${runtime} s of the bare runtime`)
   })
 
   test('needs only the C and C++ libraries of every Debian', () => {
@@ -105,3 +100,16 @@ describe('the built program', { skip: process.arch === 'x64' ? false : 'is made 
     })
   }
 })
+
+/** CPU seconds that a program takes, the least of a few runs: other tests run at the same time. */
+function computing(...command: string[]): number {
+  const script = 'TIMEFORMAT="%U %S"; time "$@" > /dev/null'
+  const seconds = Array.from({ length: 3 }, () => {
+    const { stderr } = spawnSync('/bin/bash', ['-c', script, 'bash', ...command], {
+      env: bare,
+      encoding: 'utf8',
+    })
+    return stderr.split(' ').reduce((sum, part) => sum + Number(part), 0)
+  })
+  return Math.min(...seconds)
+}
