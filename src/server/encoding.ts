@@ -110,7 +110,7 @@ async function decoded(
 ): Promise<Uint8Array> {
   const fed = feed([sent], decoder)
   try {
-    return await collected(bounded(decoder, limit, room))
+    return await gathered(bounded(decoder, limit, room), limit)
   } catch (error) {
     if (error instanceof Refusal) throw error
     throw new Refusal(400, `the body is not sound ${coding}`)
@@ -182,10 +182,30 @@ async function* bounded(
   }
 }
 
+/** Bytes that a buffer grows by. */
+const growth = 1024 * 1024
+
 async function collected(chunks: AsyncIterable<Uint8Array>): Promise<Uint8Array> {
   const all: Uint8Array[] = []
   for await (const chunk of chunks) all.push(chunk)
   return Buffer.concat(all)
+}
+
+/**
+ * The same into one buffer that grows, so that what is long is not in memory twice, in pieces and as a whole. Only
+ * address space is set aside for the rest.
+ */
+async function gathered(chunks: AsyncIterable<Uint8Array>, limit: number): Promise<Uint8Array> {
+  const buffer = new ArrayBuffer(0, { maxByteLength: limit })
+  const bytes = new Uint8Array(buffer)
+  let size = 0
+  for await (const chunk of chunks) {
+    if (size + chunk.length > buffer.byteLength) buffer.resize(Math.min(limit, buffer.byteLength + growth))
+    bytes.set(chunk, size)
+    size += chunk.length
+  }
+  buffer.resize(size)
+  return bytes
 }
 
 function tooLarge(limit: number): Refusal {

@@ -1,9 +1,8 @@
 /** The thread that takes one large package report: what it holds meanwhile goes with it, and nobody waits for it. */
 import { parentPort, workerData, type MessagePort } from 'node:worker_threads'
-import { submitPackages } from '../wire/packages.ts'
-import { parsedBody, wholeRelease } from './body.ts'
 import { importReport, type ImportOptions, type ImportResult } from './imports.ts'
 import { Refusal, type RefusalStatus } from './refusal.ts'
+import { reportIn } from './report-parts.ts'
 import { failureOf, type Failure } from './store/failure.ts'
 import { databaseAt } from './store/sqlite.ts'
 
@@ -20,8 +19,8 @@ export type ImportOutcome =
 
 async function outcomeOf({ bytes, port, options, ahead }: ImportData): Promise<ImportOutcome> {
   try {
-    const report = await parsedBody(submitPackages.body, bytes, wholeRelease)
-    bytes.buffer.transfer(0) // it is large, and nobody looks at it any more
+    const report = await reportIn(bytes)
+    bytes.buffer.transferToFixedLength(0) // it is large, and nobody looks at it any more
     const now = (): Date => new Date(Date.now() + ahead)
     return { result: await importReport(databaseAt(port), report, { ...options, now }) }
   } catch (error) {
