@@ -101,6 +101,8 @@ export type BackendResult = {
   /** Where the outputs are; only plain files in it may be trusted. */
   outdir: string
   told: BackendTold | null
+  /** Resolves when all but the outputs is removed; never rejects for what cannot be. To be waited for before the end. */
+  cleared: Promise<void>
 }
 
 /** A script that comes with us. */
@@ -143,7 +145,8 @@ export const usualBackends = builtInBackends.filter(({ instead }) => instead ===
 /**
  * Rebuilds one input with a backend's script: in namespaces where this machine allows it, with a copy of the input,
  * an empty output folder and a scratch folder, and nothing else of the worker in sight.
- * Afterwards nothing is left but the output folder, whatever the build did.
+ * No process is left when this resolves, and nothing at all but the output folder once `cleared` does, whatever the
+ * build did.
  * @throws Complaint where the script is missing, or isolation is required and cannot be had
  * @throws the signal's reason once aborted
  */
@@ -154,6 +157,11 @@ export async function runBackend(run: BackendRun): Promise<BackendResult> {
   if (userNamespace === null && run.isolation === 'require') throw notIsolated()
   const group = await openControlGroup(bounds)
   const disk = watchDisk(run.directory, bounds.minFreeBytes)
+  let cleared: Promise<void> | undefined
+  const clear = async (): Promise<void> => {
+    await group.kill()
+    await Promise.all([group.remove(), tidy(place).catch(() => undefined)]) // whoever removes the job's folder tells
+  }
   try {
     const processes = group.limited.processes ? null : bounds.processes
     const ended = await runProcess({
@@ -177,11 +185,11 @@ export async function runBackend(run: BackendRun): Promise<BackendResult> {
       digest: place.digest,
       outdir: place.outdir,
       told,
+      cleared: (cleared = clear()),
     }
   } finally {
     disk.close()
-    await group.kill()
-    await Promise.all([group.remove(), tidy(place)])
+    if (cleared === undefined) await clear()
   }
 }
 

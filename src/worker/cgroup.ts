@@ -55,8 +55,11 @@ export async function openControlGroup(limits: GroupLimits): Promise<ControlGrou
 
 /** Tells whose group it is, for whoever finds it when that is over. */
 async function groupName(end: string): Promise<string> {
-  return `rebuilderd-${process.pid}-${await startOf(process.pid)}-${await ownProcessSpace()}-${end}`
+  ownName ??= Promise.all([startOf(process.pid), ownProcessSpace()])
+  const [start, space] = await ownName
+  return `rebuilderd-${process.pid}-${start}-${space}-${end}`
 }
+let ownName: Promise<[string | null, string]> | undefined // of this process
 
 let settled: Promise<Hierarchy | null> | undefined // our place does not change, and we leave it once
 
@@ -175,8 +178,12 @@ export async function makeUnified(
   return plain
 }
 
+const oldGroups = new Map<string, Promise<string | null>>() // like the unified one
+
 async function makeOld(controller: 'memory' | 'pids', name: string): Promise<string | null> {
-  const own = await ownGroup(controller)
+  const asked = oldGroups.get(controller) ?? ownGroup(controller)
+  oldGroups.set(controller, asked)
+  const own = await asked
   return own === null ? null : made(join('/sys/fs/cgroup', controller, own, name))
 }
 

@@ -221,14 +221,32 @@ function openTurn(): Turn {
   }
 }
 
+/**
+ * Takes one job after the other. The next one is asked for once the result of the last one is on disk: sending that
+ * and removing the folder goes on meanwhile, for one result at a time, so that no pile of them can grow.
+ */
 async function takeJobs(running: Running, turn: Turn): Promise<void> {
+  let last: Promise<void> = Promise.resolve()
   while (!running.signal.aborted) {
     const given = await turn(() => nextJob(running))
-    if (given === null) return
-    await workOn(given, running)
+    if (given === null) break
+    const { built, done } = begin(given, running)
+    await built
+    await last
+    last = done
+    if (running.asked === null) await last // upstream's server takes a worker to do one thing at a time
     running.lastJobAt = Date.now()
     await checkRestart(running)
   }
+  await last
+}
+
+/** Begins to work on a job. `built`: another one may be built, because the result is on disk or there is none. */
+function begin(given: Given, running: Running): { built: Promise<void>; done: Promise<void> } {
+  const { promise, resolve } = Promise.withResolvers<void>()
+  const done = workOn(given, running, resolve)
+  done.catch(() => undefined) // whoever waits for it gets the error
+  return { built: Promise.race([promise, done]), done }
 }
 
 async function checkRestart({ directory, stop, log }: Running): Promise<void> {
@@ -337,8 +355,8 @@ async function idle({ idleSeconds, lastJobAt, signal, wake }: Running): Promise<
   over.abort()
 }
 
-/** From the assignment to the acknowledged, or at least stored, result. */
-async function workOn({ assignment, directory }: Given, running: Running): Promise<void> {
+/** From the assignment to the acknowledged, or at least stored, result; `onKept` is called once that is on disk. */
+async function workOn({ assignment, directory }: Given, running: Running, onKept: () => void): Promise<void> {
   const { client, log, drop } = running
   const { job } = assignment
   const started = Date.now()
@@ -357,7 +375,10 @@ async function workOn({ assignment, directory }: Given, running: Running): Promi
   const work = async (signal: AbortSignal): Promise<void> => {
     const result = await build(assignment, running, directory, signal)
     log.info(`worker: ${titleOf(assignment)}: ${wordsFor(result, (Date.now() - started) / 1000)}`)
-    await report(assignment, result, running, () => forgetHeld(directory))
+    await report(assignment, result, running, async () => {
+      await forgetHeld(directory)
+      onKept()
+    })
   }
   try {
     const everyMilliseconds = running.pingMilliseconds ?? pingMilliseconds

@@ -87,11 +87,15 @@ async function attempt(
   const run = await build(job, backend, { input: input.path, originals }, options)
   progress.log = run.log
   progress.evidence = evidenceOf(run, backend)
-  if (settings.outputs !== undefined) await keepOutputs(run.outdir, originals, settings.outputs)
-  return compareAll(
-    { run, backend, originals, input: { file: fileNameOf(job.url), ...input.fingerprint } },
-    options,
-  )
+  try {
+    if (settings.outputs !== undefined) await keepOutputs(run.outdir, originals, settings.outputs)
+    return await compareAll(
+      { run, backend, originals, input: { file: fileNameOf(job.url), ...input.fingerprint } },
+      options,
+    )
+  } finally {
+    await run.cleared // meanwhile, because nobody waits for it
+  }
 }
 
 async function build(

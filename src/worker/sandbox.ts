@@ -1,5 +1,6 @@
 import { execFile } from 'node:child_process'
-import { opendir, rm, writeFile } from 'node:fs/promises'
+import { lstatSync, opendirSync, rmSync } from 'node:fs'
+import { rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { asset } from '../assets.ts'
@@ -97,7 +98,12 @@ async function works(script: string, kind: UserNamespace): Promise<boolean> {
  */
 export async function removeFolder(folder: string): Promise<void> {
   const ways = [
-    async () => ((await isLarge(folder)) ? run('rm', ['-rf', '--', folder]) : removed(folder)),
+    async () => {
+      const size = sizeOf(folder)
+      if (size === 'tiny') rmSync(folder, { recursive: true, force: true })
+      else if (size === 'small') await removed(folder)
+      else await run('rm', ['-rf', '--', folder])
+    },
     () => run('rm', ['-rf', '--', folder]),
     () => run('unshare', [...asRoot, '--map-auto', 'rm', '-rf', '--', folder]),
     () => run('unshare', [...asRoot, 'rm', '-rf', '--', folder]),
@@ -120,18 +126,39 @@ function removed(folder: string): Promise<void> {
 
 /** Fewer are removed faster without another program. */
 const mostEntries = 500
+/** What is removed at once, without a detour for each entry, takes no longer than any other step of ours. */
+const tiny = { entries: 64, bytes: 16 * 1024 ** 2 }
 
-async function isLarge(folder: string): Promise<boolean> {
+/** Looked at at once, too: the number of entries is bounded, and a detour for each would take ten times as long. */
+function sizeOf(folder: string): 'tiny' | 'small' | 'large' {
   const open = [folder]
-  let count = 0
+  let entries = 0
+  let bytes = 0
   for (let next = open.pop(); next !== undefined; next = open.pop()) {
-    const entries = await opendir(next).catch(() => null) // gone, no folder, or not ours: then its removal will tell
-    if (entries === null) continue
-    for await (const entry of entries) {
-      count += 1
-      if (count > mostEntries) return true
-      if (entry.isDirectory()) open.push(join(next, entry.name))
+    for (const { name, isFolder } of entriesOf(next, mostEntries + 1 - entries)) {
+      entries += 1
+      if (isFolder) open.push(join(next, name))
+      else if (entries <= tiny.entries)
+        bytes += lstatSync(join(next, name), { throwIfNoEntry: false })?.size ?? 0
     }
+    if (entries > mostEntries) return 'large'
   }
-  return false
+  return entries <= tiny.entries && bytes <= tiny.bytes ? 'tiny' : 'small'
+}
+
+/** Some entries of a folder: it may have a million. None where it is gone, no folder or not ours: its removal will tell. */
+function entriesOf(folder: string, most: number): { name: string; isFolder: boolean }[] {
+  const found: { name: string; isFolder: boolean }[] = []
+  try {
+    const reading = opendirSync(folder)
+    try {
+      for (let entry = reading.readSync(); entry !== null && found.length < most; entry = reading.readSync())
+        found.push({ name: entry.name, isFolder: entry.isDirectory() })
+    } finally {
+      reading.closeSync()
+    }
+  } catch {
+    return found
+  }
+  return found
 }

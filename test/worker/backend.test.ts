@@ -65,6 +65,7 @@ async function attempt(t: TestContext, lines: string, more: Partial<BackendRun> 
     signal: AbortSignal.timeout(60_000),
     ...more,
   })
+  await result.cleared
   return { result, text: Buffer.from(result.log).toString(), directory, originals, script }
 }
 

@@ -174,6 +174,7 @@ for (const row of table) {
         signal: AbortSignal.timeout(60_000),
         ...row.more,
       })
+      await result.cleared
 
       const log = Buffer.from(result.log).toString()
       const end = result.timedOut && result.exitCode !== 0 ? 'stopped' : result.exitCode

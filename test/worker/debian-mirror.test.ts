@@ -89,6 +89,7 @@ async function rebuild(
     isolation: 'require',
     signal: AbortSignal.timeout(10 * minutes),
   })
+  await result.cleared
   assert.deepEqual(leftovers(directory), clean)
   return result
 }

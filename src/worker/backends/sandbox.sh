@@ -110,7 +110,7 @@ host_root() {
   done
   for name in "${seen[@]}"; do add "$name" "/tmp$name" none rbind,ro,X-mount.mkdir; done
   mount_all run/mounts
-  [[ " ${targets[*]} " = *" /tmp "*" /var/tmp "* ]] || mkdir -p -m 1777 tmp var/tmp
+  [[ " ${targets[*]} " = *" /tmp "* && " ${targets[*]} " = *" /var/tmp "* ]] || mkdir -p -m 1777 tmp var/tmp
   for name in fd stdin stdout stderr; do [ ! -L "/dev/$name" ] || links+=("/dev/$name"); done
   [ ${#links[@]} = 0 ] || cp -P --parents "${links[@]}" .
   [ -L dev/fd ] || ln -s /proc/self/fd dev/fd
