@@ -8,8 +8,8 @@ import type { aJob } from './jobs.ts'
 
 export type Seen = { method: string; path: string; headers: IncomingMessage['headers']; body: unknown }
 
-/** What the server does with one request; undefined: what upstream's does. */
-export type Whim = (seen: Seen) => number | undefined
+/** What the server does with one request, and when; undefined: what upstream's does. */
+export type Whim = (seen: Seen) => number | undefined | Promise<undefined>
 
 export type Upstream = {
   base: string
@@ -22,8 +22,12 @@ export type Upstream = {
   until: (path: string, times?: number) => Promise<void>
 }
 
-/** A server that speaks to workers as upstream's does: no leases, plain errors, no memory of results. */
-export async function anUpstream(t: TestContext, whim: Whim = () => undefined): Promise<Upstream> {
+/** A server that speaks to workers as upstream's does: no leases, plain errors, no memory of results. With a nonce it passes for one of ours. */
+export async function anUpstream(
+  t: TestContext,
+  whim: Whim = () => undefined,
+  nonce?: string,
+): Promise<Upstream> {
   const seen: Seen[] = []
   const reports: RebuildReport[] = []
   const jobs: unknown[] = []
@@ -38,8 +42,10 @@ export async function anUpstream(t: TestContext, whim: Whim = () => undefined): 
       body: await bodyOf(request),
     }
     seen.push(now)
-    const status = whim(now)
+    const status = await whim(now)
     if (status !== undefined) response.writeHead(status).end()
+    else if (nonce !== undefined && now.path.endsWith('/challenge'))
+      response.setHeader('content-type', 'application/json').end(JSON.stringify({ nonce }))
     else if (now.path.startsWith('/api/v1/events') || now.path.endsWith('/challenge'))
       response.writeHead(404).end()
     else if (now.path === '/api/v1/queue/pop') {

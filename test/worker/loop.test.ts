@@ -4,6 +4,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { access, readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { plainBytes } from '../../src/compression.ts'
 import { patience, runWorker } from '../../src/worker/loop.ts'
 import { forgetHeld, lostReport, makeScratch } from '../../src/worker/scratch.ts'
@@ -180,6 +181,39 @@ test('two jobs run at once when asked for', async (t) => {
     ['GOOD', 'GOOD'],
   )
 })
+
+test('the next job is asked for and built while the result of the last one is on its way', async (t) => {
+  const built = Promise.withResolvers<undefined>()
+  const upstream = await anUpstream(
+    t,
+    ({ path, body }) => (path === '/api/v1/builds' && idIn(body) === 1 ? built.promise : undefined),
+    'ab'.repeat(32),
+  )
+  const base = await aServer(t, files(mirror))
+  for (const lease of ['lease-1', 'lease-2']) upstream.hand(aJob(base), lease)
+  const [stop, folder] = [new AbortController(), await aFolder(t)]
+  const settings = await rebuildSettings(t, `${good}; mkdir ${folder}/$$`)
+
+  const working = runWorker(await workerOptions(t, upstream.base, settings, { signal: stop.signal }))
+  for (let i = 0; i < 1000 && (await readdir(folder)).length < 2; i++) await sleep(20)
+  assert.equal((await readdir(folder)).length, 2)
+  assert.deepEqual(upstream.reports, [])
+  stop.abort()
+  built.resolve(undefined)
+  await working
+
+  assert.deepEqual(
+    upstream.reports.map(({ status, lease }) => [status, lease]),
+    [
+      ['GOOD', 'lease-1'],
+      ['GOOD', 'lease-2'],
+    ],
+  )
+})
+
+function idIn(body: unknown): unknown {
+  return typeof body === 'object' && body !== null && 'queue_id' in body ? body.queue_id : null
+}
 
 test('the flag file makes a worker end, and is gone then', async (t) => {
   const upstream = await anUpstream(t)
