@@ -115,7 +115,7 @@ const buildPageNow = question(
         ? 0
         : null
     const conditions = known === 0 ? [] : buildConditions(tx, filter, scopes)
-    const all = await numberOf(tx, buildCount(null, {}))
+    const all = (): Promise<number> => numberOf(tx, buildCount(null, {}))
     const revision = (): Promise<string> => revisionOf(tx, ['builds', 'packages'])
     const found = await narrowed(tx, builds, request, conditions, { known, all, revision })
     if (found === null) return null
@@ -157,6 +157,7 @@ function buildConditions(
       : [
           compared('h.decided_at', sql`>= ${since}`, {
             rows: () => someOf(tx, decided),
+            isExact: true,
             alone: () => numberOf(tx, sql`SELECT count(*) AS n FROM (${decided})`),
             walks: ['decided_at'],
             together: ['id', 'started_at', 'built_at'],

@@ -9,6 +9,8 @@ export type Condition = {
   test: (plus: Sql) => Sql
   /** How many rows its index gives, at the least where that is more than a few; absent: it has no index. */
   rows?: () => Promise<number>
+  /** The rows that its index gives are those that meet it, each once. */
+  isExact?: boolean
   /** The number of rows that meet it, where it alone can be counted. */
   alone?: () => Promise<number>
   /** Sort words whose order an index has of the rows that meet it. */
@@ -76,12 +78,15 @@ export async function numberOf(tx: Transaction, query: Sql): Promise<number> {
 export type Narrowed = Found & { total: number }
 /** Rows beyond which looking them all up would take longer than anybody may wait. */
 const longestLead = 50_000
+/** A share of all rows (one in so many) of which a page is walked to at once, wherever they lie. */
+const usual = 4
 
 type Lead = { condition: Condition; rows: number }
 
 /**
- * Decides how a page is found, and counts what its filters leave.
- * @param known how many records the filters leave, where counters know it
+ * Decides how a page is found, and counts what its filters leave. Every question costs as much as some records of a
+ * page, so that those that are asked for often, as lists without filters, are asked for nothing more than they need.
+ * @param known how many records the filters leave, where counters know it; they do where there is no filter
  * @param all how many records there are
  * @param revision changes whenever a row might meet other filters than before
  * @returns null: the number is not known yet; ask again, after others
@@ -91,17 +96,26 @@ export async function narrowed(
   listing: Listing & { table: Sql },
   request: PageRequest,
   conditions: readonly Condition[],
-  { known, all, revision }: { known: number | null; all: number; revision: () => Promise<string> },
+  {
+    known,
+    all,
+    revision,
+  }: { known: number | null; all: () => Promise<number>; revision: () => Promise<string> },
 ): Promise<Narrowed | null> {
   const { sort, isWalked } = sortOf(listing, request)
-  const isEnough = known === 0 || (known !== null && known > bounds.few && isWalked)
+  const [only] = conditions
+  if (known !== null && only === undefined) return { total: known, where: [], isLed: !isWalked }
+  /** Beyond the few, or of few so many that the next of them is never far. */
+  const isUsual = async (n: number): Promise<boolean> =>
+    isWalked && (n > bounds.few || n * usual >= (await all()))
+  const isEnough = known === 0 || (known !== null && (await isUsual(known)))
   const leads = isEnough ? [] : await leadsOf(conditions)
   const [lead] = leads.filter(({ rows }) => rows <= longestLead)
   let total = known
-  const [only] = conditions
   const { alone } = conditions.length === 1 && only !== undefined ? only : {}
   const isLookedUp = lead !== undefined && lead.rows <= bounds.few
-  if (isLookedUp && lead.rows === 0) total = 0
+  const isCounted = isLookedUp && conditions.length === 1 && only?.isExact === true
+  if (isLookedUp && (lead.rows === 0 || isCounted)) total = lead.rows
   if (total === null && (isLookedUp || alone !== undefined)) {
     const key = JSON.stringify([listing.table, walking(conditions)])
     const { table } = listing
@@ -110,8 +124,7 @@ export async function narrowed(
     )
   }
   // Few that no index leads to are counted too: that tells which they are.
-  const isHidden =
-    total !== null && total > 0 && total <= bounds.few && lead === undefined && only !== undefined
+  const isHidden = total !== null && total > 0 && total <= bounds.few && lead === undefined && !isEnough
   if (total === null || isHidden) {
     const found = await counted(tx, {
       table: listing.table,
@@ -121,23 +134,29 @@ export async function narrowed(
     })
     if (found === null) return null
     total ??= found.n
-    if (found.ids !== null)
+    if (found.ids !== null && !(await isUsual(total)))
       return { total, where: [sql`${trusted(listing.id)} IN ${found.ids}`], isLed: true }
   }
-  if (lead !== undefined && (isWalked ? total <= bounds.few && !isDense(lead, total, all, request) : true))
-    return { total, where: led(conditions, lead.condition), isLed: true }
+  const isLed =
+    lead !== undefined && !(isWalked && (total > bounds.few || (await isDense(lead, total, all, request))))
+  if (isLed) return { total, where: led(conditions, lead.condition), isLed: true }
   const together = conditions.find(
     (each) => each.together?.includes(sort) === true && each.walks?.includes(sort) !== true,
   )
-  if (together !== undefined && total < all / 2)
+  if (together !== undefined && total < (await all()) / 2)
     return { total, where: led(conditions, together), isLed: true }
-  const isShort = lead === undefined && total <= bounds.few
-  return { total, where: walking(conditions, sort), isLed: !isWalked || isShort }
+  return { total, where: walking(conditions, sort), isLed: !isWalked }
 }
 
 /** Whether a page is walked to sooner than the rows of a lead are put in order, which takes longer for each. */
-function isDense(lead: Lead, total: number, all: number, request: PageRequest): boolean {
-  return (all / total) * limitOf(request.limit) < 4 * lead.rows
+async function isDense(
+  { rows }: Lead,
+  total: number,
+  all: () => Promise<number>,
+  { limit }: PageRequest,
+): Promise<boolean> {
+  const inOrder = 4 * rows
+  return limitOf(limit) < inOrder && ((await all()) / total) * limitOf(limit) < inOrder
 }
 
 /** Conditions that an index has, the rarest first. */

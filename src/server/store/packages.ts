@@ -211,7 +211,7 @@ const binaryPageNow = question(
           : null
     const conditions = known === 0 ? [] : await binaryConditions(tx, filter, releases)
     if (conditions === null) return null
-    const all = await numberOf(tx, binaryCount({}, null))
+    const all = (): Promise<number> => numberOf(tx, binaryCount({}, null))
     const revision = (): Promise<string> => revisionOf(tx, ['packages'])
     const found = await narrowed(tx, binaryRecords, request, conditions, { known, all, revision })
     if (found === null) return null
@@ -247,10 +247,18 @@ async function binaryConditions(
     ...given(filter.architecture, (value) => compared('b.architecture', sql`= ${value}`)),
     ...given(filter.seen_only, (value) => compared('b.seen', sql`= ${value}`)),
     ...given(filter.name, (value) =>
-      compared('b.name', sql`= ${value}`, { rows: some(sql`b.name = ${value}`), walks: ['name'] }),
+      compared('b.name', sql`= ${value}`, {
+        rows: some(sql`b.name = ${value}`),
+        isExact: true,
+        walks: ['name'],
+      }),
     ),
     ...given(filter.version, (value) =>
-      compared('b.version', sql`= ${value}`, { rows: some(sql`b.version = ${value}`), walks: ['version'] }),
+      compared('b.version', sql`= ${value}`, {
+        rows: some(sql`b.version = ${value}`),
+        isExact: true,
+        walks: ['version'],
+      }),
     ),
     ...given(filter.source_name, (value) => {
       const named = sql`b.source_package_id IN (SELECT x.id FROM source_packages x WHERE x.name = ${value})`
@@ -308,7 +316,7 @@ function decidedSince(tx: Transaction, table: Sql, alias: string, since: string 
     const query = sql`SELECT 1 FROM ${table} WHERE ${trusted(column)} >= ${value}`
     const rows = (): Promise<number> => someOf(tx, query)
     const alone = (): Promise<number> => numberOf(tx, sql`SELECT count(*) AS n FROM (${query})`)
-    return compared(column, sql`>= ${value}`, { rows, alone, walks: ['decided_at'] })
+    return compared(column, sql`>= ${value}`, { rows, isExact: true, alone, walks: ['decided_at'] })
   })
 }
 
@@ -341,14 +349,14 @@ async function matches(
       type === 'exact' ? sql`= ${search}` : sql`BETWEEN ${search} AND ${`${search}\u{10ffff}`}` // lets the index find a prefix
     const query = sql`SELECT 1 FROM ${table} WHERE ${name} ${comparison}`
     const alone = (): Promise<number> => numberOf(tx, sql`SELECT count(*) AS n FROM (${query})`)
-    return [compared(column, comparison, { rows: () => someOf(tx, query), alone, walks })]
+    return [compared(column, comparison, { rows: () => someOf(tx, query), isExact: true, alone, walks })]
   }
   const found = await namesContaining(tx, kind, search, bounds.few)
   if (found === null) return null
   const alone = async (): Promise<number> => found.rows
   if (found.isCut || found.rows > bounds.few)
     return [{ test: (sign: Sql) => contains(sql`${sign}${name}`, search), alone }]
-  return [compared(column, sql`IN ${found.names}`, { rows: alone, alone })]
+  return [compared(column, sql`IN ${found.names}`, { rows: alone, isExact: true, alone })]
 }
 
 function binaryCount(filter: PackageFilter, releases: readonly number[] | null): Sql {
@@ -409,7 +417,7 @@ const sourcePageNow = question(
           : null
     const conditions = known === 0 ? [] : await sourceConditions(tx, filter, releases, scopes)
     if (conditions === null) return null
-    const all = await numberOf(tx, sourceCount({}, null))
+    const all = (): Promise<number> => numberOf(tx, sourceCount({}, null))
     const revision = (): Promise<string> => revisionOf(tx, ['packages'])
     const found = await narrowed(tx, listing, request, conditions, { known, all, revision })
     if (found === null) return null
@@ -457,10 +465,18 @@ async function sourceConditions(
     ...given(filter.component, (value) => hasComponent(tx, 's.id', value)),
     ...given(filter.seen_only, (value) => compared(`${own}.seen`, sql`= ${value}`)),
     ...given(filter.name, (value) =>
-      compared('s.name', sql`= ${value}`, { rows: some(sql`s.name = ${value}`), walks: ['name'] }),
+      compared('s.name', sql`= ${value}`, {
+        rows: some(sql`s.name = ${value}`),
+        isExact: true,
+        walks: ['name'],
+      }),
     ),
     ...given(filter.version, (value) =>
-      compared('s.version', sql`= ${value}`, { rows: some(sql`s.version = ${value}`), walks: ['version'] }),
+      compared('s.version', sql`= ${value}`, {
+        rows: some(sql`s.version = ${value}`),
+        isExact: true,
+        walks: ['version'],
+      }),
     ),
     ...results,
     ...(await ofMaintainer(tx, filter.maintainer, (names) => {

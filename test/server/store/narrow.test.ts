@@ -7,6 +7,7 @@ import { sql, trusted, type Database } from '../../../src/server/store/database.
 import { namesContaining, type Containing } from '../../../src/server/store/names.ts'
 import { answerOf } from '../../../src/server/store/narrow.ts'
 import { binaryPage, type PackageFilter } from '../../../src/server/store/packages.ts'
+import type { PageRequest } from '../../../src/server/store/page.ts'
 import { openSqlite } from '../../../src/server/store/sqlite.ts'
 import { aPackage, anArtifact, importPackages, startServer } from '../../help/server.ts'
 import { rebuilt } from '../../contracts/asking.ts'
@@ -103,6 +104,28 @@ test('a list is the same, looked up or walked through, in every order and page b
         assert.deepEqual(walked, found, words)
         assert.deepEqual(paged, found.ids, words)
       }
+})
+
+test('frequent lists ask for little, and put nothing in order that an index has', async (t) => {
+  const { all, batch } = await aDatabase(t)
+  const texts: string[] = []
+  const watched: Pick<Database, 'all' | 'batch'> = {
+    batch,
+    all: (query) => {
+      texts.push(query.text)
+      return all(query)
+    },
+  }
+  const asked = async (filter: PackageFilter, request: PageRequest) => {
+    texts.length = 0
+    await binaryPage(watched as Database, { filter, request })
+    return { questions: texts.length, isSorted: texts.some((text) => text.includes('ORDER BY +')) }
+  }
+
+  assert.deepEqual(await asked({}, {}), { questions: 2, isSorted: false })
+  assert.deepEqual(await asked({}, { sort: 'name' }), { questions: 2, isSorted: false })
+  assert.deepEqual(await asked({ seen_only: true }, { sort: 'name' }), { questions: 3, isSorted: false })
+  assert.deepEqual(await asked({ name: 'zeta-doc' }, {}), { questions: 2, isSorted: true })
 })
 
 test('a text is found in names whatever the case of its letters, and in those that came later', async (t) => {
