@@ -96,7 +96,13 @@ export async function takeOver(options: TakeoverOptions): Promise<Taken> {
     () => rm(copies, { recursive: true, force: true }),
   ]
   try {
-    const theirs = await openSqlite(await during(`copying ${file}`, () => copied(file, copies)))
+    const copy = await during(`copying ${file}`, () => copied(file, copies))
+    const theirs = await openSqlite(copy).catch((error: unknown) => {
+      const { message } = error instanceof Error ? error : new Error(`cannot open ${file}`)
+      throw new Complaint(message.replace(copy, file), {
+        hint: 'is it the database of rebuilderd 0.26 to 0.28? Nothing was taken over',
+      })
+    })
     closing.push(() => theirs.close())
     const schema = await knownSchema(theirs, file)
     const ours = join(data, 'rebuilderd.db')

@@ -280,7 +280,7 @@ async function oneKill(stage: Stage, number: number, step: Step): Promise<string
   })
   const name = await stage.add(number, step.isSlow === true)
   if (step.isFresh === true) stage.startWorker()
-  const isSprung = await Promise.race([sprung.then(() => true), sleep(patience / 3, false, { ref: false })])
+  const isSprung = await Promise.race([sprung.then(() => true), sleep(patience, false, { ref: false })])
   traps.set(null)
   if (!isSprung) return [told('that moment never came')]
   await after

@@ -168,7 +168,7 @@ async function sound(t: TestContext): Promise<string> {
 test('what is no database is refused', async (t) => {
   const options = await folders(t)
 
-  await refused({ ...options, file: import.meta.filename }, /not a database/)
+  await refused({ ...options, file: import.meta.filename }, /takeover\.test\.ts: .*not a database/)
   await assert.rejects(
     takeOver({ ...options, file: join(options.data, 'nothing.db') }),
     /there is no database/,
