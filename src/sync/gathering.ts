@@ -1,7 +1,9 @@
 import { Complaint } from '../errors.ts'
+import { jsonOfItems } from '../wire/schema.ts'
 import type { Packages, ReportedArtifact, ReportedPackage } from '../wire/packages.ts'
 import { copied } from './debian-packages.ts'
 import { openScratchFile, type ScratchFile } from './scratch-file.ts'
+import { openWaitingLines, type WaitingLines } from './waiting-lines.ts'
 
 /** What a report says of a source package beside its artifacts. */
 export type Head = Omit<ReportedPackage, 'artifacts'>
@@ -23,46 +25,37 @@ export type GroupOrder = 'found' | 'key'
 
 type Line = { group: number; text: string }
 
-/** Bytes of lines that are sorted in memory; they wait as bytes, since texts that wait cost more than making them. */
-const atOnce = 2 << 20
+/** Bytes that are written at once. */
+const batchBytes = 1 << 16
 
 /**
- * Groups the artifacts of an index as long as you like: they are sorted in pieces that are merged from disk (Knuth, The
- * Art of Computer Programming 5.4), so only the keys are in memory.
+ * Groups the artifacts of an index as long as you like. What is too long for memory is sorted in pieces that are merged
+ * from disk (Knuth, The Art of Computer Programming 5.4), so only the keys are in memory.
  */
-export function openGathering(folder: string, order: GroupOrder): Gathering {
+export function openGathering(folder: string, order: GroupOrder, mostBytes?: number): Gathering {
   const groups = new Map<string, number>()
   const keys: string[] = []
   const runs: { from: number; to: number }[] = []
   const sorted = openScratchFile(folder)
   const whole = openScratchFile(folder)
-  const waiting = Buffer.alloc(atOnce)
-  let used = 0
-  let groupOf: number[] = []
-  let ends: number[] = []
-  const byKey = (a: number, b: number): number => {
+  const waiting = openWaitingLines(mostBytes)
+  const compare = (a: number, b: number): number => {
+    if (order === 'found') return a - b
     const [left = '', right = ''] = [keys[a], keys[b]]
     return left < right ? -1 : Number(left > right)
   }
-  const compare = order === 'found' ? (a: number, b: number): number => a - b : byKey
+  const inOrder = (): Iterable<number> =>
+    order === 'found' ? groups.values() : Uint32Array.from(groups.values()).sort(compare)
   const settle = (): void => {
     const from = sorted.size()
-    const order = Uint32Array.from(groupOf.keys()).sort((a, b) => compare(groupOf[a] ?? 0, groupOf[b] ?? 0))
-    const lines = Buffer.allocUnsafe(used)
-    let at = 0
-    for (const line of order) at += waiting.copy(lines, at, line === 0 ? 0 : ends[line - 1], ends[line])
-    sorted.write(lines)
+    writeLines(sorted, labelled(waiting, inOrder()))
     runs.push({ from, to: sorted.size() })
-    used = 0
-    groupOf = []
-    ends = []
+    waiting.clear()
   }
   const put = (group: number, content: unknown): void => {
-    const line = `${group} ${JSON.stringify(content)}\n`
-    if (used + line.length * 3 > atOnce) settle() // no character is longer as UTF-8
-    used += waiting.write(line, used)
-    groupOf.push(group)
-    ends.push(used)
+    const line = JSON.stringify(content)
+    if (!waiting.hasRoom(line)) settle()
+    waiting.add(group, line)
   }
   return {
     add(key, artifact, head) {
@@ -77,22 +70,48 @@ export function openGathering(folder: string, order: GroupOrder): Gathering {
       put(group, artifact)
     },
     finish() {
-      settle()
       const count = groups.size
+      if (runs.length === 0) {
+        const found = Uint32Array.from(inOrder())
+        groups.clear()
+        for (const group of found) if (waiting.count(group) > 2) packageIn(waiting, group)
+        return packagesIn(count, function* () {
+          for (const group of found) yield packageIn(waiting, group)
+        })
+      }
+      settle()
+      waiting.close()
       groups.clear()
       const lines = merged(
         runs.map(({ from, to }) => linesOf(sorted, from, to)),
         compare,
       )
-      for (const one of packagesOf(lines)) whole.write(Buffer.from(`${one}\n`))
+      writeLines(whole, packagesOf(lines))
       sorted.close()
-      return packagesIn(whole, count)
+      return packagesIn(count, () => whole.lines(0, whole.size()))
     },
     close() {
+      waiting.close()
       sorted.close()
       whole.close()
     },
   }
+}
+
+/** The lines of some groups, each after the number of its group. */
+function* labelled(waiting: WaitingLines, groups: Iterable<number>): Generator<string> {
+  for (const group of groups) for (const text of waiting.of(group)) yield `${group} ${text}`
+}
+
+function writeLines(file: ScratchFile, lines: Iterable<string>): void {
+  let batch = ''
+  for (const line of lines) {
+    batch += `${line}\n`
+    if (batch.length < batchBytes) continue
+    file.write(Buffer.from(batch))
+    batch = ''
+  }
+  file.write(Buffer.from(batch))
 }
 
 function* linesOf(file: ScratchFile, from: number, to: number): Generator<Line> {
@@ -141,31 +160,45 @@ function* packagesOf(lines: Iterable<Line>): Generator<string> {
   if (group >= 0) yield packageOf(head, artifacts)
 }
 
+function packageIn(waiting: WaitingLines, group: number): string {
+  const [head = '', ...artifacts] = waiting.of(group)
+  return packageOf(head, new Set(artifacts))
+}
+
 /** What differs may still be about the same file. */
 function packageOf(head: string, artifacts: ReadonlySet<string>): string {
   if (artifacts.size < 2) return joined(head, artifacts)
-  const byUrl = new Map<string, { sha256: string | null; text: string }>()
+  const byUrl = new Map<string, string>()
   for (const text of artifacts) {
-    const { url, sha256 } = JSON.parse(text) as ReportedArtifact // as `put` wrote it
+    const url = urlIn(text)
     const twin = byUrl.get(url)
-    if (twin === undefined) byUrl.set(url, { sha256, text })
-    else if (twin.sha256 !== sha256) throw new Complaint(`the indexes disagree on ${url}`)
+    if (twin === undefined) byUrl.set(url, text)
+    else if (artifactOf(twin).sha256 !== artifactOf(text).sha256)
+      throw new Complaint(`the indexes disagree on ${artifactOf(text).url}`)
   }
-  return joined(
-    head,
-    byUrl.values().map(({ text }) => text),
-  )
+  return joined(head, byUrl.values())
+}
+
+/** The address in the JSON of an artifact, in front of its hash: JSON would escape these quotes in a text. */
+function urlIn(text: string): string {
+  const start = text.indexOf('"url":"') + 7
+  return text.slice(start, text.indexOf('","', start))
+}
+
+function artifactOf(text: string): ReportedArtifact {
+  return JSON.parse(text) as ReportedArtifact // as `put` wrote it
 }
 
 function joined(head: string, artifacts: Iterable<string>): string {
   return `${head.slice(0, -1)},"artifacts":[${[...artifacts].join(',')}]}`
 }
 
-function packagesIn(file: ScratchFile, length: number): Packages {
+function packagesIn(length: number, texts: () => Iterable<string>): Packages {
   return {
     length,
+    [jsonOfItems]: texts,
     *[Symbol.iterator]() {
-      for (const line of file.lines(0, file.size())) yield JSON.parse(line) as ReportedPackage // as it was written
+      for (const text of texts()) yield JSON.parse(text) as ReportedPackage // as it was written
     },
   }
 }

@@ -1,4 +1,4 @@
-import { extract, type Extract, type Header } from 'tar-stream'
+import { extract, type Extract } from 'tar-stream'
 import { Complaint } from '../errors.ts'
 
 /** A package of a pacman database. */
@@ -33,77 +33,82 @@ export async function* pacmanPackages(
   chunks: AsyncIterable<Uint8Array>,
   what: string,
 ): AsyncGenerator<PacmanPackage> {
-  let entries = 0
-  for await (const { header, content } of tarFiles(chunks, what)) {
-    if (++entries > mostEntries) throw new Complaint(`${what} has more than ${mostEntries} entries`)
-    const { name, type, size } = header
-    if (type !== 'file' || !/(?:^|\/)desc$/.test(name)) continue
-    if (size > longestDescription) throw new Complaint(`${what}: ${quoted(name)} is too long`)
-    yield packageOf(await content(), `${what}: ${quoted(name)}`)
-  }
+  for await (const { name, content } of descriptions(chunks, what))
+    yield packageOf(content.toString('utf8'), `${what}: ${quoted(name)}`)
 }
 
-type TarFile = { header: Header; content: () => Promise<string> }
+type Description = { name: string; content: Buffer }
 
-/** Entries of a tar; what is not asked for of an entry is passed over. */
-async function* tarFiles(chunks: AsyncIterable<Uint8Array>, what: string): AsyncGenerator<TarFile> {
+/**
+ * The descriptions in a tar; what else is in it is passed over. They come as events, as many as a chunk brings: to wait
+ * for each of thousands of small files takes longer than to read them.
+ */
+async function* descriptions(chunks: AsyncIterable<Uint8Array>, what: string): AsyncGenerator<Description> {
   const tar = extract()
-  const fed = feed(tar, chunks, what)
-  try {
-    for await (const entry of tar) {
-      let isRead = false
-      const content = async (): Promise<string> => {
-        isRead = true
-        return textOf(entry).catch((error: unknown) => {
-          throw problemOf(error, what)
-        })
-      }
-      yield { header: entry.header, content }
-      if (!isRead) entry.resume()
+  const ready: Description[] = []
+  let trouble: Error | null = null
+  let entries = 0
+  tar.on('error', (error: Error) => {
+    trouble = problemOf(error, what)
+  })
+  tar.on('entry', ({ name, type, size }, entry, next) => {
+    entry.on('error', () => undefined) // it is the tar's, which tells it, too
+    if (++entries > mostEntries) {
+      tar.destroy(new Complaint(`${what} has more than ${mostEntries} entries`))
+      return
     }
-  } catch (error) {
-    throw problemOf(error, what)
+    const isMeant = type === 'file' && /(?:^|\/)desc$/.test(name)
+    if (isMeant && size > longestDescription) {
+      tar.destroy(new Complaint(`${what}: ${quoted(name)} is too long`))
+      return
+    }
+    const parts: Buffer[] = []
+    entry.on('data', (part) => {
+      if (isMeant) parts.push(part as Buffer) // no encoding is set
+    })
+    entry.on('end', () => {
+      if (isMeant) ready.push({ name, content: Buffer.concat(parts) })
+      next()
+    })
+  })
+  try {
+    let end = Buffer.alloc(0)
+    for await (const chunk of chunks) {
+      end = Buffer.concat([end, chunk.subarray(-512)]).subarray(-512)
+      if (!tar.write(chunk)) await eventOf(tar, 'drain')
+      throwIfAny(trouble)
+      yield* ready.splice(0)
+    }
+    // it ends in zeros (man.archlinux.org/man/tar.5); the reader would take one cut between two files as whole
+    if (end.length < 512 || end.some((byte) => byte !== 0)) throw new Complaint(`${what} is cut short`)
+    tar.end(undefined)
+    await eventOf(tar, 'finish')
+    throwIfAny(trouble)
+    yield* ready
   } finally {
     tar.destroy()
-    await fed
   }
-}
-
-async function textOf(entry: AsyncIterable<unknown>): Promise<string> {
-  const parts: Uint8Array[] = []
-  for await (const part of entry) parts.push(part as Uint8Array) // no encoding is set
-  return Buffer.concat(parts).toString('utf8')
 }
 
 /** What the tar reader says of a tar has no code; what goes wrong with the input has, or is a complaint already. */
-function problemOf(error: unknown, what: string): unknown {
-  if (error instanceof Complaint || !(error instanceof Error) || 'code' in error) return error
+function problemOf(error: Error, what: string): Error {
+  if (error instanceof Complaint || 'code' in error) return error
   return new Complaint(`${what} is no whole tar: ${error.message}`)
 }
 
-/** A tar ends in zeros (man.archlinux.org/man/tar.5); the reader would take one cut between two files as whole. */
-async function feed(tar: Extract, chunks: AsyncIterable<Uint8Array>, what: string): Promise<void> {
-  let end = Buffer.alloc(0)
-  try {
-    for await (const chunk of chunks) {
-      if (tar.destroyed) return
-      end = Buffer.concat([end, chunk]).subarray(-512)
-      if (!tar.write(chunk)) await writable(tar)
-    }
-    if (end.length < 512 || end.some((byte) => byte !== 0)) throw new Complaint(`${what} is cut short`)
-    tar.end(undefined)
-  } catch (error) {
-    tar.destroy(error instanceof Error ? error : new Error(String(error)))
-  }
+function throwIfAny(trouble: Error | null): void {
+  if (trouble !== null) throw trouble
 }
 
-async function writable(tar: Extract): Promise<void> {
+/** Waits for an event, or the end of a tar that cannot be read. */
+async function eventOf(tar: Extract, event: 'drain' | 'finish'): Promise<void> {
+  if (tar.destroyed) return
   await new Promise<void>((resolve) => {
     const done = (): void => {
-      tar.off('drain', done).off('close', done)
+      tar.off(event, done).off('close', done)
       resolve()
     }
-    tar.on('drain', done).on('close', done)
+    tar.on(event, done).on('close', done)
   })
 }
 
@@ -153,17 +158,26 @@ function packageOf(text: string, what: string): PacmanPackage {
   }
 }
 
-/** The first value of each `%FIELD%`. */
+/** The first value of each `%FIELD%`: blocks of lines, with empty ones between them. */
 function fieldsOf(text: string, what: string): Map<string, string> {
   const fields = new Map<string, string>()
-  for (const block of text.split(/\n{2,}/)) {
-    const [header = '', value = ''] = block.replace(/^\n+/, '').split('\n')
-    if (header === '') continue
-    const name = /^%([A-Z0-9]+)%$/.exec(header)?.[1]
-    if (name === undefined) throw new Complaint(`${what} has a line that is no %FIELD%: ${quoted(header)}`)
-    if (fields.has(name)) throw new Complaint(`${what} has %${name}% a second time`)
-    if (/[\0-\x1f\x7f]/.test(value)) throw new Complaint(`${what} has control bytes in %${name}%`)
-    fields.set(name, value)
+  let header: string | null = null
+  let isFirst = false
+  for (const line of text.split('\n')) {
+    if (line === '') {
+      header = null
+    } else if (header === null) {
+      if (!/^%[A-Z0-9]+%$/.test(line))
+        throw new Complaint(`${what} has a line that is no %FIELD%: ${quoted(line)}`)
+      header = line.slice(1, -1)
+      if (fields.has(header)) throw new Complaint(`${what} has %${header}% a second time`)
+      fields.set(header, '')
+      isFirst = true
+    } else if (isFirst) {
+      if (/[\0-\x1f\x7f]/.test(line)) throw new Complaint(`${what} has control bytes in %${header}%`)
+      fields.set(header, line)
+      isFirst = false
+    }
   }
   return fields
 }

@@ -15,7 +15,7 @@ import {
 } from './common.ts'
 import { endpoint, megabytes } from './endpoint.ts'
 import { Reason } from './reasons.ts'
-import { Count, DateTime, Id, orNull, text, type Shape } from './schema.ts'
+import { Count, DateTime, Id, orNull, text, type jsonOfItems, type Shape } from './schema.ts'
 
 /** Lower-case hex of a SHA-256. */
 export const Sha256 = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, 'is not a SHA-256 in lower-case hex'))
@@ -113,7 +113,10 @@ export const PackageReport = v.object({
 export type PackageReport = Shape<typeof PackageReport>
 
 /** Source packages that need not be in memory: they are read each time they are gone through. */
-export type Packages = Iterable<ReportedPackage> & { readonly length: number }
+export type Packages = Iterable<ReportedPackage> & {
+  readonly length: number
+  readonly [jsonOfItems]?: () => Iterable<string>
+}
 /** A report as clients make it. */
 export type ReportToSend = Omit<PackageReport, 'packages'> & { packages: Packages }
 

@@ -90,6 +90,9 @@ export function encodeJson(body: unknown): string {
 /** Characters of a piece of JSON, more or less. */
 const pieceLength = 1 << 16
 
+/** Member of a list that has the JSON text of each item at hand. */
+export const jsonOfItems = Symbol('JSON of items')
+
 /** The same text in pieces: the long lists of an object need not be in memory, and may be anything that can be gone through. */
 export function* jsonPieces(body: unknown): Generator<string> {
   if (typeof body !== 'object' || body === null || Array.isArray(body) || body instanceof Uint8Array) {
@@ -106,8 +109,8 @@ export function* jsonPieces(body: unknown): Generator<string> {
     }
     text += '['
     let isFirst = true
-    for (const item of value) {
-      text += `${isFirst ? '' : ','}${item === undefined ? 'null' : encodeJson(item)}`
+    for (const item of itemsOf(value)) {
+      text += isFirst ? item : `,${item}`
       isFirst = false
       if (text.length < pieceLength) continue
       yield text
@@ -116,6 +119,12 @@ export function* jsonPieces(body: unknown): Generator<string> {
     text += ']'
   }
   yield `${text}}`
+}
+
+function* itemsOf(list: Iterable<unknown> & { [jsonOfItems]?: () => Iterable<string> }): Generator<string> {
+  const texts = list[jsonOfItems]?.()
+  if (texts === undefined) for (const item of list) yield item === undefined ? 'null' : encodeJson(item)
+  else yield* texts
 }
 
 function isList(value: unknown): value is Iterable<unknown> {

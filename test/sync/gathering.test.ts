@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict'
 import { readdir } from 'node:fs/promises'
 import { describe, test } from 'node:test'
-import { openGathering, type Gathering } from '../../src/sync/gathering.ts'
+import { openGathering, type Gathering, type GroupOrder } from '../../src/sync/gathering.ts'
 import type { ReportedArtifact } from '../../src/wire/packages.ts'
 import { aFolder } from '../help/archives.ts'
 
-/** So many that they are sorted in several pieces: a piece is two megabytes. */
+/** So many that they are sorted in several pieces where they may not all wait in memory: a piece is four megabytes. */
 const many = 30_000
 
 function anArtifact(name: string, more: Partial<ReportedArtifact> = {}): ReportedArtifact {
@@ -18,67 +18,71 @@ function add(found: Gathering, source: string, artifact: ReportedArtifact): void
   found.add(source, artifact, () => ({ name: source, version: '1', url: `${source}.dsc`, maintainer: null }))
 }
 
-describe('gathered packages', () => {
-  test('come in the order in which they were found, each with all of its artifacts, as often as asked', async (t) => {
-    const found = openGathering(await aFolder(t), 'found')
-    t.after(found.close)
-    const sources = many / 3
-    for (let i = 0; i < many; i++) add(found, `ö-${i % sources}`, anArtifact(`binary-${i}`))
+for (const place of ['memory', 'a file'])
+  describe(`packages gathered in ${place}`, () => {
+    const open = (folder: string, order: GroupOrder): Gathering =>
+      openGathering(folder, order, place === 'memory' ? undefined : 0)
 
-    const packages = found.finish()
-    const [first, again] = [[...packages], [...packages]]
+    test('come in the order in which they were found, each with all of its artifacts, as often as asked', async (t) => {
+      const found = open(await aFolder(t), 'found')
+      t.after(found.close)
+      const sources = many / 3
+      for (let i = 0; i < many; i++) add(found, `ö-${i % sources}`, anArtifact(`binary-${i}`))
 
-    assert.equal(packages.length, sources)
-    assert.deepEqual(
-      first.map(({ name }) => name),
-      Array.from({ length: sources }, (_, i) => `ö-${i}`),
-    )
-    const expected = [7, 7 + sources, 7 + 2 * sources].map((i) => anArtifact(`binary-${i}`))
-    const seventh = { name: 'ö-7', version: '1', url: 'ö-7.dsc', maintainer: null }
-    assert.deepEqual(first[7], { ...seventh, artifacts: expected })
-    assert.deepEqual(again, first)
+      const packages = found.finish()
+      const [first, again] = [[...packages], [...packages]]
+
+      assert.equal(packages.length, sources)
+      assert.deepEqual(
+        first.map(({ name }) => name),
+        Array.from({ length: sources }, (_, i) => `ö-${i}`),
+      )
+      const expected = [7, 7 + sources, 7 + 2 * sources].map((i) => anArtifact(`binary-${i}`))
+      const seventh = { name: 'ö-7', version: '1', url: 'ö-7.dsc', maintainer: null }
+      assert.deepEqual(first[7], { ...seventh, artifacts: expected })
+      assert.deepEqual(again, first)
+    })
+
+    test('come in the order of their keys where that is asked for', async (t) => {
+      const found = open(await aFolder(t), 'key')
+      t.after(found.close)
+      const names = Array.from({ length: many }, (_, i) => `source-${(i * 7919) % many}`)
+      for (const name of names) add(found, name, anArtifact(name))
+
+      const packages = [...found.finish()].map(({ name }) => name)
+
+      assert.deepEqual(packages, names.toSorted())
+    })
+
+    test('have the same artifact once', async (t) => {
+      const found = open(await aFolder(t), 'found')
+      t.after(found.close)
+      for (const name of ['a', 'b', 'a']) add(found, 'source', anArtifact(name))
+
+      const [only] = [...found.finish()]
+
+      assert.deepEqual(only?.artifacts, [anArtifact('a'), anArtifact('b')])
+    })
+
+    test('are refused where the same artifact has two hashes', async (t) => {
+      const found = open(await aFolder(t), 'found')
+      t.after(found.close)
+      add(found, 'source', anArtifact('a'))
+      add(found, 'source', anArtifact('a', { sha256: 'cd'.repeat(32) }))
+
+      assert.throws(() => found.finish(), /the indexes disagree on https:\/\/mirror.example\/pool\/a/)
+    })
+
+    test('leave nothing in the folder, and are gone when they are closed', async (t) => {
+      const folder = await aFolder(t)
+      const found = open(folder, 'found')
+      for (let i = 0; i < many; i++) add(found, `source-${i}`, anArtifact(`binary-${i}`))
+
+      const packages = found.finish()
+      const names = await readdir(folder)
+      found.close()
+
+      assert.deepEqual(names, [])
+      assert.throws(() => [...packages], /no longer there/)
+    })
   })
-
-  test('come in the order of their keys where that is asked for', async (t) => {
-    const found = openGathering(await aFolder(t), 'key')
-    t.after(found.close)
-    const names = Array.from({ length: many }, (_, i) => `source-${(i * 7919) % many}`)
-    for (const name of names) add(found, name, anArtifact(name))
-
-    const packages = [...found.finish()].map(({ name }) => name)
-
-    assert.deepEqual(packages, names.toSorted())
-  })
-
-  test('have the same artifact once', async (t) => {
-    const found = openGathering(await aFolder(t), 'found')
-    t.after(found.close)
-    for (const name of ['a', 'b', 'a']) add(found, 'source', anArtifact(name))
-
-    const [only] = [...found.finish()]
-
-    assert.deepEqual(only?.artifacts, [anArtifact('a'), anArtifact('b')])
-  })
-
-  test('are refused where the same artifact has two hashes', async (t) => {
-    const found = openGathering(await aFolder(t), 'found')
-    t.after(found.close)
-    add(found, 'source', anArtifact('a'))
-    add(found, 'source', anArtifact('a', { sha256: 'cd'.repeat(32) }))
-
-    assert.throws(() => found.finish(), /the indexes disagree on https:\/\/mirror.example\/pool\/a/)
-  })
-
-  test('leave nothing in the folder, and are gone when they are closed', async (t) => {
-    const folder = await aFolder(t)
-    const found = openGathering(folder, 'found')
-    for (let i = 0; i < many; i++) add(found, `source-${i}`, anArtifact(`binary-${i}`))
-
-    const packages = found.finish()
-    const names = await readdir(folder)
-    found.close()
-
-    assert.deepEqual(names, [])
-    assert.throws(() => [...packages], /no longer there/)
-  })
-})
