@@ -168,14 +168,6 @@ export const BoolText = v.pipe(
   v.metadata({ jsonSchema: { type: 'boolean' } }),
   v.transform((given) => given === 'true'),
 )
-/** `BAD,FAIL` → two words of a list. */
-export function listText<const T extends readonly string[]>(words: T) {
-  return v.pipe(
-    v.string(),
-    v.transform((given) => given.split(',').filter((word) => word !== '')),
-    v.array(v.picklist(words)),
-  )
-}
 /** `trixie,sid` → names. */
 export const NamesText = v.pipe(
   v.string(),

@@ -140,14 +140,6 @@ export function sortOf(
   return { sort, isWalked: walked?.includes(sort) ?? false }
 }
 
-/** One value is looked up in an index, which has its rows in the order of ids; several are filtered while walking the order asked for. */
-export function isAmong(column: string, values: readonly string[]): Sql {
-  const [only] = values
-  return values.length === 1 && only !== undefined
-    ? sql`${trusted(column)} = ${only}`
-    : sql`+${trusted(column)} IN ${values}`
-}
-
 /** `WHERE a AND b`, or nothing. */
 export function whereOf(conditions: readonly Sql[]): Sql {
   return conditions.length === 0 ? trusted('') : sql`WHERE ${joined(conditions, ' AND ')}`
