@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { Context } from 'hono'
 import { codingFor, encoded, type Coding } from './encoding.ts'
+import { readingTogether } from './turns.ts'
 
 export type PageReply = { text: string; type: string }
 
@@ -32,6 +33,7 @@ export function addressOf(c: Context, asked: readonly string[]): string {
  */
 export function pageKeeper(most: number) {
   const kept = new Map<string, Promise<Kept | Response>>()
+  const together = readingTogether<Kept | Response>()
 
   const makeKept = async (
     tag: string | null,
@@ -88,8 +90,10 @@ export function pageKeeper(most: number) {
   ): Promise<Response> => {
     const known = c.req.header('if-none-match')
     if (tag !== null && isKnown(known, `W/"${tag}"`)) return unchanged(`W/"${tag}"`)
-    const made = tag === null ? await makeKept(null, render) : await fetch(address, tag, render)
-    if (made instanceof Response) return made
+    const made = await (tag === null
+      ? together(address, () => makeKept(null, render))
+      : fetch(address, tag, render))
+    if (made instanceof Response) return made.clone() // others may get it too
     if (isKnown(known, made.tag)) return unchanged(made.tag)
     return replyOf(c, made)
   }

@@ -2,6 +2,7 @@
 import type { Context } from 'hono'
 import type { Database } from './store/database.ts'
 import { generationsOf, type Generation } from './store/packages.ts'
+import { readingTogether } from './turns.ts'
 
 /** What a reply depends on, as it was when it was asked for. */
 export type Revision = {
@@ -12,16 +13,28 @@ export type Revision = {
   isSettled: boolean
 }
 
+/** The parts of the data that count their changes. */
+const parts = ['builds', 'packages', 'queue', 'snapshots', 'workers'] as const
+
+/** One reading of all parts serves everybody who asks a database at the same moment. */
+const readers = new WeakMap<Database, ReturnType<typeof readingTogether<Generation[]>>>()
+
+function generationsNow(db: Database): Promise<Generation[]> {
+  const together = readers.get(db) ?? readingTogether<Generation[]>()
+  readers.set(db, together)
+  return together('', () => generationsOf(db, parts))
+}
+
 /** Tells the revision of the named parts of the data. */
 export function revisionOf(
   { db, now }: { db: Database; now: () => Date },
-  ...names: readonly string[]
+  ...names: readonly (typeof parts)[number][]
 ): { revision: () => Promise<Revision> } {
   const dated = dates()
   return {
     async revision() {
       const moment = now()
-      const rows = await generationsOf(db, names)
+      const rows = (await generationsNow(db)).filter(({ name }) => names.includes(name as never)) // we wrote it
       const tag = `W/"${rows.map(wordOf).join('-')}"`
       const count = rows.reduce((sum, row) => sum + row.value, 0)
       return { tag, ...(rows.length === 0 ? { modified: null, isSettled: false } : dated(count, moment)) }

@@ -24,3 +24,34 @@ export function someAtATime(most: number): <T>(work: () => Promise<T>) => Promis
     }
   }
 }
+
+/**
+ * Reads once for all who ask for the same at the same moment. Whoever comes while it is being read shares the reading
+ * after that, which sees what was committed before it was asked for.
+ * @returns a function that reads what is told apart by a key
+ */
+export function readingTogether<T>(): (key: string, read: () => Promise<T>) => Promise<T> {
+  const under = new Map<string, Promise<T>>()
+  const next = new Map<string, Promise<T>>()
+  const start = (key: string, read: () => Promise<T>): Promise<T> => {
+    const reading = read().finally(() => {
+      if (under.get(key) === reading) under.delete(key)
+    })
+    under.set(key, reading)
+    return reading
+  }
+  return (key, read) => {
+    const reading = under.get(key)
+    if (reading === undefined) return start(key, read)
+    const known = next.get(key)
+    if (known !== undefined) return known
+    const after = reading
+      .catch(() => undefined)
+      .then(() => {
+        next.delete(key)
+        return start(key, read)
+      })
+    next.set(key, after)
+    return after
+  }
+}

@@ -39,3 +39,22 @@ test('where there is no more room, the page goes that nobody has asked for longe
 
   assert.deepEqual(made, ['/home?', '/once?', '/twice?'])
 })
+
+test('a page that is never the same is made once for all who ask at the same moment', async () => {
+  const keep = pageKeeper(10)
+  let made = 0
+  const app = new Hono()
+  app.get('*', (c) =>
+    keep(c, '/job', null, async () => {
+      made++
+      await new Promise((resolve) => setTimeout(resolve, 5))
+      return { text: `page ${made}`, type: 'text/html' }
+    }),
+  )
+
+  const replies = await Promise.all(Array.from({ length: 30 }, async () => app.request('/job')))
+  const texts = await Promise.all(replies.map((reply) => reply.text()))
+
+  assert.deepEqual([...new Set(texts)].sort(), ['page 1', 'page 2'])
+  assert.equal(made, 2)
+})

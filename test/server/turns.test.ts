@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { test } from 'node:test'
-import { someAtATime } from '../../src/server/turns.ts'
+import { readingTogether, someAtATime } from '../../src/server/turns.ts'
 
 test('no more than so many run at once, all in the order they came, and one that fails makes room', async () => {
   const inTurn = someAtATime(3)
@@ -23,4 +23,30 @@ test('no more than so many run at once, all in the order they came, and one that
   assert.deepEqual(started, numbers)
   assert.equal(ended.filter(({ status }) => status === 'rejected').length, 8)
   assert.equal(await inTurn(async () => 'still open'), 'still open')
+})
+
+test('who comes while something is read shares the reading after it, so that nobody is told what was before', async () => {
+  const together = readingTogether<number>()
+  let [value, reads] = [0, 0]
+  const read = async (): Promise<number> => {
+    reads++
+    const seen = value
+    await sleep(5)
+    if (seen === 9) throw new Error('broken')
+    return seen
+  }
+
+  const first = together('a', read)
+  value = 1
+  const later = Array.from({ length: 50 }, () => together('a', read))
+  const other = together('b', read)
+
+  assert.equal(await first, 0)
+  assert.deepEqual([...new Set(await Promise.all(later))], [1])
+  assert.equal(await other, 1)
+  assert.equal(reads, 3)
+  value = 9
+  await assert.rejects(together('a', read), /broken/)
+  value = 10
+  assert.equal(await together('a', read), 10)
 })
