@@ -96,6 +96,10 @@ export const serverSettings = {
   'web.title': words('rebuilderd', 'Title of the pages, such as the name of your rebuilder.'),
   'web.logo': words(null, 'Image beside the title: a path on this server, such as /static/logo.svg.'),
   'web.link': words(null, 'Address that the foot of every page links to: who runs this rebuilder.'),
+  'web.public_url': words(
+    null,
+    'Address under which people reach these pages, such as https://rebuilder.example/amd64: feeds, commands and badges name it. Unset: the one that each request was sent to.',
+  ),
   'web.sitemap': flag(false, 'Give search engines /sitemap.xml with every listed source package.'),
   sync: tables(
     'Archives that the server syncs by itself: [[sync]] name, every = "15m", and the members of a profile.',

@@ -4,6 +4,7 @@ import type { Context, Hono } from 'hono'
 import { keyidOf, publicKeyToPem } from '../attestation.ts'
 import { asset } from '../assets.ts'
 import { version } from '../version.ts'
+import { turnWords } from '../wire/history.ts'
 import { mountFeeds } from './feeds.ts'
 import { addressOf, longestParameter, pageKeeper, type PageReply } from './pages-kept.ts'
 import { notFound } from './refusal.ts'
@@ -11,8 +12,18 @@ import { revisionOf } from './revision.ts'
 import { errorReply } from './route.ts'
 import type { Service, WebOptions } from './service.ts'
 import { distributionNames, releaseNames } from './store/packages.ts'
+import { farmOf, type Farm } from './store/web.ts'
 import { mountSitemap } from './sitemap.ts'
-import { homeView, queueView, reasonsView, searchView, workersView } from './views.ts'
+import { readingTogether } from './turns.ts'
+import {
+  changesView,
+  homeView,
+  queueView,
+  reasonsView,
+  searchView,
+  workersView,
+  type ChangesQuery,
+} from './views.ts'
 import {
   buildView,
   diffView,
@@ -32,6 +43,7 @@ import { documentOf, type Page, type Site } from './web/layout.ts'
 import { queuePage, reasonsPage, searchPage, workersPage } from './web/queue.ts'
 import { reasonGiven, releasePage } from './web/release.ts'
 import { sourcePage } from './web/source.ts'
+import { changesPage } from './web/turned.ts'
 
 /** Files of ours that pages load. */
 const files = {
@@ -72,7 +84,7 @@ export function mountPages(app: Hono, service: Service): void {
   if (service.web.sitemap) mountSitemap(app, service, siteOf)
   const keep = pageKeeper(200)
   const page: PageMount = (path, parts, make, asked = []) => {
-    const revision = parts === null ? null : revisionOf(service, ...parts).revision
+    const tagOf = parts === null ? null : taggerOf(service, parts)
     app.get(path, async (c, next) => {
       if (/^\/api(\/|$)/.test(c.req.path)) return next()
       const site = siteOf(c)
@@ -83,8 +95,8 @@ export function mountPages(app: Hono, service: Service): void {
           : { text: documentOf(site, made), type: 'text/html; charset=utf-8' }
       }
       try {
-        const tag = revision === null ? null : `${(await revision()).tag.slice(3, -1)}-${seal}`
-        return withHeaders(await keep(c, site.origin + addressOf(c, asked), tag, render))
+        const tag = await tagOf?.()
+        return withHeaders(await keep(c, site.address + addressOf(c, asked), tag ?? null, render))
       } catch (error) {
         return withHeaders(failurePage(site, error, errorReply(error, service.log, `GET ${c.req.path}`)))
       }
@@ -97,7 +109,26 @@ export function mountPages(app: Hono, service: Service): void {
   })
 }
 
-type Part = 'packages' | 'queue' | 'builds' | 'workers' | 'snapshots'
+/** `farm`: how many workers there are; `workers` changes with every word of each of them. */
+type Part = 'packages' | 'queue' | 'builds' | 'workers' | 'snapshots' | 'farm'
+
+/** Milliseconds that a page about the farm stays the same where nothing happens: it tells of the last 24 hours. */
+const farmTime = 10 * 60_000
+
+/** Names what a page shows, as it is now. */
+function taggerOf(service: Service, parts: readonly Part[]): () => Promise<string> {
+  const { revision } = revisionOf(service, ...parts.filter((part) => part !== 'farm'))
+  if (!parts.includes('farm')) return async () => `${(await revision()).tag.slice(3, -1)}-${seal}`
+  const together = readingTogether<Farm>()
+  return async () => {
+    const [{ tag }, { online, known }] = await Promise.all([
+      revision(),
+      together('', () => farmOf(service.db)),
+    ])
+    const period = Math.floor(service.now().getTime() / farmTime)
+    return `${tag.slice(3, -1)}-${online}.${known}.${period.toString(36)}-${seal}`
+  }
+}
 
 /** `asked`: the query parameters that the page knows; whatever else an address has changes nothing. */
 type PageMount = (
@@ -107,15 +138,16 @@ type PageMount = (
   asked?: readonly string[],
 ) => void
 
-const overviewParts: readonly Part[] = ['packages', 'queue', 'workers', 'snapshots']
+const overviewParts: readonly Part[] = ['packages', 'queue', 'farm', 'snapshots']
 
 function mountOverviews(page: PageMount, service: Service, siteOf: SiteOf): void {
-  const keyid = keyidOf(service.signingKey.publicKey)
   const publicKey = publicKeyToPem(service.signingKey.publicKey)
   const keyHex = Buffer.from(service.signingKey.publicKey).toString('hex')
   page('/', overviewParts, async (c) => homePage(siteOf(c), await homeView(service)))
-  page('/queue', ['packages', 'queue'], async (c) => queuePage(siteOf(c), await queueView(service)))
-  page('/workers', null, async (c) => workersPage(siteOf(c), await workersView(service)))
+  page('/queue', ['packages', 'queue', 'farm'], async (c) => queuePage(siteOf(c), await queueView(service)))
+  page('/workers', ['queue', 'workers', 'farm'], async (c) =>
+    workersPage(siteOf(c), await workersView(service)),
+  )
   page('/reasons', ['packages', 'snapshots'], async (c) => reasonsPage(siteOf(c), await reasonsView(service)))
   page(
     '/search',
@@ -123,11 +155,17 @@ function mountOverviews(page: PageMount, service: Service, siteOf: SiteOf): void
     async (c) => searchPage(siteOf(c), await searchView(service, c.req.query('q') ?? '')),
     ['q'],
   )
+  page(
+    '/changes',
+    ['packages'],
+    async (c) => changesPage(siteOf(c), await changesView(service, changesGiven(c))),
+    ['turn', 'of', 'maintainer', 'before'],
+  )
   page('/about', ['packages'], async (c) => {
     const known: AboutView['known'] = []
     for (const distribution of await distributionNames(service.db, true))
       known.push({ distribution, releases: await releaseNames(service.db, distribution, true) })
-    return aboutPage(siteOf(c), { publicKey, keyid, keyHex, schedule: service.schedule, known })
+    return aboutPage(siteOf(c), { publicKey, keyHex, schedule: service.schedule, known })
   })
   // The last one: other pages have names of one segment too.
   page('/:distribution', overviewParts, async (c) => {
@@ -236,6 +274,20 @@ function queryGiven(c: Context): ReleaseQuery {
   }
 }
 
+function changesGiven(c: Context): ChangesQuery {
+  const text = (name: string): string | undefined => {
+    const value = c.req.query(name)?.trim().slice(0, longestParameter)
+    return value === '' ? undefined : value
+  }
+  const before = text('before')
+  return {
+    turn: turnWords.find((turn) => turn === text('turn')),
+    of: text('of'),
+    maintainer: text('maintainer'),
+    before: before !== undefined && /^\d{1,15}$/.test(before) ? Number(before) : undefined,
+  }
+}
+
 /** A few bytes that change whenever the program or its look does. */
 const seal = sealOf([version, ...Object.keys(files).map((name) => sealOf([asset(name)]))])
 
@@ -248,10 +300,12 @@ function sealOf(parts: readonly (string | Uint8Array)[]): string {
 function siteOfWeb(service: Service, web: WebOptions): SiteOf {
   const addresses = new Map(Object.keys(files).map((name) => [name, sealOf([asset(name)])]))
   const file = (name: string): string => `${service.basePath}/assets/${name}?v=${addresses.get(name) ?? ''}`
-  return (c) => ({ ...web, base: service.basePath, origin: originOf(c), version, file })
+  const { basePath: base } = service
+  const keyid = keyidOf(service.signingKey.publicKey)
+  return (c) => ({ ...web, base, address: web.publicUrl ?? originOf(c) + base, keyid, version, file })
 }
 
-/** Where the caller found us, for links that leave the page. A proxy may tell that it speaks https. */
+/** Where the caller found us. A proxy may tell that it speaks https. */
 function originOf(c: Context): string {
   const { host } = new URL(c.req.url)
   const isSecure = c.req.header('x-forwarded-proto') === 'https'
@@ -274,9 +328,9 @@ function mountFiles(app: Hono, siteOf: SiteOf, isMapped: boolean): void {
     })
   })
   app.get('/robots.txt', (c) => {
-    const { origin, base } = siteOf(c)
+    const { address, base } = siteOf(c)
     const closed = ['/api/', '/builds/', '/search', '/jobs/'].map((path) => `Disallow: ${base}${path}\n`)
-    const map = isMapped ? `Sitemap: ${origin}${base}/sitemap.xml\n` : ''
+    const map = isMapped ? `Sitemap: ${address}/sitemap.xml\n` : ''
     const text = `User-agent: *\n${closed.join('')}${map}`
     const etag = `"${sealOf([text])}"`
     return c.req.header('if-none-match') === etag

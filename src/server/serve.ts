@@ -179,7 +179,20 @@ export function scheduleOf(settings: ServerSettings): Schedule {
 function webOf(settings: ServerSettings): WebOptions | null {
   if (!settings['web.enabled']) return null
   const [title, logo, link] = [settings['web.title'], settings['web.logo'], settings['web.link']]
-  return { title, logo, link, sitemap: settings['web.sitemap'] }
+  const publicUrl = publicUrlOf(settings['web.public_url'])
+  return { title, logo, link, publicUrl, sitemap: settings['web.sitemap'] }
+}
+
+/** Without a slash at its end; it goes into commands as it is. */
+function publicUrlOf(given: string | null): string | null {
+  if (given === null) return null
+  const url = URL.parse(given)
+  if (url === null || !/^https?:\/\/[\w.\-:[\]]+(\/[\w.~%/-]*)?$/.test(given))
+    throw new Complaint(`web.public_url = ${given} is no address of pages`, {
+      hint: 'write it like https://rebuilder.example or https://rebuilder.example/amd64',
+      exitCode: 2,
+    })
+  return given.replace(/\/+$/, '')
 }
 
 /** Frees jobs of workers that stopped answering, without waiting for anybody to ask; ends when its result is called. */

@@ -12,7 +12,14 @@ import type { Database } from './store/database.ts'
 import type { TrendKeeper } from './trends.ts'
 
 /** What an operator may choose about the pages. */
-export type WebOptions = { title: string; logo: string | null; link: string | null; sitemap: boolean }
+export type WebOptions = {
+  title: string
+  logo: string | null
+  link: string | null
+  /** `https://rebuilder.example/amd64`: where people reach the pages; null: wherever they ask. */
+  publicUrl: string | null
+  sitemap: boolean
+}
 
 /** Everything that answers requests is made of. */
 export type Service = {

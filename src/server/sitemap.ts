@@ -47,11 +47,11 @@ function pathOf(distribution: string, release: string): string {
 
 function mapReply(
   c: Context,
-  { origin, base }: Site,
+  { address }: Site,
   [whole, part]: readonly [string, string],
   paths: readonly string[],
 ): Promise<Response> {
-  const items = paths.map((path) => `<${part}><loc>${escaped(origin + base + path)}</loc></${part}>`)
+  const items = paths.map((path) => `<${part}><loc>${escaped(address + path)}</loc></${part}>`)
   const text = `<?xml version="1.0" encoding="UTF-8"?>\n<${whole} xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">\n${items.join('\n')}\n</${whole}>\n`
   const headers = {
     'content-type': 'application/xml; charset=utf-8',

@@ -42,6 +42,7 @@ import {
   type SourceFilter,
 } from './store/web-release.ts'
 import { clipped, linesOfPage, type Clip } from './web/lines.ts'
+import type { Checkable } from './web/verify.ts'
 import type { Outlook } from '../wire/queue.ts'
 import type { QueuedJob } from '../wire/queue.ts'
 
@@ -134,13 +135,23 @@ export type SourceView = {
   elsewhere: ElsewhereRow[]
   changes: ChangeRow[]
   outlooks: Outlook[]
+  /** What to try at home; null: nothing is listed. */
+  trial: Trial | null
+}
+
+/** The input of the newest version that is most in doubt, with its files. */
+export type Trial = {
+  input: InputRow
+  files: FileRow[]
+  attestation: Checkable | null
 }
 
 /** Everything about a source package of a release, or about one of its versions. */
 export async function sourceView(
-  { db, schedule }: Service,
+  service: Service,
   [distribution, releaseName, name, version]: readonly [string, string, string, string | null],
 ): Promise<SourceView> {
+  const { db, schedule } = service
   const release = found(await releaseNamed(db, distribution, releaseName))
   const versions = await versionsOf(db, release.id, name, version)
   found(versions[0])
@@ -149,11 +160,16 @@ export async function sourceView(
   const inputIds = inputs.map((input) => input.id)
   const groups = [...new Set(inputs.map((input) => input.group_id))]
   const origin = { distribution, release: releaseName, name, version }
-  const [attempts, others, changes, whys] = await Promise.all([
+  const [attempts, others, changes, whys, trial] = await Promise.all([
     attemptsOf(db, inputIds),
     elsewhere(db, release.id, name, groups),
     latestChanges(db, { name, releaseIds: [release.id] }, 20),
     outlooks(db, schedule, origin),
+    trialOf(
+      service,
+      inputs.filter((input) => input.source_package_id === ids[0]),
+      files,
+    ),
   ])
   return {
     release,
@@ -166,7 +182,34 @@ export async function sourceView(
     elsewhere: others,
     changes,
     outlooks: whys,
+    trial,
   }
+}
+
+/** What is tried first at home. */
+const doubts = ['BAD', 'FAIL', null, 'GOOD']
+
+async function trialOf(
+  service: Service,
+  inputs: readonly InputRow[],
+  files: readonly FileRow[],
+): Promise<Trial | null> {
+  const [input] = inputs.toSorted((a, b) => doubts.indexOf(a.status) - doubts.indexOf(b.status))
+  if (input === undefined) return null
+  const own = files.filter((file) => file.build_input_id === input.id && file.seen === input.seen)
+  const others = files.filter((file) => inputs.some(({ id }) => id === file.build_input_id))
+  const attested = [...own, ...others].find((file) => file.attestation_id !== null)
+  return own.length === 0 ? null : { input, files: own, attestation: await checkableOf(service, attested) }
+}
+
+async function checkableOf(service: Service, file: FileRow | undefined): Promise<Checkable | null> {
+  const [buildId, artifactId] = [file?.build_id ?? null, file?.artifact_id ?? null]
+  if (buildId === null || artifactId === null) return null
+  const envelope = await envelopeOf(service, buildId, artifactId)
+  if (envelope === null) return null
+  const { publicKey } = service.signingKey
+  const isCountersigned = envelope.signatures.some(({ keyid }) => keyid === keyidOf(publicKey))
+  return { buildId, artifactId, serverKey: isCountersigned ? Buffer.from(publicKey).toString('hex') : null }
 }
 
 export type Signature = { keyid: string; who: 'worker' | 'server' | 'unknown'; isTrue: boolean }
@@ -216,18 +259,28 @@ async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
   yield bytes
 }
 
+/** The attestation of a rebuilt file; null where there is none or it is damaged. */
+async function envelopeOf(
+  { db, blobs }: Service,
+  buildId: number,
+  artifactId: number,
+): Promise<Envelope | null> {
+  const blob = await attestationOf(db, buildId, artifactId)
+  const frame = blob === null ? null : await blobs.read(blob.sha256)
+  return frame === null ? null : parseEnvelope(await plainBytes(frame, 1024 * 1024))
+}
+
 async function attestedOf(
-  { db, blobs, signingKey }: Service,
+  service: Service,
   buildId: number,
   artifacts: readonly RebuildArtifact[],
   workerKey: string | null,
 ): Promise<Attested> {
   const artifact = artifacts.find((each) => each.has_attestation)
   if (artifact === undefined) return null
-  const blob = await attestationOf(db, buildId, artifact.id)
-  const frame = blob === null ? null : await blobs.read(blob.sha256)
-  if (frame === null) return null
-  const envelope = parseEnvelope(await plainBytes(frame, 1024 * 1024))
+  const envelope = await envelopeOf(service, buildId, artifact.id)
+  if (envelope === null) return null
+  const { signingKey } = service
   const keys = [
     ['server', signingKey.publicKey],
     ...(workerKey === null ? [] : [['worker', Buffer.from(workerKey, 'base64')] as const]),
@@ -275,25 +328,30 @@ export async function diffView(
   return { build, artifact, diff, from, name: row.file }
 }
 
-export type JobView = { job: QueuedJob; log: Clip; offset: number }
+export type JobView = {
+  job: QueuedJob
+  log: Clip
+  offset: number
+  /** The build that its last attempt became; null: none yet. */
+  lastBuild: number | null
+}
 
 /** What a page shows of a log that grows: so many lines, of so many bytes at the end. */
 const [tailLines, tailBytes] = [400, 256 * 1024]
 
-/** A running job and the end of its log so far; the id of its build when it is over. */
+/** A job: where it runs, the end of its log so far; the id of its build when it is over. */
 export async function jobView({ db, liveLogs }: Service, id: number): Promise<JobView | { build: number }> {
   const lease = await newestLease(db, id)
-  if (lease !== null && lease.outcome !== null && lease.build_id !== null) {
-    const again = await findJob(db, id)
-    if (again === null || again.started_at === null) return { build: lease.build_id }
-  }
-  const job = found(await findJob(db, id))
+  const lastBuild = lease?.build_id ?? null
+  const known = await findJob(db, id)
+  if (known === null && lastBuild !== null) return { build: lastBuild }
+  const job = found(known)
   if (lease === null || job.started_at === null)
-    return { job, log: { lines: [], total: 0, clippedAt: null, bytes: 0 }, offset: 0 }
+    return { job, log: { lines: [], total: 0, clippedAt: null, bytes: 0 }, offset: 0, lastBuild }
   const { text, linesBefore, end } = await liveLogs.tail(lease.id, tailBytes)
   const clip = await clipped(once(text), { head: 0, tail: tailLines })
   const lines = clip.lines.map((line) => ({ ...line, number: line.number + linesBefore }))
   const isWhole = (lines[0]?.number ?? 1) === 1
   const log = { lines, total: clip.total + linesBefore, clippedAt: isWhole ? null : 0, bytes: end }
-  return { job, log, offset: end }
+  return { job, log, offset: end, lastBuild }
 }

@@ -1,7 +1,9 @@
 /** What the pages about everything show, gathered from the store: `web` turns it into HTML. */
+import { turnWords } from '../wire/history.ts'
 import { isReason } from '../wire/reasons.ts'
 import { momentOf, wireTime } from '../wire/schema.ts'
 import { pauseSwitch } from './queue.ts'
+import { notFound } from './refusal.ts'
 import type { Service } from './service.ts'
 import { first, type Database } from './store/database.ts'
 import { switchOf, type Switch } from './store/queue.ts'
@@ -24,6 +26,7 @@ import {
 import { listWorkerRows, type WorkerRow } from './store/workers.ts'
 import { reasonsOf, tallyOf, trendDays, type TrendDay } from './trends.ts'
 import { added, emptyTally, type Tally } from './web/chart.ts'
+import { originWords } from './web/changes.ts'
 
 export type ArchitectureSummary = {
   architecture: string
@@ -150,6 +153,44 @@ export async function workersDone(
 ): Promise<{ worker: string | null; tally: Tally }[]> {
   const pace = await paceOf(db, aDayBefore(moment))
   return [...Map.groupBy(pace, (row) => row.worker)].map(([worker, own]) => ({ worker, tally: tallyOf(own) }))
+}
+
+export type ChangesQuery = {
+  turn: (typeof turnWords)[number] | undefined
+  /** `debian sid`: one release. */
+  of: string | undefined
+  maintainer: string | undefined
+  /** Only changes before the one with this id. */
+  before: number | undefined
+}
+export type ChangesView = {
+  query: ChangesQuery
+  /** The release that was asked for; null: all. */
+  origin: OfRelease | null
+  changes: ChangeRow[]
+  hasMore: boolean
+  releases: OfRelease[]
+}
+
+/** Changes of a page that shows nothing else. */
+const changesOfPage = 100
+
+/** Changes of verdicts, newest first. */
+export async function changesView({ db }: Service, query: ChangesQuery): Promise<ChangesView> {
+  const releases = (await releaseStates(db)).map(({ distribution, release }) => ({ distribution, release }))
+  const origin = releases.find((each) => originWords(each.distribution, each.release) === query.of) ?? null
+  if (query.of !== undefined && origin === null) throw notFound()
+  const releaseIds = await releaseIdsOf(db, origin?.distribution, origin?.release)
+  const { turn, maintainer, before } = query
+  const turns = turn === undefined ? [1, 2, 3] : [turnWords.indexOf(turn) + 1]
+  const rows = await latestChanges(db, { turns, releaseIds, maintainer, before }, changesOfPage + 1)
+  return {
+    query,
+    origin,
+    changes: rows.slice(0, changesOfPage),
+    hasMore: rows.length > changesOfPage,
+    releases,
+  }
 }
 
 export type QueueView = { summary: QueueSummary; turns: Turns }

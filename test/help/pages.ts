@@ -112,3 +112,17 @@ export async function aSmallDistribution(call: Client['call'], worker: SigningWo
   await rebuildNext(worker, 'BAD') // hello, worse than before
   await importPackages(call, [...listed('1.0-2'), aPackage({ name: 'untried' })])
 }
+
+const marks: Readonly<Record<string, string>> = {
+  '&#39;': "'",
+  '&quot;': '"',
+  '&gt;': '>',
+  '&lt;': '<',
+  '&amp;': '&',
+}
+
+/** The text of a command that a page prints, by what a screen reader calls it; empty: there is none. */
+export function commandOf(page: string, label: string): string {
+  const [, escaped = ''] = new RegExp(`aria-label="${label}"\\s*><code>([\\s\\S]*?)</code>`).exec(page) ?? []
+  return escaped.replace(/&[#\w]+;/g, (mark) => marks[mark] ?? mark)
+}

@@ -9,7 +9,14 @@ import { silentLog } from '../../src/log.ts'
 import { mountPages } from '../../src/server/pages.ts'
 import type { Service } from '../../src/server/service.ts'
 import { zstdFrame } from '../../src/compression.ts'
-import { aSigningWorker, aSmallDistribution, hostileLog, hostileName, rebuildNext } from '../help/pages.ts'
+import {
+  aSigningWorker,
+  aSmallDistribution,
+  commandOf,
+  hostileLog,
+  hostileName,
+  rebuildNext,
+} from '../help/pages.ts'
 import { largeData } from '../bench/large.ts'
 import { aPackage, importPackages, startServer, temporaryFolder, type TestServer } from '../help/server.ts'
 import type { TestContext } from 'node:test'
@@ -216,36 +223,31 @@ test('a build explains its attestation: whose signatures are true, and whose has
   assert.match(page, new RegExp('a'.repeat(64)))
 })
 
-test('the commands that a page gives to verify an attestation do so, with other programs than ours', async (t) => {
-  const server = await sharedServer()
-  const folder = await temporaryFolder(t)
-  const page = await textOf(server, '/builds/1')
-  const [, escaped = ''] =
-    /Commands that verify the attestation"\s*><code>([\s\S]*?)<\/code>/.exec(page) ?? []
-  const marks: Record<string, string> = {
-    '&#39;': "'",
-    '&quot;': '"',
-    '&gt;': '>',
-    '&lt;': '<',
-    '&amp;': '&',
-  }
-  const commands = escaped.replace(/&[#\w]+;/g, (mark) => marks[mark] ?? mark)
+for (const [what, path] of [
+  ['a build', '/builds/1'],
+  ['a source package', `/debian/sid/${encodeURIComponent(hostileName)}`],
+] as const) {
+  test(`the commands that the page of ${what} gives to verify an attestation do so, with other programs than ours`, async (t) => {
+    const server = await sharedServer()
+    const folder = await temporaryFolder(t)
+    const commands = commandOf(await textOf(server, path), 'Commands that verify the attestation')
 
-  const run = promisify(execFile)
-  const { stdout } = await run('sh', ['-ec', commands], {
-    cwd: folder,
-    env: { ...process.env, no_proxy: '*' },
+    const run = promisify(execFile)
+    const { stdout } = await run('sh', ['-ec', commands], {
+      cwd: folder,
+      env: { ...process.env, no_proxy: '*' },
+    })
+    const forged = commands
+      .split('\n')
+      .filter((line) => line.startsWith('openssl'))
+      .join('\n')
+    await appendFile(`${folder}/signed`, ' ')
+
+    assert.match(stdout, /Signature Verified Successfully/)
+    assert.match(stdout, /"sha256": "[0-9a-f]{64}"/)
+    await assert.rejects(run('sh', ['-ec', forged], { cwd: folder }))
   })
-  const forged = commands
-    .split('\n')
-    .filter((line) => line.startsWith('openssl'))
-    .join('\n')
-  await appendFile(`${folder}/signed`, ' ')
-
-  assert.match(stdout, /Signature Verified Successfully/)
-  assert.match(stdout, new RegExp('a'.repeat(64)))
-  await assert.rejects(run('sh', ['-ec', forged], { cwd: folder }))
-})
+}
 
 test('a source package says whose turn it is, what happens next and how to repeat the verdict', async () => {
   const server = await sharedServer()
@@ -255,9 +257,15 @@ test('a source package says whose turn it is, what happens next and how to repea
 
   assert.match(bad, /the bytes differ[\s\S]*It is the package’s turn/)
   assert.match(bad, /Next try/)
-  assert.match(
-    bad,
-    /rebuilderd worker build debian http:\/\/mirror\.example\/pool\/hello_1\.0-2_amd64\.deb --input-url/,
+  assert.equal(
+    commandOf(bad, 'Command that repeats the verdict'),
+    [
+      'rebuilderd worker build debian',
+      'http://mirror.example/pool/hello_1.0-2_amd64.deb',
+      '--input-url https://buildinfos.example/hello_1.0-2_amd64.buildinfo',
+      '--release sid',
+      '--architecture amd64',
+    ].join(' \\\n  '),
   )
   assert.match(bad, /not listed any more/)
   assert.match(failed, /It is the infrastructure’s turn/)
@@ -345,6 +353,31 @@ test('feeds tell changes of verdict of all, a release, a package and a maintaine
   await textOf(server, '/feed/debian/nowhere.atom', 404)
 })
 
+for (const [query, expected] of [
+  ['', ['hello', 'zlib']],
+  ['?turn=worse', ['hello']],
+  ['?turn=better', []],
+  ['?turn=other&of=debian+sid', ['zlib']],
+  ['?maintainer=Ada+%3Cada%40example.org%3E&turn=worse', ['hello']],
+  ['?maintainer=nobody', []],
+  ['?turn=evil&before=evil&of=', ['hello', 'zlib']],
+  ['?before=2', ['zlib']],
+] as const) {
+  test(`the page of changes with ${query === '' ? 'no filter' : query} has ${expected.join(', ') || 'none'}`, async () => {
+    const page = await textOf(await sharedServer(), `/changes${query}`)
+
+    const names = [...page.matchAll(/<th scope="row">\s*<a href="[^"]*"\s*><bdi>([^<]*)<\/bdi>/g)]
+    assert.deepEqual(
+      names.map(([, name]) => name),
+      expected,
+    )
+  })
+}
+
+test('changes of a release that is not known are not there', async () => {
+  await textOf(await sharedServer(), '/changes?of=debian+nowhere', 404)
+})
+
 test('what is not there is told as a page, while the API keeps its own words', async () => {
   const server = await sharedServer()
 
@@ -361,7 +394,7 @@ test('what goes wrong inside is told as a page without what it was, which is for
   const said: string[] = []
   const app = new Hono()
   mountPages(app, {
-    web: { title: 'Broken', logo: null, link: null, sitemap: false },
+    web: { title: 'Broken', logo: null, link: null, publicUrl: null, sitemap: false },
     log: { ...silentLog, error: (text: string) => void said.push(text) },
     signingKey: generateSigningKey(),
     basePath: '',

@@ -19,6 +19,7 @@ import {
   type TestServer,
 } from '../help/server.ts'
 import { submitBuild } from '../../src/wire/builds.ts'
+import { dropJobs } from '../../src/wire/queue.ts'
 import { Hono } from 'hono'
 import { generateSigningKey } from '../../src/attestation.ts'
 import { mountPages } from '../../src/server/pages.ts'
@@ -54,6 +55,8 @@ const allPaths = [
   '/queue',
   '/workers',
   '/reasons',
+  '/changes',
+  '/changes?turn=better&of=debian+sid&maintainer=nobody',
   '/about',
   '/search?q=hel',
   '/search?q=nothing-like-it',
@@ -72,7 +75,7 @@ const allPaths = [
 /** The paths of pages that a server answers, as its router has them. */
 function mountedPaths(): string[] {
   const app = new Hono()
-  const web = { title: '', logo: null, link: null, sitemap: false }
+  const web = { title: '', logo: null, link: null, publicUrl: null, sitemap: false }
   const service = { web, signingKey: generateSigningKey(), basePath: '' }
   mountPages(app, service as unknown as Service) // mounting asks nothing of the rest
   const isPage = (path: string): boolean => !/^\/(assets|feed|badge|robots|\*)/.test(path)
@@ -205,6 +208,49 @@ test('the log of a running build grows on its page, harmless, until the verdict'
   )
   await page.waitForURL(/\/builds\/\d+$/)
   assert.deepEqual(troubles, [])
+})
+
+test('the page of a job that waits becomes live when a worker takes it', options, async (t) => {
+  const { server, worker } = await aSite(t)
+  const queue = (await (await fetch(`${server.address}/api/v1/queue`)).json()) as {
+    records: { id: number; name: string }[]
+  }
+  const [waiting] = queue.records.filter(({ name }) => name === 'untried')
+  const browser = await openBrowser(t)
+  const source = await openPage(browser, server.address)
+  await source.page.goto(`${server.address}/debian/sid/untried`)
+  await source.page.getByRole('link', { name: 'Watch it' }).click()
+  const { page, troubles } = source
+  await page.getByText('It waits for a worker').waitFor()
+  await page.evaluate(() => Object.assign(globalThis, { stayed: true }))
+  const before = await page.title()
+
+  const job = await pop(worker.client.call)
+  assert.ok(job !== null)
+  assert.equal(job.job.id, waiting?.id)
+  const write = logWriter(server, worker, waiting?.id ?? 0)
+  await page.getByText('The log grows here while the build runs.').waitFor({ timeout: 20_000 })
+  await write('first line\n')
+  await page.locator('.log .line', { hasText: 'first line' }).waitFor({ timeout: 20_000 })
+  await worker.client.call(submitBuild, { body: aResult(job) })
+  await page.getByRole('link', { name: 'see the verdict' }).waitFor({ timeout: 20_000 })
+
+  assert.match(before, /waits to be rebuilt/)
+  assert.match(await page.title(), /is being rebuilt/)
+  assert.equal(await page.evaluate(() => 'stayed' in globalThis), true)
+  assert.deepEqual(troubles, [])
+})
+
+test('the page of a job that waits says so when it was dropped', options, async (t) => {
+  const { server } = await aSite(t)
+  const { page } = await openPage(await openBrowser(t), server.address)
+  await page.goto(`${server.address}/debian/sid/untried`)
+  await page.getByRole('link', { name: 'Watch it' }).click()
+  await page.getByText('It waits for a worker').waitFor()
+
+  await server.call(dropJobs, { query: { name: 'untried', distribution: 'debian' } })
+
+  await page.getByText('There is nothing here').waitFor({ timeout: 20_000 })
 })
 
 /** Writes a running job's log piece by piece, as its worker does. */

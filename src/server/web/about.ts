@@ -5,7 +5,6 @@ import { command } from './command.ts'
 
 export type AboutView = {
   publicKey: string
-  keyid: string
   keyHex: string
   schedule: Schedule
   /** Distributions with their releases. */
@@ -13,8 +12,8 @@ export type AboutView = {
 }
 
 /** What this rebuilder is, whom to trust, how to use it. */
-export function aboutPage(site: Site, { publicKey, keyid, keyHex, schedule, known }: AboutView): Page {
-  const { base, origin } = site
+export function aboutPage(site: Site, { publicKey, keyHex, schedule, known }: AboutView): Page {
+  const { base, address, keyid } = site
   return {
     title: 'About',
     here: 'about',
@@ -68,11 +67,11 @@ export function aboutPage(site: Site, { publicKey, keyid, keyHex, schedule, know
       <section aria-labelledby="use">
         <h2 id="use">Use it</h2>
         <h3>See how much of your own system is verified</h3>
-        ${command(`rebuilderd ctl check --rebuilder ${origin}${base}`, 'Command that checks a system')}
+        ${command(`rebuilderd ctl check --rebuilder ${address}`, 'Command that checks a system')}
         <h3>See what is verified of a release</h3>
-        ${command(`rebuilderd ctl -H ${origin}${base} pkgs ls --distro ${known[0]?.distribution ?? 'debian'}`, 'Command that lists verdicts')}
+        ${command(`rebuilderd ctl -H ${address} pkgs ls --distro ${known[0]?.distribution ?? 'debian'}`, 'Command that lists verdicts')}
         <h3>Ask for the verdict of one package</h3>
-        ${command(`curl -fsS '${origin}${base}/api/v1/packages/binary?name=bash&seen_only=true'`, 'Command that asks for one package')}
+        ${command(`curl -fsS '${address}/api/v1/packages/binary?name=bash&seen_only=true'`, 'Command that asks for one package')}
         <h3>Follow changes</h3>
         <p>
           <a href="${base}/feed.atom">All changes of verdicts</a> as an Atom feed; every release and source

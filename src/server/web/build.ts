@@ -7,8 +7,8 @@ import { diffFrame, diffFrames } from './diff-frame.ts'
 import { bytes, chip, count, duration, html, name, originQueryOf, shown, time, type Html } from './html.ts'
 import type { Page, Site } from './layout.ts'
 import { diffLines, linesOfPage, logLines } from './lines.ts'
-import { command } from './command.ts'
 import { addressOf } from './source.ts'
+import { attestationCheck } from './verify.ts'
 
 type Build = BuildView['build']
 
@@ -217,7 +217,7 @@ function evidencePart(_: Site, { build, extra }: BuildView): Html {
 }
 
 /** Who signed what, and whether it verifies. */
-function attestedPart({ base, origin }: Site, build: Build, attested: Attested): Html {
+function attestedPart(site: Site, build: Build, attested: Attested): Html {
   if (attested === null) return html``
   const { envelope, signatures, artifact, serverKey } = attested
   const { signed } = envelope
@@ -233,7 +233,7 @@ function attestedPart({ base, origin }: Site, build: Build, attested: Attested):
   const isSame =
     artifact.sha256 !== null &&
     Object.values(signed.products).some((each) => each['sha256'] === artifact.sha256)
-  const address = `${origin}${base}/api/v1/builds/${build.id}/artifacts/${artifact.id}/attestation`
+  const isCountersigned = signatures.some(({ who: signer }) => signer === 'server')
   return html`<section aria-labelledby="attestation">
     <h2 id="attestation">Attestation</h2>
     <ol class="steps">
@@ -260,34 +260,8 @@ function attestedPart({ base, origin }: Site, build: Build, attested: Attested):
           </li>`,
       )}
     </ol>
-    <p>
-      Do not take our word for it. With curl, jq, xxd and OpenSSL; compare the key in it with your copy of
-      that on <a href="${base}/about#keys">About</a>:
-    </p>
-    ${command(verifying(address, serverKey, signatures), 'Commands that verify the attestation')}
+    ${attestationCheck(site, { buildId: build.id, artifactId: artifact.id, serverKey: isCountersigned ? serverKey : null })}
   </section>`
-}
-
-/**
- * Commands that verify the server's signature of an attestation by other programs than ours: in-toto signs canonical
- * JSON with real line ends, OpenSSL wants an Ed25519 key as RFC 8410 has it.
- */
-function verifying(
-  address: string,
-  serverKey: string,
-  signatures: NonNullable<Attested>['signatures'],
-): string {
-  const own = signatures.find(({ who }) => who === 'server')
-  const fetched = `curl -fsS ${address} -o link.json`
-  if (own === undefined) return fetched
-  return [
-    fetched,
-    `jq -cjS .signed link.json | sed 's/\\\\n/\\n/g' > signed`,
-    `jq -r '.signatures[] | select(.keyid == "${own.keyid}").sig' link.json | xxd -r -p > signature`,
-    `printf 302a300506032b6570032100${serverKey} | xxd -r -p > key.der`,
-    'openssl pkeyutl -verify -pubin -keyform DER -inkey key.der -rawin -in signed -sigfile signature',
-    "jq '.signed.products' link.json",
-  ].join('\n')
 }
 
 function sizeOf({ total, bytes: size }: { total: number; bytes: number }): string {
@@ -345,34 +319,44 @@ export function diffPage(site: Site, { build, artifact, diff, from, name: file }
   }
 }
 
-/** A running job: its log grows on the page, where scripts run. */
-export function jobPage({ base }: Site, { job, log, offset }: JobView): Page {
-  const release = job.release ?? ''
+/** A job: until it runs the page watches for that, then its log grows there, where scripts run. */
+export function jobPage({ base }: Site, view: JobView): Page {
+  const { job } = view
   const isRunning = job.started_at !== null
   return {
-    title: `${job.name} ${job.version} is being rebuilt`,
+    title: `${job.name} ${job.version} ${isRunning ? 'is being rebuilt' : 'waits to be rebuilt'}`,
     trail: [{ label: 'Overview', href: '/' }, { label: 'Queue', href: '/queue' }, { label: `job ${job.id}` }],
     api: `/api/v1/queue/${job.id}`,
-    ...(isRunning ? { parts: { Log: `/api/v1/queue/${job.id}/log` } } : {}),
+    ...(isRunning ? { parts: { Log: `/api/v1/queue/${job.id}/log` } } : { live: 'queue' }),
     body: html`<h1>
-        <a href="${base}${sourcePath(job.distribution, release, job.name)}">${name(job.name)}</a>
+        <a href="${base}${sourcePath(job.distribution, job.release ?? '', job.name)}">${name(job.name)}</a>
         <span class="version">${name(job.version)}</span>
       </h1>
-      <p>
-        ${name(originWords(job.distribution, release))} · ${name(job.architecture)} ·
-        ${isRunning ? html`given to ${name(job.worker ?? 'a worker')} ${time(job.started_at)}` : html`does not run at the moment; queued ${time(job.queued_at)}`}
-      </p>
-      ${
-        isRunning
-          ? html`<p class="quiet" role="status" data-log-state>Load the page again to see more of the log.</p>
-              <div
-                data-log="${base}/api/v1/queue/${job.id}/log?follow=1"
-                data-offset="${offset}"
-                data-done="${base}/builds/"
-              >
-                ${logLines(log, null)}
-              </div>`
-          : html`<p class="quiet">Its log shows here while it runs.</p>`
-      }`,
+      <div data-live-part="job">${isRunning ? runningPart(base, view) : waitingPart(base, view)}</div>`,
   }
+}
+
+function runningPart(base: string, { job, log, offset }: JobView): Html {
+  return html`<p>${whereOf(job)} · given to ${name(job.worker ?? 'a worker')} ${time(job.started_at)}</p>
+    <p class="quiet" role="status" data-log-state>Load the page again to see more of the log.</p>
+    <div
+      data-log="${base}/api/v1/queue/${job.id}/log?follow=1"
+      data-offset="${offset}"
+      data-done="${base}/builds/"
+    >
+      ${logLines(log, null)}
+    </div>`
+}
+
+function waitingPart(base: string, { job, lastBuild }: JobView): Html {
+  return html`<p>
+      ${whereOf(job)} · queued
+      ${time(job.queued_at)}${job.next_retry === null ? '' : html` · due ${time(job.next_retry)}`}
+    </p>
+    <p role="status" data-waits>It waits for a worker. Its log shows here from the moment it starts.</p>
+    ${lastBuild === null ? '' : html`<p>Its last attempt became <a href="${base}/builds/${lastBuild}">build ${lastBuild}</a>.</p>`}`
+}
+
+function whereOf({ distribution, release, architecture }: JobView['job']): Html {
+  return html`${name(originWords(distribution, release ?? ''))} · ${name(architecture)}`
 }

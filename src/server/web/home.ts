@@ -50,6 +50,7 @@ export function homePage(site: Site, view: HomeView, distribution?: string): Pag
             ? html`<p class="quiet">Nothing that was GOOD has stopped being so.</p>`
             : changeTable(site.base, worse, 'Packages that were GOOD and are not any more, newest first')
         }
+        ${worse.length === 0 ? '' : html`<p><a href="${site.base}/changes?turn=worse">All regressions</a></p>`}
       </section>
       <section aria-labelledby="others" data-live-part="others">
         <h2 id="others">Other changes</h2>
@@ -58,6 +59,7 @@ export function homePage(site: Site, view: HomeView, distribution?: string): Pag
             ? html`<p class="quiet">No verdict has changed yet.</p>`
             : changeTable(site.base, others, 'Other changes of verdicts, newest first')
         }
+        ${others.length === 0 ? '' : html`<p><a href="${site.base}/changes">All changes of verdict</a></p>`}
       </section>`,
   }
 }
@@ -70,13 +72,13 @@ function lead({ base, title }: Site): Html {
     </p>`
 }
 
-function empty({ base, origin }: Site): Html {
+function empty({ base, address }: Site): Html {
   return html`<section class="card">
     <h2>Nothing to verify yet</h2>
     <p>No packages have been imported. On the machine of this server, with the address of a mirror:</p>
     ${command('rebuilderd ctl pkgs sync debian https://mirror.example/debian --component main --release trixie --architecture amd64', 'Command that imports packages')}
     <p>Then, on a build machine, with the sign-up secret of this server:</p>
-    ${command(`rebuilderd worker --secret SECRET ${origin}${base}`, 'Command that starts a worker')}
+    ${command(`rebuilderd worker --secret SECRET ${address}`, 'Command that starts a worker')}
     <p><a href="${base}/about">About</a> tells more.</p>
   </section>`
 }

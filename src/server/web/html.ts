@@ -27,8 +27,8 @@ export const nothing: Html = html``
 /** Longest text from outside that is shown whole. */
 const longestText = 400
 
-/** Marks that turn or hide text: directional marks, zero-width characters, tags (unicode.org/reports/tr36); not those that only choose a glyph. */
-const hidden = /(?![\ufe00-\ufe0f])\p{Default_Ignorable_Code_Point}|[\ufff9-\ufffb]/gu
+/** Marks that turn or hide text: directional marks, zero-width characters, tags (unicode.org/reports/tr36); not those that only choose a glyph. And what XML has no place for. */
+const hidden = /(?![\ufe00-\ufe0f])\p{Default_Ignorable_Code_Point}|[\ufff9-\ufffb\ufffe\uffff]/gu
 
 /** Text from outside made harmless: control characters, overrides and invisible marks become visible escapes. */
 export function shown(text: string, longest = longestText): string {
@@ -112,6 +112,13 @@ export function chip(status: string | null, label?: string): Html {
   return html`<span class="chip ${verdict}" title="${verdict}: ${verdictWords[verdict]}"
     ><span aria-hidden="true">${marks[verdict]}</span> ${label ?? verdict}</span
   >`
+}
+
+/** One of the values of a field. */
+export function option(value: string, label: string, chosen: string | undefined): Html {
+  return html`<option value="${value}" ${value === (chosen ?? '') ? raw('selected') : ''}>
+    ${shown(label, 80)}
+  </option>`
 }
 
 /** Parts of a path, each from outside. */

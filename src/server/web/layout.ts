@@ -5,8 +5,10 @@ import { html, raw, shown, type Html } from './html.ts'
 export type Site = WebOptions & {
   /** `/amd64`: path before every link; the empty text: none. */
   base: string
-  /** `https://rebuilder.example`: for links that leave the page: feeds, commands, badges. */
-  origin: string
+  /** `https://rebuilder.example/amd64`: base of links that leave the page: feeds, commands, badges. */
+  address: string
+  /** What names this rebuilder wherever it is reached: the id of its key. */
+  keyid: string
   version: string
   /** Address of a file of ours, with its hash, so that it may be kept for ever. */
   file: (name: string) => string
@@ -15,7 +17,7 @@ export type Site = WebOptions & {
 export type Page = {
   title: string
   /** The part of the navigation that is marked. */
-  here?: 'home' | 'queue' | 'workers' | 'reasons' | 'about'
+  here?: 'home' | 'changes' | 'queue' | 'workers' | 'reasons' | 'about'
   /** From the top to this page; the last one is this page. */
   trail?: readonly { label: string; href?: string }[]
   /** The same facts for programs, without the base. */
@@ -33,6 +35,7 @@ export type Page = {
 
 const places = [
   ['home', '/', 'Overview'],
+  ['changes', '/changes', 'Changes'],
   ['queue', '/queue', 'Queue'],
   ['workers', '/workers', 'Workers'],
   ['reasons', '/reasons', 'Reasons'],

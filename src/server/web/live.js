@@ -16,8 +16,12 @@ function localTimes(root) {
 /** Fetches this page again and puts the parts that differ in place of the old ones. */
 async function refresh() {
   const reply = await fetch(location.href, { headers: { accept: 'text/html' } })
-  if (!reply.ok) return
+  if (reply.redirected) return location.replace(reply.url) // what was waited for is over already
+  if (!reply.ok && reply.status !== 404) return
   const fresh = new DOMParser().parseFromString(await reply.text(), 'text/html')
+  if (!reply.ok)
+    return document.querySelector('main').replaceChildren(...fresh.querySelector('main').childNodes)
+  document.title = fresh.title
   for (const part of fresh.querySelectorAll('[data-live-part]')) {
     const old = document.querySelector(`[data-live-part="${CSS.escape(part.dataset.livePart)}"]`)
     localTimes(part)
@@ -26,6 +30,7 @@ async function refresh() {
     old.classList.remove('fresh')
     requestAnimationFrame(() => old.classList.add('fresh'))
   }
+  followLogs()
 }
 
 /**
@@ -67,7 +72,8 @@ function listen(addressOf, on) {
 
 /** Looks again soon after an event: once for many, not all readers at the same moment, and not while nobody looks. */
 function watchEvents(kinds) {
-  let [waiting, isFirst] = [null, true]
+  // Where one event is waited for, it may have come between the page and the watch.
+  let [waiting, isFirst] = [null, document.querySelector('[data-waits]') === null]
   const soon = () => {
     if (waiting !== null || document.hidden) return
     waiting = setTimeout(
@@ -84,7 +90,7 @@ function watchEvents(kinds) {
     if (!isFirst) soon()
     isFirst = false
   }
-  listen(() => `${base}/api/v1/events?kinds=${encodeURIComponent(kinds)}`, { ...on, open })
+  return listen(() => `${base}/api/v1/events?kinds=${encodeURIComponent(kinds)}`, { ...on, open })
 }
 
 const mostLines = 5000
@@ -100,6 +106,14 @@ function harmless(text) {
       (mark) => `\\u${mark.codePointAt(0).toString(16).padStart(4, '0')}`,
     )
     .slice(0, 2000)
+}
+
+/** Follows the log on the page, if there is one; it tells of its end by itself. */
+function followLogs() {
+  const box = document.querySelector('[data-log]')
+  if (box === null) return
+  stopWatching?.()
+  followLog(box)
 }
 
 /** Adds what a running job writes to the log on the page, as text. */
@@ -172,6 +186,5 @@ function comfort() {
 
 localTimes(document)
 comfort()
-if (live !== undefined) watchEvents(live)
-const log = document.querySelector('[data-log]')
-if (log !== null) followLog(log)
+const stopWatching = live === undefined ? undefined : watchEvents(live)
+followLogs()

@@ -7,6 +7,7 @@ import {
   count,
   html,
   name,
+  option,
   originQueryOf,
   percent,
   queryOf,
@@ -78,10 +79,6 @@ function tallyOf({ sources }: ReleaseView): Tally {
   const tally = { ...emptyTally }
   for (const { status, n } of sources) tally[verdictOf(status)] += n
   return tally
-}
-
-function option(value: string, label: string, chosen: string | undefined): Html {
-  return html`<option value="${value}" ${value === (chosen ?? '') ? raw('selected') : ''}>${label}</option>`
 }
 
 /** A field to choose one of some values by; nothing where there is no choice. */

@@ -1,6 +1,6 @@
 import type { Outlook } from '../../wire/queue.ts'
 import type { FileRow, InputRow, VersionRow } from '../store/web-package.ts'
-import type { SourceView } from '../views-package.ts'
+import type { SourceView, Trial } from '../views-package.ts'
 import { callout } from './advice.ts'
 import { command, quoted } from './command.ts'
 import { changeTable, originWords, reasonShort, sourcePath } from './changes.ts'
@@ -12,6 +12,7 @@ import {
   name,
   originQueryOf,
   queryOf,
+  raw,
   releaseSegment,
   segments,
   shown,
@@ -20,6 +21,7 @@ import {
 } from './html.ts'
 import type { Page, Site } from './layout.ts'
 import { tableOf } from './table.ts'
+import { attestationCheck } from './verify.ts'
 
 /** A source package of a release: what its files are, why, and what happens next. */
 export function sourcePage(site: Site, view: SourceView): Page {
@@ -28,7 +30,6 @@ export function sourcePage(site: Site, view: SourceView): Page {
   const path = sourcePath(release.distribution, release.name, source)
   const releasePath = segments(release.distribution, releaseSegment(release.name))
   const maintainer = view.versions.find((row) => row.maintainer !== null)?.maintainer ?? null
-  const [newest] = view.versions
   const ofRelease = (given: Parameters<typeof queryOf>[0]): string =>
     originQueryOf(release.distribution, release.name, given)
   const trail = [
@@ -57,29 +58,31 @@ export function sourcePage(site: Site, view: SourceView): Page {
           maintainer === null
             ? ''
             : html` · maintained by
-                <a href="${base}${releasePath}${queryOf({ maintainer })}">${name(maintainer)}</a>`
+                <a href="${base}${releasePath}${queryOf({ maintainer })}">${name(maintainer)}</a>
+                (<a href="${base}/changes${queryOf({ maintainer })}">changes</a>)`
         }
       </p>
       <div data-live-part="matrix">${matrixPart(site, view)}</div>
       <div data-live-part="versions">${view.versions.map((row) => versionPart(site, view, row))}</div>
       <div data-live-part="history">${historyPart(site, view)}</div>
-      ${elsewherePart(site, view)} ${newest === undefined ? '' : homePart(site, view, newest)}`,
+      ${elsewherePart(site, view)} ${homePart(site, view)}`,
   }
 }
 
-const matrixRows = 100
+/** Rows of the matrix, and versions that are not listed any more among them. */
+const [matrixRows, matrixOlder] = [100, 3]
 
-/** Verdicts at a glance: a row for each file of each listed version, a column for each architecture of its build. */
+/** Verdicts at a glance: a row for each file of each version, a column for each architecture of its build. */
 function matrixPart({ base }: Site, { versions, inputs, files }: SourceView): Html {
-  const shownVersions = versions.filter((row) => row.seen === 1)
+  const listed = versions.filter((row) => row.seen === 1)
+  const shownVersions = [...listed, ...versions.filter((row) => row.seen === 0).slice(0, matrixOlder)]
   const ofVersion = (row: VersionRow): InputRow[] =>
-    inputs.filter((each) => each.source_package_id === row.id)
+    inputs.filter((each) => each.source_package_id === row.id && each.seen === row.seen)
   const architectures = [...new Set(shownVersions.flatMap(ofVersion).map((each) => each.architecture))].sort()
-  if (architectures.length < 2) return html``
   const rows = shownVersions.flatMap((row) => {
     const own = ofVersion(row)
     const ids = new Set(own.map((each) => each.id))
-    const present = files.filter((file) => ids.has(file.build_input_id) && file.seen === 1)
+    const present = files.filter((file) => ids.has(file.build_input_id) && file.seen === row.seen)
     return [...Map.groupBy(present, (file) => file.name)].map(([file, its]) => {
       const cells = architectures.map((architecture) => {
         const input = own.find((each) => each.architecture === architecture)
@@ -88,14 +91,20 @@ function matrixPart({ base }: Site, { versions, inputs, files }: SourceView): Ht
           ${found === undefined ? html`<span class="quiet">–</span>` : cellOf(base, found)}
         </td>`
       })
-      return html`<tr>
-        <th scope="row">${name(file)} <span class="version">${name(row.version)}</span></th>
+      return html`<tr ${row.seen === 1 ? '' : raw('class="gone"')}>
+        <th scope="row">${name(file)}</th>
+        <td>
+          <span class="version">${name(row.version)}</span>
+          ${row.seen === 1 ? '' : html`<span class="quiet small">not listed any more</span>`}
+        </td>
         ${cells}
       </tr>`
     })
   })
-  const caption = 'Verdicts of each file by architecture'
-  return html`${tableOf({ label: caption, caption, heads: ['File', ...architectures.map((each) => shown(each, 40))] }, rows.slice(0, matrixRows))}
+  if (rows.length < 2 && architectures.length < 2) return html``
+  const caption = 'Verdicts of each file by version and architecture'
+  const heads = ['File', 'Version', ...architectures.map((each) => shown(each, 40))]
+  return html`${tableOf({ label: caption, caption, heads }, rows.slice(0, matrixRows))}
   ${rows.length > matrixRows ? html`<p class="quiet small">${count(rows.length - matrixRows)} more files are below.</p>` : ''}`
 }
 
@@ -177,7 +186,7 @@ function nextPart({ base }: Site, input: InputRow, outlook: Outlook | undefined)
     return html`<p>
       It is ready to be rebuilt;
       ${outlook?.ahead === null || outlook === undefined ? 'others may go' : html`${count(outlook.ahead)} jobs go`}
-      before it.
+      before it. <a href="${base}/jobs/${input.job_id}">Watch it</a> from its start on.
     </p>`
   if (input.state === 'waiting') return html`<p>Next try ${time(input.next_retry)}. ${tries}</p>`
   if (input.status === 'GOOD' || input.seen === 0) return html``
@@ -292,53 +301,48 @@ function elsewherePart({ base }: Site, { elsewhere, name: source }: SourceView):
 }
 
 /** Commands to try it at home, and the badge. */
-function homePart({ base, origin }: Site, view: SourceView, row: VersionRow): Html {
-  const { release, name: source, inputs, files } = view
-  const input = inputs.find((each) => each.source_package_id === row.id)
-  const own = files
-    .filter((file) => file.build_input_id === input?.id && file.seen === 1)
-    .sort((a, b) => Number(a.status === 'GOOD') - Number(b.status === 'GOOD')) // what is in doubt first
-    .slice(0, 4)
-  const attested = own.find((file) => file.attestation_id !== null && file.build_id !== null)
-  const badge = `${base}/badge${sourcePath(release.distribution, release.name, source)}.svg`
-  const rebuild =
-    input === undefined || own.length === 0
-      ? ''
-      : [
-          'rebuilderd worker build',
-          quoted(release.distribution),
-          ...own.map((file) => quoted(file.url)),
-          '--input-url',
-          quoted(input.url),
-          ...(release.name === '' ? [] : ['--release', quoted(release.name)]),
-          '--architecture',
-          quoted(input.architecture),
-        ].join(' ')
-  const attestation =
-    attested === undefined
-      ? ''
-      : `curl -fsS ${origin}${base}/api/v1/builds/${attested.build_id}/artifacts/${attested.artifact_id}/attestation`
-  const page = `${origin}${base}${sourcePath(release.distribution, release.name, source)}`
+function homePart(site: Site, view: SourceView): Html {
+  const { release, name: source, trial } = view
+  const path = sourcePath(release.distribution, release.name, source)
+  const badge = `/badge${path}.svg`
   return html`<section aria-labelledby="home">
     <h2 id="home">Try it yourself</h2>
     ${
-      rebuild === ''
+      trial === null
         ? ''
-        : html`<h3>Repeat the verdict</h3>
-            ${command(rebuild, 'Command that repeats the verdict')}`
+        : html`<h3>Repeat the verdict for ${name(trial.input.architecture)}</h3>
+            ${command(rebuilding(view, trial), 'Command that repeats the verdict')}`
     }
     ${
-      attestation === ''
+      trial === null || trial.attestation === null
         ? ''
         : html`<h3>Check the attestation</h3>
-            ${command(attestation, 'Command that fetches the attestation')}
+            ${attestationCheck(site, trial.attestation)}
             <p class="small">
-              The page of <a href="${base}/builds/${attested?.build_id}#attestation">the build</a> explains
-              who signed it; the public key is on <a href="${base}/about">About</a>.
+              The page of
+              <a href="${site.base}/builds/${trial.attestation.buildId}#attestation">the build</a> explains
+              who signed it.
             </p>`
     }
     <h3>Badge</h3>
-    <p><img src="${badge}" alt="Badge of ${shown(source)}" height="20" /></p>
-    ${command(`[![reproducible](${origin}${badge})](${page})`, 'Markdown of the badge')}
+    <p><img src="${site.base}${badge}" alt="Badge of ${shown(source)}" height="20" /></p>
+    ${command(`[![reproducible](${site.address}${badge})](${site.address}${path})`, 'Markdown of the badge')}
   </section>`
+}
+
+/** Files that a command names: those in doubt are the first. */
+const mostNamed = 200
+
+/** The command that builds an input again and compares all that came of it. */
+function rebuilding({ release }: SourceView, { input, files }: Trial): string {
+  const named = files
+    .toSorted((a, b) => Number(a.status === 'GOOD') - Number(b.status === 'GOOD'))
+    .slice(0, mostNamed)
+  return [
+    `rebuilderd worker build ${quoted(release.distribution)}`,
+    ...named.map((file) => quoted(file.url)),
+    `--input-url ${quoted(input.url)}`,
+    ...(release.name === '' ? [] : [`--release ${quoted(release.name)}`]),
+    `--architecture ${quoted(input.architecture)}`,
+  ].join(' \\\n  ')
 }

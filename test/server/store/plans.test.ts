@@ -149,6 +149,8 @@ const pages = [
   '/queue',
   '/workers',
   '/reasons',
+  '/changes?turn=worse&of=debian+sid',
+  '/changes?maintainer=a&before=9',
   '/search?q=one',
   '/search?q=n',
   '/about',
