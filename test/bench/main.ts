@@ -1,8 +1,8 @@
 /**
- * `npm run bench [-- --quick] [--json] [--against URL] [--built] [--large] [--check] [--web] [--worker] [--sync [--mirror URL]]`: how fast
+ * `npm run bench [-- --quick] [--json] [--against URL] [--built] [--large] [--check] [--web] [--worker] [--sync [--mirror URL]] [--upstream]`: how fast
  * a server is, or with --worker a worker. Data are made from seeds; the
  * server is a process of its own, and the one who asks another. --large adds the database of half a million
- * binaries and one of two gigabytes, which are made once below .cache, and a takeover; --check measures `ctl check` with it and nothing else, --web when Chromium paints the pages of it; --against asks any server that speaks the API, reads only.
+ * binaries and one of two gigabytes, which are made once below .cache, and a takeover; --check measures `ctl check` with it and nothing else, --web when Chromium paints the pages of it; --against asks any server that speaks the API, reads only; --upstream measures the existing rebuilderd's daemon beside ours.
  */
 import { cp, mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { availableParallelism, tmpdir } from 'node:os'
@@ -26,6 +26,7 @@ import {
 } from './measure.ts'
 import { measureSyncs } from './sync.ts'
 import { measureTakeover } from './takeover.ts'
+import { measureUpstream } from './upstream.ts'
 import { measurePaint } from './paint.ts'
 import { measureWorker } from './worker.ts'
 import { measurePages } from './web.ts'
@@ -42,6 +43,7 @@ const { values: given } = parseArgs({
     check: flagOf,
     web: flagOf,
     sync: flagOf,
+    upstream: flagOf,
     mirror: { type: 'string' },
     against: { type: 'string' },
     worker: flagOf,
@@ -62,6 +64,7 @@ async function ours(): Promise<void> {
   await mkdir(cache, { recursive: true })
   if (given.check) return checks()
   if (given.web) return paints()
+  if (given.upstream) return measureUpstream(add, given.built)
   const executable = given.built ? fileURLToPath(new URL('../../dist/rebuilderd', import.meta.url)) : null
   if (!given['large-only']) await measureSyncs(add, { mirror: given.mirror ?? null, executable })
   if (given.sync) return

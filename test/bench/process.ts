@@ -59,14 +59,19 @@ export async function startProcess(options: StartOptions): Promise<ServerProcess
   const address = await addressFrom(child, () => errors)
   const readyAfter = performance.now() - startedAt
   const cookie = readFileSync(join(data, 'auth-cookie'), 'utf8').trim()
+  return processOf(child, { address, cookie, readyAfter, said: () => errors })
+}
+
+/** What the bench looks at of any server's process. */
+export function processOf(
+  child: ChildProcess,
+  known: Pick<ServerProcess, 'address' | 'cookie' | 'readyAfter' | 'said'>,
+): ServerProcess {
   const pid = child.pid ?? 0
   return {
-    address,
-    cookie,
+    ...known,
     pid,
     child,
-    readyAfter,
-    said: () => errors,
     cpu: () => cpuOf(pid),
     memory: () => memoryOf(pid),
     async kill(signal) {

@@ -3,7 +3,6 @@ import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { spawn } from 'node:child_process'
 import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises'
-import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
 import zlib from 'node:zlib'
@@ -16,7 +15,8 @@ import { listWorkers } from '../../src/wire/workers.ts'
 import { door } from '../cmd/program.ts'
 import { aServer, files } from '../help/files.ts'
 import { aPackage, aReport, anArtifact, signupSecret, startServer, temporaryFolder } from '../help/server.ts'
-import { ended, openPeers, started, type Ended, type Peers, type Started } from './root.ts'
+import { startDaemon, type Daemon } from './daemon.ts'
+import { ended, openPeers, started, type Ended, type Peers } from './root.ts'
 
 const found = await openPeers((line) => console.log(`peers: ${line}`))
 const skip = typeof found === 'string' ? found : false
@@ -316,42 +316,18 @@ test('their worker and rebuildctl against our server', { skip }, async (t) => {
   })
 })
 
-async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const address = server.address()
-  await new Promise((resolve) => server.close(resolve))
-  return typeof address === 'object' && address !== null ? address.port : 0
-}
-
-/** Upstream's daemon on a free port. */
-async function theirDaemon(
-  t: TestContext,
-  world: World,
-): Promise<{ address: string; cookieFile: string; daemon: Started }> {
-  const address = `127.0.0.1:${await freePort()}`
-  const config = join(world.folder, 'rebuilderd.conf')
-  const cookieFile = join(world.folder, 'their-cookie')
-  const home = join(world.folder, 'their-daemon')
-  await mkdir(home)
-  await writeFile(config, `[http]\nbind_addr = "${address}"\n[worker]\nsignup_secret = "${signupSecret}"\n`)
-  const [file, args] = command('rebuilderd', ['-c', config])
-  const daemon = started(file, args, home, { ...world.env, REBUILDERD_COOKIE_PATH: cookieFile })
+/** Upstream's daemon on a free port, until the test ends. */
+async function theirDaemon(t: TestContext, world: World): Promise<Daemon> {
+  const { folder, env } = world
+  const daemon = await startDaemon(command, { folder, env, signupSecret })
   t.after(daemon.stop)
-  const isUp = (): Promise<true | null> =>
-    fetch(`http://${address}/api/v1/dashboard`).then(
-      (reply) => (reply.ok ? true : null),
-      () => null,
-    )
-  await until('their daemon', isUp, 20).catch((error: unknown) => {
-    throw new Error(daemon.printed(), { cause: error })
-  })
-  return { address: `http://${address}`, cookieFile, daemon }
+  return daemon
 }
 
 test('our worker and ctl against their daemon', { skip }, async (t) => {
   const world = await aWorld(t)
-  const { address, cookieFile, daemon } = await theirDaemon(t, world)
+  const daemon = await theirDaemon(t, world)
+  const { address, cookieFile } = daemon
   const cookie = (await readFile(cookieFile, 'utf8')).trim()
   const client = openClient({ base: address, cookie })
   const good = async (args: readonly string[], input = ''): Promise<string> => {
