@@ -206,7 +206,7 @@ function tableOf(all: readonly Row[]): string {
 function lineOf(row: Row): string {
   const { what, value, unit, most, least, note } = row
   const digits = value >= 100 ? 0 : value >= 10 ? 1 : 3
-  const aim = most === undefined ? (least === undefined ? '' : `≥ ${least}`) : `≤ ${most}`
+  const aim = most === undefined ? (least === undefined ? '' : `≥ ${Number(least.toFixed(1))}`) : `≤ ${most}`
   const verdict = aim === '' ? '' : `${aim} ${isMissed(row) ? 'MISSED' : 'ok'}`
   return `  ${what.padEnd(44)} ${value.toFixed(digits).padStart(10)} ${unit.padEnd(16)} ${verdict.padEnd(16)} ${note ?? ''}`.trimEnd()
 }
