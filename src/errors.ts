@@ -57,6 +57,37 @@ export function complaintOf(error: unknown): Complaint | undefined {
   return chainOf(error).find((link) => link instanceof Complaint)
 }
 
+/** What the system says of files (man7.org/linux/man-pages/man3/errno.3.html), in words. */
+const fileWords: Readonly<Record<string, string>> = {
+  ENOENT: 'there is no such file or folder',
+  ENOTDIR: 'a part of its path is no folder',
+  EISDIR: 'it is a folder, not a file',
+  EACCES: 'you have no permission for it',
+  EPERM: 'it is not permitted',
+  ELOOP: 'its links lead in circles',
+  EROFS: 'nothing can be written there',
+}
+const fileCalls =
+  /^(?:access|chmod|copyfile|link|lstat|mkdir|mkdtemp|open|opendir|read|readlink|rename|rmdir|scandir|stat|symlink|unlink|write)$/
+
+/** What the system said of a file in words, or undefined where it said something else. */
+export function fileProblem(error: unknown): string | undefined {
+  const { code = '', syscall = '' } = error as NodeJS.ErrnoException // of the system; others have none
+  return fileCalls.test(syscall) ? fileWords[code] : undefined
+}
+
+/** What the links of a chain say, one after the other; a file is named once. */
+function joined(chain: readonly Error[]): string {
+  let text = ''
+  for (const link of chain) {
+    const { path = '' } = link as NodeJS.ErrnoException // of the system; others have none
+    const words = fileProblem(link)
+    const named = path === '' || text.includes(path) ? '' : `${path}: `
+    text += `${text === '' ? '' : ': '}${words === undefined ? link.message : named + words}`
+  }
+  return text
+}
+
 /** Errors of the operating system that say enough by themselves; a stack would only hide the sentence. */
 function isPlain(error: Error): boolean {
   return (
@@ -74,7 +105,7 @@ export function explain(error: unknown): string {
   const chain = chainOf(error)
   const complaint = complaintOf(error)
   const bug = complaint === undefined ? chain.find((link) => !isPlain(link)) : undefined // below a complaint it is no bug
-  const sentence = chain.map((link) => link.message).join(': ')
+  const sentence = joined(chain)
   const hint = complaint?.hint
   const lines = [sentence]
   if (hint !== undefined) lines.push(`  ${hint}`)
@@ -84,9 +115,7 @@ export function explain(error: unknown): string {
 
 /** The chain as one line, for logs and for the report of a failed build. */
 export function sentenceOf(error: unknown): string {
-  return chainOf(error)
-    .map((link) => link.message)
-    .join(': ')
+  return joined(chainOf(error))
 }
 
 /** The known word nearest to a mistyped one, or undefined when none is near enough to be meant. */

@@ -154,7 +154,9 @@ function contextOf(
     isTerminal,
     showsProgress: process.stderr.isTTY ?? false,
     colours: options['color'] === true || wantsColours(process.env, isTerminal),
-    columns: process.stdout.columns ?? 80,
+    get columns() {
+      return process.stdout.columns ?? process.stderr.columns ?? 80 // it may be resized at any time
+    },
     environment: process.env,
     input: process.stdin,
     program,

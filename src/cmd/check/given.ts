@@ -2,24 +2,13 @@
 import { createReadStream } from 'node:fs'
 import { stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
-import { Complaint } from '../../errors.ts'
+import { Complaint, fileProblem } from '../../errors.ts'
 import { wholeInput } from './installed.ts'
-
-/** What the system says of files, in words. */
-const words: Readonly<Record<string, string>> = {
-  ENOENT: 'there is no such file',
-  ENOTDIR: 'a part of its path is no folder',
-  EISDIR: 'it is a folder, not a file',
-  EACCES: 'you may not read it',
-  EPERM: 'you may not read it',
-  ELOOP: 'its links lead in circles',
-}
 
 /** What is wrong with a file that was given to an option. */
 export function givenTrouble(option: string, path: string, error: unknown): Complaint {
   if (error instanceof Complaint) return error
-  const { code = '' } = error as NodeJS.ErrnoException // of the file system; others have none
-  const problem = words[code]
+  const problem = fileProblem(error)
   const rest = problem === undefined ? { cause: error } : {}
   return new Complaint(`${option} ${path}: ${problem ?? 'it cannot be read'}`, { exitCode: 2, ...rest })
 }
