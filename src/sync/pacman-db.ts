@@ -1,5 +1,5 @@
-import { extract, type Extract } from 'tar-stream'
 import { Complaint } from '../errors.ts'
+import { openTarReader, wholeContent } from '../tar-reader.ts'
 
 /** A package of a pacman database. */
 export type PacmanPackage = {
@@ -33,83 +33,20 @@ export async function* pacmanPackages(
   chunks: AsyncIterable<Uint8Array>,
   what: string,
 ): AsyncGenerator<PacmanPackage> {
-  for await (const { name, content } of descriptions(chunks, what))
-    yield packageOf(content.toString('utf8'), `${what}: ${quoted(name)}`)
-}
-
-type Description = { name: string; content: Buffer }
-
-/**
- * The descriptions in a tar; what else is in it is passed over. They come as events, as many as a chunk brings: to wait
- * for each of thousands of small files takes longer than to read them.
- */
-async function* descriptions(chunks: AsyncIterable<Uint8Array>, what: string): AsyncGenerator<Description> {
-  const tar = extract()
-  const ready: Description[] = []
-  let trouble: Error | null = null
+  const ready: PacmanPackage[] = []
   let entries = 0
-  tar.on('error', (error: Error) => {
-    trouble = problemOf(error, what)
+  const reader = openTarReader(what, ({ name, kind, size }) => {
+    if (++entries > mostEntries) throw new Complaint(`${what} has more than ${mostEntries} entries`)
+    if (kind !== 'file' || !/(?:^|\/)desc$/.test(name)) return null
+    const where = `${what}: ${quoted(name)}`
+    if (size > longestDescription) throw new Complaint(`${where} is too long`)
+    return wholeContent(size, (content) => void ready.push(packageOf(content.toString('utf8'), where)))
   })
-  tar.on('entry', ({ name, type, size }, entry, next) => {
-    entry.on('error', () => undefined) // it is the tar's, which tells it, too
-    if (++entries > mostEntries) {
-      tar.destroy(new Complaint(`${what} has more than ${mostEntries} entries`))
-      return
-    }
-    const isMeant = type === 'file' && /(?:^|\/)desc$/.test(name)
-    if (isMeant && size > longestDescription) {
-      tar.destroy(new Complaint(`${what}: ${quoted(name)} is too long`))
-      return
-    }
-    const parts: Buffer[] = []
-    entry.on('data', (part) => {
-      if (isMeant) parts.push(part as Buffer) // no encoding is set
-    })
-    entry.on('end', () => {
-      if (isMeant) ready.push({ name, content: Buffer.concat(parts) })
-      next()
-    })
-  })
-  try {
-    let end = Buffer.alloc(0)
-    for await (const chunk of chunks) {
-      end = Buffer.concat([end, chunk.subarray(-512)]).subarray(-512)
-      if (!tar.write(chunk)) await eventOf(tar, 'drain')
-      throwIfAny(trouble)
-      yield* ready.splice(0)
-    }
-    // it ends in zeros (man.archlinux.org/man/tar.5); the reader would take one cut between two files as whole
-    if (end.length < 512 || end.some((byte) => byte !== 0)) throw new Complaint(`${what} is cut short`)
-    tar.end(undefined)
-    await eventOf(tar, 'finish')
-    throwIfAny(trouble)
-    yield* ready
-  } finally {
-    tar.destroy()
+  for await (const chunk of chunks) {
+    reader.push(chunk)
+    yield* ready.splice(0)
   }
-}
-
-/** What the tar reader says of a tar has no code; what goes wrong with the input has, or is a complaint already. */
-function problemOf(error: Error, what: string): Error {
-  if (error instanceof Complaint || 'code' in error) return error
-  return new Complaint(`${what} is no whole tar: ${error.message}`)
-}
-
-function throwIfAny(trouble: Error | null): void {
-  if (trouble !== null) throw trouble
-}
-
-/** Waits for an event, or the end of a tar that cannot be read. */
-async function eventOf(tar: Extract, event: 'drain' | 'finish'): Promise<void> {
-  if (tar.destroyed) return
-  await new Promise<void>((resolve) => {
-    const done = (): void => {
-      tar.off(event, done).off('close', done)
-      resolve()
-    }
-    tar.on(event, done).on('close', done)
-  })
+  reader.end()
 }
 
 function quoted(name: string): string {
