@@ -120,6 +120,8 @@ describe('what is listed', { concurrency: 4 }, () => {
       ['hello', true],
       ['hello-gone', false],
     ])
+    assert.deepEqual(names(await binariesOf(call, { seen_only: 'true' })), ['hello'])
+    assert.deepEqual(names(await binariesOf(call, { seen_only: 'false' })), ['hello-gone'])
   })
 
   test('an artifact that is new under a GOOD package gets a job', async (t) => {

@@ -96,35 +96,127 @@ async function assertRefused(
 
 const debianTools = lacksPrograms('dpkg-deb', 'apt-ftparchive', 'gpg', 'gzip')
 
+const pool = 'pool/main/h/hello'
+
+/** A package that dpkg-deb makes, in the pool of an archive. */
+async function packed(archive: string, file: string, fields: Record<string, string>): Promise<void> {
+  const tree = join(archive, 'tree')
+  const known = { Maintainer: 'A <a@b.example>', Description: 'says hello' }
+  const lines = Object.entries({ ...fields, ...known }).map(([name, value]) => `${name}: ${value}\n`)
+  await put(join(tree, 'DEBIAN/control'), lines.join(''))
+  await mkdir(join(archive, pool), { recursive: true })
+  run('dpkg-deb', ['--root-owner-group', '-b', tree, join(pool, file)], archive)
+  await rm(tree, { recursive: true })
+}
+
+/** The source of `hello` in the pool of an archive. */
+async function aDsc(archive: string, version: string): Promise<void> {
+  const folder = join(archive, pool)
+  const tarball = `hello_${version}.tar.gz`
+  await put(join(folder, tarball), 'source')
+  const md5 = run('md5sum', [tarball], folder).toString().slice(0, 32)
+  const sums = `Checksums-Sha256:\n ${sha256('source')} 6 ${tarball}\nFiles:\n ${md5} 6 ${tarball}\n`
+  const dsc = `Format: 3.0 (native)\nSource: hello\nBinary: hello\nArchitecture: all\nVersion: ${version}\nMaintainer: A <a@b.example>\n${sums}`
+  await put(join(folder, `hello_${version}.dsc`), dsc)
+}
+
+/** The Release of an archive, as apt-ftparchive makes it. */
+async function writeRelease(archive: string, name: string, date: string): Promise<void> {
+  const fields = { Codename: name, Suite: name, Date: date }
+  const options = Object.entries(fields).flatMap(([key, value]) => [
+    '-o',
+    `APT::FTPArchive::Release::${key}=${value}`,
+  ])
+  const release = run('apt-ftparchive', [...options, 'release', `dists/${name}`], archive).toString()
+  await put(join(archive, `dists/${name}/Release`), release.replace(/^Date: .*$/m, `Date: ${date}`))
+}
+
 /** An archive as `apt-ftparchive` makes it: `hello` in this version. */
 async function debianArchive(folder: string, version: string, date: string): Promise<void> {
   await rm(folder, { recursive: true, force: true })
-  const pool = join(folder, 'pool/main/h/hello')
-  const tree = join(folder, 'tree')
-  const control = `Package: hello\nVersion: ${version}\nArchitecture: all\nMaintainer: A <a@b.example>\nDescription: says hello\n`
-  await put(join(tree, 'DEBIAN/control'), control)
-  await mkdir(pool, { recursive: true })
-  run('dpkg-deb', ['--root-owner-group', '-b', tree, join(pool, `hello_${version}_all.deb`)], folder)
-  await rm(tree, { recursive: true })
-  const archive = `hello_${version}.tar.gz`
-  await put(join(pool, archive), 'source')
-  const md5 = run('md5sum', [archive], pool).toString().slice(0, 32)
-  const sums = `Checksums-Sha256:\n ${sha256('source')} 6 ${archive}\nFiles:\n ${md5} 6 ${archive}\n`
-  const dsc = `Format: 3.0 (native)\nSource: hello\nBinary: hello\nArchitecture: all\nVersion: ${version}\nMaintainer: A <a@b.example>\n${sums}`
-  await put(join(pool, `hello_${version}.dsc`), dsc)
+  const fields = { Package: 'hello', Version: version, Architecture: 'all' }
+  await packed(folder, `hello_${version}_all.deb`, fields)
+  await aDsc(folder, version)
   const indexes = { packages: 'dists/lab/main/binary-all/Packages', sources: 'dists/lab/main/source/Sources' }
   for (const [what, index] of Object.entries(indexes)) {
     await put(join(folder, index), run('apt-ftparchive', [what, 'pool'], folder))
     run('gzip', ['-nk', index], folder)
   }
-  const fields = { Codename: 'lab', Suite: 'lab', Date: date }
-  const options = Object.entries(fields).flatMap(([key, value]) => [
-    '-o',
-    `APT::FTPArchive::Release::${key}=${value}`,
-  ])
-  const release = run('apt-ftparchive', [...options, 'release', 'dists/lab'], folder).toString()
-  await put(join(folder, 'dists/lab/Release'), release.replace(/^Date: .*$/m, `Date: ${date}`))
+  await writeRelease(folder, 'lab', date)
 }
+
+/** Indexes of a pool by a configuration of `apt-ftparchive generate`, as archives are led by. */
+async function generate(archive: string, release: string, indexes: Record<string, string>): Promise<void> {
+  const dists = join(archive, 'dists', release)
+  for (const [index, extension] of Object.entries(indexes)) {
+    await mkdir(join(dists, index), { recursive: true })
+    await mkdir(join(dists, 'main/source'), { recursive: true })
+    const lines = [
+      'Dir::ArchiveDir ".";',
+      'Default { Packages::Compress ". gzip"; Sources::Compress ". gzip"; };',
+      `BinDirectory "pool" { Packages "dists/${release}/${index}/Packages"; Packages::Extensions "${extension}";`,
+      `  Sources "dists/${release}/main/source/Sources"; };`,
+    ]
+    await put(join(archive, 'generate.conf'), lines.join('\n'))
+    run('apt-ftparchive', ['generate', 'generate.conf'], archive)
+  }
+}
+
+test(
+  'packages for the installer and debug symbols, in indexes of apt-ftparchive',
+  { skip: debianTools, timeout: 120_000 },
+  async (t) => {
+    const { home, server, sync, gpg, keyring } = await setUp(t)
+    const [main, debug] = [join(home, 'debian'), join(home, 'debian-debug')]
+    const fields = { Version: '1.0', Architecture: 'amd64' }
+    const ofHello = { ...fields, Source: 'hello' }
+    await packed(main, 'hello_1.0_amd64.deb', { Package: 'hello', ...fields })
+    await packed(main, 'hello-udeb_1.0_amd64.udeb', { Package: 'hello-udeb', ...ofHello })
+    const symbols = { Package: 'hello-dbgsym', ...ofHello, 'Auto-Built-Package': 'debug-symbols' }
+    await packed(debug, 'hello-dbgsym_1.0_amd64.deb', symbols)
+    const key = gpg.key('trusted')
+    gpg.exported(keyring, key)
+    for (const [archive, release, indexes] of [
+      [main, 'lab', { 'main/binary-amd64': '.deb', 'main/debian-installer/binary-amd64': '.udeb' }],
+      [debug, 'lab-debug', { 'main/binary-amd64': '.deb' }],
+    ] as const) {
+      await aDsc(archive, '1.0')
+      await generate(archive, release, indexes)
+      await writeRelease(archive, release, 'Sun, 22 Nov 2026 10:00:00 UTC')
+      const dists = join(archive, 'dists', release)
+      gpg.sign(key, join(dists, 'Release'), 'clear', join(dists, 'InRelease'))
+    }
+    const components = ['main', 'main/debian-installer']
+    const lists = { releases: ['lab'], components, architectures: ['amd64'], keyrings: [keyring] }
+
+    const { code, stderr } = await sync({ distro: 'debian', source: main, ...lists })
+    const symbolsToo = await sync({
+      distro: 'debian',
+      source: debug,
+      ...lists,
+      releases: ['lab-debug'],
+      components: ['main'],
+    })
+
+    assert.deepEqual([code, symbolsToo.code], [0, 0], stderr + symbolsToo.stderr)
+    const { records } = await server.call(listBinaryPackages, { query: { sort: 'name' } })
+    assert.deepEqual(
+      records.map(({ name, release, component, index, url }) => [
+        name,
+        release,
+        component,
+        index,
+        url.replace(/.*\//, ''),
+      ]),
+      [
+        ['hello', 'lab', 'main', 'signed', 'hello_1.0_amd64.deb'],
+        ['hello-dbgsym', 'lab-debug', 'main', 'signed', 'hello-dbgsym_1.0_amd64.deb'],
+        ['hello-udeb', 'lab', 'main/debian-installer', 'signed', 'hello-udeb_1.0_amd64.udeb'],
+      ],
+    )
+    assert.equal((await server.call(listQueue)).total, 1) // one build makes all three
+  },
+)
 
 test('an archive of apt-ftparchive, signed by GnuPG', { skip: debianTools, timeout: 120_000 }, async (t) => {
   const made = await setUp(t)
