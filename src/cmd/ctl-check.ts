@@ -7,7 +7,7 @@ import { reportCsv, reportDocument } from './check/export.ts'
 import { checkTarget } from './check/given.ts'
 import { summaryOf } from './check/judge.ts'
 import { configuredRebuilders, namedRebuilders, type Rebuilder } from './check/rebuilders.ts'
-import { readInventory, watchedOnly } from './check/sources.ts'
+import { readInventory, requireOneSource, watchedOnly } from './check/sources.ts'
 import { reportLines, shownPercent } from './check/tell.ts'
 import { command, flag, number, text, texts, type Context, type Given } from './command.ts'
 import { chooseServer, folderOf, serverOptions } from './server-choice.ts'
@@ -24,9 +24,15 @@ const options = {
     min: 1,
     max: 100,
   }),
-  root: text('Check the system in this folder, such as an unpacked image [default: /]', {
+  root: text('Check the system in this folder [default: /]', {
     placeholder: 'DIR',
   }),
+  image: text(
+    'Check the container image in this archive of docker, podman or skopeo, `-` for standard input',
+    {
+      placeholder: 'FILE',
+    },
+  ),
   list: text('Check the packages of this list, `-` for standard input', { placeholder: 'FILE' }),
   sbom: text('Check the packages of this SPDX or CycloneDX file (JSON), `-` for standard input', {
     placeholder: 'FILE',
@@ -92,10 +98,24 @@ and only what the known key signed still counts.
 )
 
 async function reportOf(given: CheckOptions, context: Context, line: ProgressLine): Promise<Report> {
-  const { environment, signal, input } = context
+  requireOneSource(given)
   if (given.html !== undefined) await checkTarget('--html', given.html)
+  if (given.image === undefined) return reportOfSystem(given, {}, context, line)
+  const { openImage } = await import('./check/image.ts') // loaded where it is needed
+  await using image = await openImage(given.image, { ...context, progress: line.show })
+  const called = given.image === '-' ? 'the image' : given.image
+  return await reportOfSystem({ ...given, root: image.root }, { called }, context, line) // it is there until then
+}
+
+async function reportOfSystem(
+  given: CheckOptions,
+  { called }: { called?: string | undefined },
+  context: Context,
+  line: ProgressLine,
+): Promise<Report> {
+  const { environment, signal, input } = context
   line.show('reading what is installed')
-  const inventory = await readInventory({ ...given, input, signal })
+  const inventory = await readInventory({ ...given, called, input, signal })
   const packages = await watchedOnly(inventory.packages, given.watchList)
   if (packages.length === 0) throw new Complaint('there is no package to check', { exitCode: 2 })
   const architectures = [...new Set(packages.map(({ architecture }) => architecture))].sort()
@@ -110,6 +130,7 @@ async function reportOf(given: CheckOptions, context: Context, line: ProgressLin
     threshold,
     timeoutSeconds: given.timeout ?? 60,
     root: given.root ?? (given.file === undefined ? '/' : null),
+    isPassing: called !== undefined,
     indexes: given.index,
     cache: given.fresh ? null : join(folderOf(environment, 'XDG_CACHE_HOME', '.cache'), 'rebuilderd'),
     state: join(folderOf(environment, 'XDG_STATE_HOME', '.local/state'), 'rebuilderd'),

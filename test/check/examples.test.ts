@@ -18,6 +18,7 @@ import {
 import { cleanEnvironment, door, type Ended } from '../cmd/program.ts'
 import { lacksPrograms } from '../help/debs.ts'
 import { temporaryFolder } from '../help/server.ts'
+import { aTar, coded, ociArchive } from '../help/images.ts'
 import { aWitness, runCheck, standingsOf } from './help.ts'
 
 const readme = readFileSync(fileURLToPath(new URL('../../README.md', import.meta.url)), 'utf8')
@@ -46,7 +47,20 @@ async function runIn(
   const shim = `#!/bin/sh\nexec '${process.execPath}' '${door}' "$@"\n`
   await writeFile(join(home, 'bin/rebuilderd'), shim, { mode: 0o755 })
   const places = Object.entries(binds).flatMap(([at, from]) => ['--bind', from, at])
-  const world = ['--ro-bind', '/', '/', '--dev', '/dev', '--proc', '/proc', '--bind', home, home]
+  const world = [
+    '--ro-bind',
+    '/',
+    '/',
+    '--dev',
+    '/dev',
+    '--proc',
+    '/proc',
+    '--tmpfs',
+    '/tmp',
+    '--bind',
+    home,
+    home,
+  ]
   const empty = ['--tmpfs', '/var/lib', '--tmpfs', '/var/cache', '--tmpfs', '/etc/apt']
   const user = ['--unshare-user', '--uid', '0', '--gid', '0']
   const environment = cleanEnvironment(home)
@@ -215,18 +229,18 @@ test(
   },
 )
 
-const imageTools = isolated() || lacksPrograms('tar')
+const imageTools = isolated()
 
 test(
-  'the example for a container image, unpacked and by its bill of materials',
+  'the example for a container image, saved and by its bill of materials',
   { skip: imageTools },
   async (t) => {
     const home = await temporaryFolder(t)
-    for (const folder of ['content/etc', 'content/var/lib/dpkg/status.d', 'lists', 'bin'])
-      await mkdir(join(home, folder), { recursive: true })
+    for (const folder of ['lists', 'bin']) await mkdir(join(home, folder), { recursive: true })
     const entry = 'Package: hello\nVersion: 1.0-1\nArchitecture: amd64\n'
-    await writeFile(join(home, 'content/etc/os-release'), 'ID=debian\n')
-    await writeFile(join(home, 'content/var/lib/dpkg/status.d/hello'), entry)
+    const layers = [{ 'etc/os-release': 'ID=debian\n' }, { 'var/lib/dpkg/status.d/hello': entry }]
+    const tars = await Promise.all(layers.map((layer) => aTar(layer)))
+    await writeFile(join(home, 'saved.tar'), await ociArchive([{ layers: tars.map(coded.gzip) }]))
     await writeFile(join(home, 'hello.deb'), 'the published file')
     const sha256 = createHash('sha256').update('the published file').digest('hex')
     await writeFile(join(home, 'lists/mirror.example_Packages'), `${entry}SHA256: ${sha256}\n`)
@@ -234,8 +248,9 @@ test(
     const reference = { referenceCategory: 'PACKAGE-MANAGER', referenceType: 'purl', referenceLocator: purl }
     const bill = { spdxVersion: 'SPDX-2.3', packages: [{ name: 'hello', externalRefs: [reference] }] }
     await writeFile(join(home, 'app.spdx.json'), JSON.stringify(bill))
-    // An engine for containers is not at hand in a test; what it hands out is a tar of the file system.
-    const engine = '#!/bin/sh\ncase $1 in create) echo 1 ;; export) tar -c -C content . ;; esac\n'
+    // An engine for containers is not at hand in a test, but what it saves is.
+    const engine =
+      '#!/bin/sh\n[ "$*" = "save --format oci-archive --output app.tar registry.example/app" ] && cp saved.tar app.tar\n'
     await writeFile(join(home, 'bin/podman'), engine, { mode: 0o755 })
     const one = { name: 'hello', version: '1.0-1', architecture: 'amd64', distro: 'debian' }
     const url = await aConfirming(t, one, join(home, 'hello.deb'))

@@ -26,6 +26,8 @@ export type CheckOptions = {
   threshold: number
   timeoutSeconds: number
   root: string | null
+  /** It was unpacked for this check only. */
+  isPassing?: boolean
   indexes: readonly string[]
   /** Folder for lists, hashes and proofs; null: nothing is kept. */
   cache: string | null

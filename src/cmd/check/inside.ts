@@ -9,11 +9,11 @@ export const longestInput = 256 * 1024 * 1024
 const mostLinks = 40
 
 /**
- * Where a path of the system below `root` is for us. Links, also those in its middle, are followed as that system would
- * follow them: `/` is its root, and there is nothing above that.
+ * Where a path of a system leads, as that system would follow it: `/` is its root, and there is nothing above that.
+ * Yields each way that may be a link, and takes the target of it; null: it is none.
  * @throws Complaint where links lead in circles
  */
-export async function placeIn(root: string, path: string): Promise<string> {
+export function* followed(path: string): Generator<readonly string[], string[], string | null> {
   const left = partsOf(path)
   const way: string[] = []
   let links = 0
@@ -22,7 +22,7 @@ export async function placeIn(root: string, path: string): Promise<string> {
       way.pop()
       continue
     }
-    const target = await readlink(join(root, ...way, part)).catch(() => null) // it is no link, or not there
+    const target = yield [...way, part]
     if (target === null) {
       way.push(part)
       continue
@@ -31,10 +31,24 @@ export async function placeIn(root: string, path: string): Promise<string> {
     if (target.startsWith('/')) way.length = 0
     left.unshift(...partsOf(target))
   }
-  return join(root, ...way)
+  return way
 }
 
-function partsOf(path: string): string[] {
+/**
+ * Where a path of the system below `root` is for us; links, also those in its middle, are followed inside it.
+ * @throws Complaint where links lead in circles
+ */
+export async function placeIn(root: string, path: string): Promise<string> {
+  const steps = followed(path)
+  let step = steps.next()
+  while (step.done !== true) {
+    step = steps.next(await readlink(join(root, ...step.value)).catch(() => null)) // it is no link, or not there
+  }
+  return join(root, ...step.value)
+}
+
+/** The names in a path. */
+export function partsOf(path: string): string[] {
   return path.split('/').filter((part) => part !== '' && part !== '.')
 }
 

@@ -20,6 +20,8 @@ export type Published = ReadonlyMap<string, string | null>
 export type PublishedOptions = {
   /** The system that is checked; null where there is only a list. */
   root: string | null
+  /** It was unpacked for this check only: what is found there is not kept for a next time. */
+  isPassing?: boolean
   /** More indexes: files, or folders of them. */
   indexes: readonly string[]
   /** Folder for what was found, so that the next time is faster; null: none. */
@@ -48,16 +50,23 @@ export async function publishedPlaces(
   const files = await indexFiles(options)
   const kept = options.root === null ? [] : await keptFiles(options.root, packages)
   const stamp = await stampOf([...files, ...kept], packages)
-  const text = options.cache === null ? null : await readCached(options.cache, 'published', stamp)
+  const cache = cacheOf(options)
+  const text = cache === null ? null : await readCached(cache, 'published', stamp)
   return { files, kept, stamp, known: text === null ? null : hashesOfText(text) }
+}
+
+function cacheOf({ cache, isPassing = false }: PublishedOptions): string | null {
+  return isPassing ? null : cache
 }
 
 /** Hashes of these packages, read where they are. */
 export async function publishedHashes(
   packages: readonly Installed[],
   { files, kept, stamp, known }: Places,
-  { cache, signal }: PublishedOptions,
+  options: PublishedOptions,
 ): Promise<Finding> {
+  const { signal } = options
+  const cache = cacheOf(options)
   if (known !== null) return { hashes: known, problems: [] }
   const wanted = new Set(packages.map(keyOf))
   const names = new Set(packages.map(({ name }) => name))

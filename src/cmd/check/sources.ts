@@ -9,32 +9,43 @@ import { packageOfFile } from './package-file.ts'
 import { sbomPackages } from './sbom.ts'
 
 /** Where the packages come from: one downloaded file, a bill of materials, a list, else the system below `root`. */
-export type Source = {
-  root: string | undefined
-  file: string | undefined
-  sbom: string | undefined
-  list: string | undefined
+export type Source = Named & {
+  /** What `root` is called where it holds something that was unpacked. */
+  called: string | undefined
   distro: string | undefined
   input: AsyncIterable<Uint8Array>
   signal: AbortSignal
 }
 
+/** What was given on the command line, as files and folders. */
+type Named = {
+  root: string | undefined
+  file: string | undefined
+  sbom: string | undefined
+  list: string | undefined
+}
+
+/** @throws Complaint where two sources are given */
+export function requireOneSource(given: Named & { image: string | undefined }): void {
+  const { root, file, sbom, list, image } = given
+  const sources = { file, sbom, list, image, ...(image === undefined ? {} : { root }) }
+  const named = Object.entries(sources).filter(([, value]) => value !== undefined)
+  if (named.length < 2) return
+  const names = named.map(([name]) => `--${name}`).join(' and ')
+  throw new Complaint(`${names} cannot be given together`, { exitCode: 2 })
+}
+
 /**
  * Reads what is to be checked.
- * @throws Complaint where two sources are given, or there is nothing that we can read
+ * @throws Complaint where there is nothing that we can read
  */
 export async function readInventory(source: Source): Promise<Inventory> {
   const { root, file, sbom, list, distro, signal } = source
-  const given = Object.entries({ file, sbom, list }).filter(([, value]) => value !== undefined)
-  if (given.length > 1) {
-    const names = given.map(([name]) => `--${name}`).join(' and ')
-    throw new Complaint(`${names} cannot be given together`, { exitCode: 2 })
-  }
   if (distro !== undefined && !/^[\w.+-]+$/.test(distro))
     throw new Complaint('--distro takes the name of a distribution', { hint: '--distro debian', exitCode: 2 })
   if (root !== undefined && !(await isGivenFolder('--root', root)))
     throw new Complaint(`--root ${root}: it is no folder`, {
-      hint: 'an image is unpacked into a folder before',
+      hint: '--image takes an image as docker or podman save it; an archive of files is unpacked before',
       exitCode: 2,
     })
   if (file !== undefined) return inventoryOf([await packageOfFile(file, distro ?? null, signal)], [])
@@ -48,7 +59,7 @@ export async function readInventory(source: Source): Promise<Inventory> {
       what,
     )
   }
-  return systemPackages(root ?? '/', distro)
+  return systemPackages(root ?? '/', distro, source.called)
 }
 
 function nameOf(path: string): string {
@@ -66,11 +77,11 @@ function ofDistribution({ packages, problems }: Inventory, distro: string | unde
   return { packages: wanted, problems }
 }
 
-async function systemPackages(root: string, distro: string | undefined): Promise<Inventory> {
-  const distribution = distro ?? (await distributionOf(root))
+async function systemPackages(root: string, distro: string | undefined, called = root): Promise<Inventory> {
+  const distribution = distro ?? (await distributionOf(root, called))
   const found = (await dpkgPackages(root, distribution)) ?? (await pacmanPackages(root, distribution))
   if (found !== null) return found
-  throw new Complaint(`${root} has no packages of dpkg or pacman`, {
+  throw new Complaint(`${called} has no packages of dpkg or pacman`, {
     hint: 'rpm -qa --qf "%{NAME} %{EPOCHNUM}:%{VERSION}-%{RELEASE} %{ARCH} %{SIZE}\\n" | rebuilderd ctl check --list -',
     exitCode: 2,
   })
@@ -80,13 +91,13 @@ async function systemPackages(root: string, distro: string | undefined): Promise
 const renamed: Readonly<Record<string, string>> = { arch: 'archlinux' }
 
 /** The distribution of a system by its os-release (freedesktop.org/software/systemd/man/os-release.html). */
-export async function distributionOf(root: string): Promise<string> {
+export async function distributionOf(root: string, called = root): Promise<string> {
   for (const path of ['etc/os-release', 'usr/lib/os-release']) {
     const text = (await fileIn(root, path))?.toString('utf8') ?? ''
     const id = /^ID=["']?([a-z0-9._-]+)["']?\s*$/m.exec(text)?.[1]
     if (id !== undefined) return renamed[id] ?? id
   }
-  throw new Complaint(`${root} does not tell which distribution it is: it has no etc/os-release`, {
+  throw new Complaint(`${called} does not tell which distribution it is: it has no etc/os-release`, {
     hint: 'name it: --distro debian',
     exitCode: 2,
   })
