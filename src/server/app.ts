@@ -71,9 +71,10 @@ import { errorReply, mounter, type Asked, type Mount, type Ready } from './route
 import { frameOf, type Service } from './service.ts'
 import { oneAtATime } from './turns.ts'
 import { mountWatching } from './watching.ts'
+import { binaryPage } from './store/binaries.ts'
 import { attestationOf, diffoscopeHtmlOf, diffoscopeOf } from './store/builds.ts'
 import type { PageRequest } from './store/page.ts'
-import { binaryPage, type PackageFilter } from './store/packages.ts'
+import type { PackageFilter } from './store/packages.ts'
 import { isKeyProven } from './store/workers.ts'
 
 /** The HTTP application: API v1, mounted from the table of endpoints. */

@@ -25,7 +25,7 @@ import type { Mount } from './route.ts'
 import { revisionOf } from './revision.ts'
 import type { Service } from './service.ts'
 import { attestationShas, exportRows, lookedUp, type ExportRow, type FoundRow } from './store/gates.ts'
-import { generationsOf } from './store/packages.ts'
+import { generationsOf } from './store/generations.ts'
 
 const lookupsAtOnce = 1000
 /** Bytes of attestations of one request for them: as many as may be asked for, of the largest size. */

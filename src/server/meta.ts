@@ -28,7 +28,7 @@ import {
   componentNames,
   distributionNames,
   releaseNames,
-} from './store/packages.ts'
+} from './store/origins.ts'
 import { advice } from './web/advice.ts'
 
 export function mountMeta(mount: Mount, service: Service): void {

@@ -10,6 +10,7 @@ import { checked, wireTime } from '../wire/schema.ts'
 import { Free, type Worker } from '../wire/workers.ts'
 import { queuedJob } from './queue.ts'
 import { longestBlob, type Blobs } from './store/blobs.ts'
+import { binaryById, type BinaryRow } from './store/binaries.ts'
 import {
   artifactById,
   artifactRows,
@@ -21,17 +22,10 @@ import {
 } from './store/builds.ts'
 import type { Database } from './store/database.ts'
 import type { PageRequest } from './store/page.ts'
-import {
-  binaryById,
-  countReasons,
-  countVerdicts,
-  listSourceRows,
-  sourceById,
-  type BinaryRow,
-  type PackageFilter,
-  type SourceRow,
-} from './store/packages.ts'
+import type { PackageFilter } from './store/packages.ts'
 import { countJobs, getJobRow, listJobs, type JobFilter } from './store/queue.ts'
+import { listSourceRows, sourceById, type SourceRow } from './store/sources.ts'
+import { countReasons, countVerdicts } from './store/verdicts.ts'
 import { listWorkerRows, workerById, type WorkerRow } from './store/workers.ts'
 
 /** What the database keeps as the empty text is null on the wire. */

@@ -1,7 +1,7 @@
 /** How callers are told that what they have is what there is: ETag, Last-Modified and 304 (RFC 9110 sections 8.8 and 13). */
 import type { Context } from 'hono'
 import type { Database } from './store/database.ts'
-import { generationsOf, type Generation } from './store/packages.ts'
+import { generationsOf, type Generation } from './store/generations.ts'
 import { readingTogether } from './turns.ts'
 
 /** What a reply depends on, as it was when it was asked for. */

@@ -1,7 +1,7 @@
 import { wireTime } from '../wire/schema.ts'
 import type { Database } from './store/database.ts'
 import { touched } from './store/imports.ts'
-import { generationsOf } from './store/packages.ts'
+import { generationsOf } from './store/generations.ts'
 import { written } from './store/work.ts'
 import { forgottenChanges, snapshotTaken } from './store/web.ts'
 

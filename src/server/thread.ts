@@ -4,7 +4,9 @@ import './orders.ts'
 import './queue.ts'
 import './record.ts'
 import './registry.ts'
-import './store/packages.ts'
+import './store/binaries.ts'
+import './store/sources.ts'
+import './store/verdicts.ts'
 import { serveDatabase } from './store/thread.ts'
 
 serveDatabase()

@@ -1,5 +1,5 @@
 import type { Database } from './store/database.ts'
-import { generationsOf } from './store/packages.ts'
+import { generationsOf } from './store/generations.ts'
 import { trendRows, type TrendRow } from './store/web.ts'
 import { emptyTally, type Tally } from './web/chart.ts'
 import { verdictOf } from './web/html.ts'

@@ -10,7 +10,7 @@ import type { Service } from './service.ts'
 import { longestBlob } from './store/blobs.ts'
 import { artifactById, attestationOf, diffoscopeOf } from './store/builds.ts'
 import { newestLease } from './store/queue.ts'
-import { componentNames } from './store/packages.ts'
+import { componentNames } from './store/origins.ts'
 import { latestChanges, type ChangeRow } from './store/web.ts'
 import {
   attemptsOf,

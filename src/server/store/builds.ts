@@ -3,7 +3,7 @@ import type { IndexTrust } from '../../wire/packages.ts'
 import type { Reason } from '../../wire/reasons.ts'
 import { first, sql, trusted, type Database, type Row, type Sql, type Transaction } from './database.ts'
 import type { Blob } from './blobs.ts'
-import { inputsWith, scopesWith, type JobFilter } from './inputs.ts'
+import { inputsWith, type JobFilter } from './inputs.ts'
 import {
   answerOf,
   compared,
@@ -14,6 +14,7 @@ import {
   someOf,
   type Condition,
 } from './narrow.ts'
+import { scopesWith } from './origins.ts'
 import { pageOfRows, refuseLongSort, whereOf, type Listing, type PageRequest } from './page.ts'
 import { newRequires } from './queue.ts'
 import { question } from './work.ts'

@@ -1,35 +1,13 @@
 /** What lists of builds and of jobs are narrowed by: the build input that each row belongs to. */
 import { sql, trusted, type Sql, type Transaction } from './database.ts'
 import { someOf, type Condition } from './narrow.ts'
-import { whereOf } from './page.ts'
+import type { Origin } from './origins.ts'
+import { given } from './page.ts'
 
-export type JobFilter = {
-  distribution?: string | null | undefined
-  release?: string | null | undefined
-  releases?: readonly string[] | undefined
+export type JobFilter = Origin & {
   component?: string | null | undefined
-  architecture?: string | null | undefined
   name?: string | null | undefined
   version?: string | null | undefined
-}
-
-/** Ids of the scopes that a filter asks for; null: all of them. */
-export async function scopesWith(
-  tx: Transaction,
-  { distribution, release, releases, architecture }: JobFilter,
-): Promise<number[] | null> {
-  const where = [
-    ...given(distribution, (value) => sql`r.distribution = ${value}`),
-    ...given(release, (value) => sql`r.name = ${value}`),
-    ...given(releases, (value) => sql`r.name IN ${value}`),
-    ...given(architecture, (value) => sql`c.architecture = ${value}`),
-  ]
-  if (where.length === 0) return null
-  const rows = await tx.all<{ id: number; wanted: number }>(
-    sql`SELECT c.id, c.id IN (SELECT c.id FROM scopes c JOIN releases r ON r.id = c.release_id ${whereOf(where)}) AS wanted FROM scopes c`,
-  )
-  const ids = rows.filter((row) => row.wanted === 1).map((row) => row.id)
-  return ids.length === rows.length ? null : ids
 }
 
 /** How many rows of the list belong to inputs, and in whose order they lie together. */
@@ -78,8 +56,4 @@ export function inputsWith(
     ...given(version, (value) => ofSource(sql`s.version = ${value}`)),
     ...given(component, ofComponent),
   ]
-}
-
-function given<T, C>(value: T | null | undefined, condition: (value: T) => C): C[] {
-  return value === undefined || value === null ? [] : [condition(value)]
 }

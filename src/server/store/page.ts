@@ -140,6 +140,11 @@ export function sortOf(
   return { sort, isWalked: walked?.includes(sort) ?? false }
 }
 
+/** What a filter asks for, where it does. */
+export function given<T, C = Sql>(value: T | null | undefined, condition: (value: T) => C): C[] {
+  return value === undefined || value === null ? [] : [condition(value)]
+}
+
 /** `WHERE a AND b`, or nothing. */
 export function whereOf(conditions: readonly Sql[]): Sql {
   return conditions.length === 0 ? trusted('') : sql`WHERE ${joined(conditions, ' AND ')}`

@@ -1,5 +1,5 @@
 import { first, sql, trusted, type Database, type Row, type Sql, type Transaction } from './database.ts'
-import { inputsWith, scopesWith, type JobFilter } from './inputs.ts'
+import { inputsWith, type JobFilter } from './inputs.ts'
 import { tallied, type Tally } from './counting.ts'
 import {
   answerOf,
@@ -11,7 +11,8 @@ import {
   walking,
   type Condition,
 } from './narrow.ts'
-import { pageOfRows, whereOf, type Listing, type PageRequest } from './page.ts'
+import { scopesWith } from './origins.ts'
+import { given, pageOfRows, whereOf, type Listing, type PageRequest } from './page.ts'
 import { question } from './work.ts'
 
 export type { JobFilter } from './inputs.ts'
@@ -78,8 +79,6 @@ const jobsByName = {
 
 /** Conditions on a build input `i` with its source package `s` and release `r`. */
 export function inputConditions(filter: JobFilter): Sql[] {
-  const given = <T>(value: T | null | undefined, condition: (value: T) => Sql): Sql[] =>
-    value === undefined || value === null ? [] : [condition(value)]
   return [
     ...given(filter.distribution, (value) => sql`r.distribution = ${value}`),
     ...given(filter.release, (value) => sql`r.name = ${value}`),

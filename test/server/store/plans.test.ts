@@ -19,12 +19,10 @@ import { bounds, counted, tallied } from '../../../src/server/store/counting.ts'
 import { eventsAfter, forgottenEvents, lastEvent } from '../../../src/server/store/events.ts'
 import { attestationShas, lookedUp } from '../../../src/server/store/gates.ts'
 import { revisionOf } from '../../../src/server/store/narrow.ts'
-import {
-  binaryPage,
-  countVerdicts,
-  listSourceRows,
-  type PackageFilter,
-} from '../../../src/server/store/packages.ts'
+import { binaryPage } from '../../../src/server/store/binaries.ts'
+import type { PackageFilter } from '../../../src/server/store/packages.ts'
+import { listSourceRows } from '../../../src/server/store/sources.ts'
+import { countVerdicts } from '../../../src/server/store/verdicts.ts'
 import type { PageRequest } from '../../../src/server/store/page.ts'
 import {
   countJobs,

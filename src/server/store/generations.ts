@@ -1,0 +1,10 @@
+import { sql, type Database, type Row } from './database.ts'
+
+export type Generation = Row & { name: string; value: number; changed_at: string }
+
+/** How often the named parts of the data changed, and when. */
+export function generationsOf(db: Database, names: readonly string[]): Promise<Generation[]> {
+  return db.all<Generation>(
+    sql`SELECT name, value, changed_at FROM generations WHERE name IN ${names} ORDER BY name`,
+  )
+}
