@@ -1,6 +1,6 @@
 import { digestOf } from '../report-digest.ts'
 import type { PackageReport, ReportedArtifact } from '../wire/packages.ts'
-import { wireTime } from '../wire/schema.ts'
+import { momentOf, wireTime } from '../wire/schema.ts'
 import { askRules, type Schedule } from './queue.ts'
 import { Refusal } from './refusal.ts'
 import type { Database } from './store/database.ts'
@@ -68,35 +68,52 @@ export async function importReport(
   report: PackageReport,
   options: ImportOptions,
 ): Promise<ImportResult> {
-  const release = report.release ?? ''
-  const last = await previousScope(db, report.distribution, release, report.architecture)
+  const { distribution, release, architecture, index: trust } = report
+  const start = wireTime(options.now())
+  const last = await previousScope(db, distribution, release ?? '', architecture)
+  const digest = digestOf(report)
+  const applied =
+    last !== null && last.digest === digest
+      ? await confirmed(db, last, start, options)
+      : await changesApplied(db, report, last, start, options)
+  const { scope, written, retired, ...counts } = applied
+  const isChanged = written + retired > 0 || last?.trust !== trust
+  await importEnded(db, {
+    scope,
+    told: { ...counts, trust, digest, isChanged },
+    now: wireTime(options.now()),
+  })
+  const name = [distribution, release, architecture].filter((word) => word !== null).join('/')
+  return { scope: name, written, retired, ...counts }
+}
+
+type Applied = Omit<ImportResult, 'scope'> & { scope: Scope }
+
+/** The same report again says what the database has: only jobs may be missing. */
+async function confirmed(db: Database, last: Scope, now: string, options: ImportOptions): Promise<Applied> {
+  const queued = await queueMissing(db, last, now, options.schedule)
+  return { scope: last, listed: last.listed, written: 0, retired: 0, queued, added: 0, gone: 0 }
+}
+
+async function changesApplied(
+  db: Database,
+  report: PackageReport,
+  last: Scope | null,
+  now: string,
+  options: ImportOptions,
+): Promise<Applied> {
+  const { distribution, release, architecture } = report
   const listed = mergedPackages(report)
   if (!options.force) refuseShrunken(listed.size, last?.listed ?? 0, options.shrinkLimitPercent)
-
-  const moment = options.now()
-  const start = wireTime(moment)
-  const digest = digestOf(report)
-  const { distribution, architecture } = report
-  const scope = await scopeOpened(db, { distribution, release, architecture, now: start })
+  const scope = await scopeOpened(db, { distribution, release: release ?? '', architecture, now })
   const { upserts, gone, binaries } = await planOf(db, scope, listed)
   const delay = options.schedule.initialDelaySeconds
-  const firstDue = delay === 0 ? null : wireTime(new Date(moment.getTime() + delay * 1000))
-  const origin = { scope, distribution, architecture, now: start, firstDue }
+  const firstDue = delay === 0 ? null : wireTime(new Date(momentOf(now).getTime() + delay * 1000))
+  const origin = { scope, distribution, architecture, now, firstDue }
   await inPieces(upserts, (packages) => sliceWritten(db, { ...origin, packages }))
-  await inPieces(gone, (inputs) => inputsRetired(db, { inputs, now: start }))
-  const queued = await queueScope(db, scope, start, options)
-  const isChanged = upserts.length + gone.length > 0 || last?.trust !== report.index
-  const told = { listed: listed.size, ...binaries, queued, trust: report.index, digest, isChanged }
-  await importEnded(db, { scope, told, now: wireTime(options.now()) })
-  const name = [distribution, report.release, architecture].filter((word) => word !== null).join('/')
-  return {
-    scope: name,
-    listed: listed.size,
-    written: upserts.length,
-    retired: gone.length,
-    queued,
-    ...binaries,
-  }
+  await inPieces(gone, (inputs) => inputsRetired(db, { inputs, now }))
+  const queued = await queueScope(db, scope, now, options)
+  return { scope, listed: listed.size, written: upserts.length, retired: gone.length, queued, ...binaries }
 }
 
 function refuseShrunken(listed: number, before: number, percent: number): void {
@@ -316,15 +333,20 @@ export async function confirmReport(
   const scope = await scopeWithDigest(db, { ...given, release: given.release ?? '' })
   if (scope === null) return null
   const moment = wireTime(now())
+  const queued = await queueMissing(db, scope, moment, schedule)
+  await scopeConfirmed(db, { scope, queued, now: moment })
+  return { queued }
+}
+
+/** Queues what a scope needs and has no job for; how much that is. Nearly all has one, so that is looked for first. */
+async function queueMissing(db: Database, scope: Scope, now: string, schedule: Schedule): Promise<number> {
   let queued = 0
   for (let after = 0; ;) {
     const { last, missing } = await missingJobs(db, scope, after, scanned)
-    if (last === null) break
-    if (missing > 0) queued += await queuedBetween(db, scope, { after, last, now: moment, schedule })
+    if (last === null) return queued
+    if (missing > 0) queued += await queuedBetween(db, scope, { after, last, now, schedule })
     after = last
   }
-  await scopeConfirmed(db, { scope, queued, now: moment })
-  return { queued }
 }
 
 type Between = { after: number; last: number; now: string; schedule: Schedule }

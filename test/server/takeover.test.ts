@@ -139,6 +139,24 @@ test('a folder that is not empty is left alone, unless told to merge', async (t)
   assert.equal((await again.call(listBuilds)).total, 8)
 })
 
+test('what was taken over into a release leaves it with the next report, though that is the last one again', async (t) => {
+  const options = await folders(t)
+  const { call, stop } = await startServer(t, { data: options.data })
+  const report = { release: 'sid', architecture: 'amd64' }
+  await importPackages(call, [aPackage({ name: 'own' })], report)
+  await stop()
+  await takeOver({ ...options, merge: true })
+  const again = await startServer(t, { data: options.data })
+  const listed = async (): Promise<string[]> => {
+    const { records } = await again.call(listSourcePackages, { query: { release: 'sid', seen_only: true } })
+    return records.map(({ name }) => name).sort()
+  }
+
+  assert.deepEqual(await listed(), ['own', 'p1'])
+  await importPackages(again.call, [aPackage({ name: 'own' })], report)
+  assert.deepEqual(await listed(), ['own'])
+})
+
 for (const [what, statement, expected] of [
   [
     'a newer schema',

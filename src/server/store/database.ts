@@ -15,11 +15,24 @@ type Part = Value | boolean | Sql | readonly (string | number)[] | undefined
  */
 export function sql(texts: TemplateStringsArray, ...parts: readonly Part[]): Sql {
   const values: Value[] = []
+  if (parts.every((part) => typeof part !== 'object' || part === null)) {
+    for (const part of parts) placeOf(part, values)
+    return { text: textOf(texts), values }
+  }
   let text = texts[0] ?? ''
   for (const [index, part] of parts.entries()) {
     text += placeOf(part, values) + (texts[index + 1] ?? '')
   }
   return { text, values }
+}
+
+/** Statements of values alone, each by its template: one and the same text is looked up much sooner than a copy of it. */
+const known = new WeakMap<TemplateStringsArray, string>()
+
+function textOf(texts: TemplateStringsArray): string {
+  const text = known.get(texts) ?? texts.join('?')
+  known.set(texts, text)
+  return text
 }
 
 function placeOf(part: Part, values: Value[]): string {
@@ -43,6 +56,24 @@ export function joined(parts: readonly Sql[], separator: string): Sql {
     text: parts.map((part) => part.text).join(separator),
     values: parts.flatMap((part) => part.values),
   }
+}
+
+/** Rows that one statement writes: few sizes, as each is a statement of its own. */
+const rowsTogether = [100, 10, 1] as const
+
+/**
+ * Writes rows, many with each statement. While one runs, SQLite keeps what it has changed, to take back that alone: row by
+ * row that takes as long as the writing does.
+ * @param rows the values of each, as `(…)`
+ * @param statement the statement that writes what is put behind its VALUES
+ */
+export function inRows(rows: readonly Sql[], statement: (values: Sql) => Sql): Sql[] {
+  const statements: Sql[] = []
+  let start = 0
+  for (const size of rowsTogether)
+    for (; start + size <= rows.length; start += size)
+      statements.push(statement(joined(rows.slice(start, start + size), ', ')))
+  return statements
 }
 
 /** SQL from our own tables of names, never from outside. */

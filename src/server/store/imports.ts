@@ -1,5 +1,5 @@
 import type { ReportedArtifact } from '../../wire/packages.ts'
-import { first, joined, sql, trusted, type Database, type Sql, type Transaction } from './database.ts'
+import { first, inRows, joined, sql, trusted, type Database, type Sql, type Transaction } from './database.ts'
 import { newRequires } from './queue.ts'
 
 /** The packages of one release for one input architecture, as last reported. */
@@ -183,54 +183,95 @@ export async function writePackages(
   packages: readonly Upsert[],
   { now, firstDue }: { now: string; firstDue: string | null },
 ): Promise<WrittenInput[]> {
-  const sources = await tx.batch<Id & { status: string | null }>(
-    packages.map(
-      (item) => sql`
-        INSERT INTO source_packages (release_id, name, version, maintainer, seen, first_seen, last_seen)
-        VALUES (${scope.release_id}, ${item.name}, ${item.version}, ${item.maintainer}, 1, ${now}, ${now})
-        ON CONFLICT (release_id, name, version) DO UPDATE SET seen = 1, maintainer = coalesce(excluded.maintainer, maintainer)
-        RETURNING id, status`,
+  const sources = await writeSources(tx, scope, packages, now)
+  const urls = [...new Set(packages.map((item) => item.url))]
+  const groups = await tx.batch<Id & { url: string }>(
+    inRows(
+      urls.map((url) => sql`(${url}, ${backend}, ${architecture}, 0, 0, ${firstDue})`),
+      (rows) => sql`
+        INSERT INTO friend_groups (url, backend, architecture, retries, infrastructure_retries, next_retry) VALUES ${rows}
+        ON CONFLICT (url, backend, architecture) DO UPDATE SET url = excluded.url RETURNING id, url`,
     ),
   )
-  const groups = await tx.batch<Id>(
-    packages.map(
-      (item) => sql`
-        INSERT INTO friend_groups (url, backend, architecture, retries, infrastructure_retries, next_retry)
-        VALUES (${item.url}, ${backend}, ${architecture}, 0, 0, ${firstDue})
-        ON CONFLICT (url, backend, architecture) DO UPDATE SET url = excluded.url RETURNING id`,
-    ),
-  )
+  const groupOf = new Map(groups.flat().map(({ id, url }) => [url, id]))
+  const ids = packages.map((item) => ({
+    source: sources.get(sourceKey(item))?.id ?? 0,
+    group: groupOf.get(item.url) ?? 0,
+  }))
   const inputs = await tx.batch<Omit<WrittenInput, 'status'>>(
-    packages.map(
-      (_, index) => sql`
-        INSERT INTO build_inputs (source_package_id, group_id, scope_id, seen, needs_work)
-        VALUES (${idAt(sources, index)}, ${idAt(groups, index)}, ${scope.id}, 1, 1)
+    inRows(
+      ids.map(({ source, group }) => sql`(${source}, ${group}, ${scope.id}, 1, 1)`),
+      (rows) => sql`
+        INSERT INTO build_inputs (source_package_id, group_id, scope_id, seen, needs_work) VALUES ${rows}
         ON CONFLICT (source_package_id, group_id) DO UPDATE SET seen = 1, scope_id = excluded.scope_id
         RETURNING id, source_package_id, group_id, build_id`,
     ),
   )
-  const written = inputs
-    .flat()
-    .map((input, index) => ({ ...input, status: sources[index]?.[0]?.status ?? null }))
-  await tx.batch(
-    packages.flatMap((item, index) => binariesOf(scope, item, written[index] as WrittenInput, now)),
-  )
+  const inputOf = new Map(inputs.flat().map((row) => [`${row.source_package_id} ${row.group_id}`, row]))
+  const written = packages.map((item, index): WrittenInput => {
+    const input = inputOf.get(`${ids[index]?.source} ${ids[index]?.group}`) as WrittenInput // an upsert returns its row
+    return { ...input, status: sources.get(sourceKey(item))?.status ?? null }
+  })
+  await tx.batch([
+    ...binariesWritten(scope, packages, written, now),
+    ...packages.filter((item) => item.goneBinaries.length > 0).map((item) => binariesGone(item, now)),
+  ])
   return written
 }
 
-function idAt(rows: readonly (readonly Id[])[], index: number): number {
-  return rows[index]?.[0]?.id ?? 0
+type WrittenSource = Id & { name: string; version: string; status: string | null }
+
+function sourceKey({ name, version }: { name: string; version: string }): string {
+  return `${name}\n${version}`
 }
 
-/** Statements that write the binaries of one input. New bytes under an old version have no verdict yet. */
-function binariesOf(scope: Scope, item: Upsert, input: WrittenInput, now: string): Sql[] {
-  const written = item.artifacts.map(
-    (artifact) => sql`
+/** Source packages by key; several inputs may be of one. */
+async function writeSources(
+  tx: Transaction,
+  scope: Scope,
+  packages: readonly Upsert[],
+  now: string,
+): Promise<Map<string, WrittenSource>> {
+  const each = new Map<string, Upsert>()
+  for (const item of packages) {
+    const known = each.get(sourceKey(item))
+    each.set(sourceKey(item), { ...item, maintainer: item.maintainer ?? known?.maintainer ?? null })
+  }
+  const sources = await tx.batch<WrittenSource>(
+    inRows(
+      [...each.values()].map(
+        ({ name, version, maintainer }) =>
+          sql`(${scope.release_id}, ${name}, ${version}, ${maintainer}, 1, ${now}, ${now})`,
+      ),
+      (rows) => sql`
+        INSERT INTO source_packages (release_id, name, version, maintainer, seen, first_seen, last_seen) VALUES ${rows}
+        ON CONFLICT (release_id, name, version) DO UPDATE SET seen = 1, maintainer = coalesce(excluded.maintainer, maintainer)
+        RETURNING id, name, version, status`,
+    ),
+  )
+  return new Map(sources.flat().map((row) => [sourceKey(row), row]))
+}
+
+/** Statements that write the binaries of inputs. New bytes under an old version have no verdict yet. */
+function binariesWritten(
+  scope: Scope,
+  packages: readonly Upsert[],
+  inputs: readonly WrittenInput[],
+  now: string,
+): Sql[] {
+  const rows = packages.flatMap((item, index) => {
+    const { id, source_package_id: source } = inputs[index] as WrittenInput // one for each
+    return item.artifacts.map(
+      ({ name, version, component, architecture, url, sha256, size, signature }) =>
+        sql`(${id}, ${source}, ${scope.release_id}, ${scope.id}, ${name}, ${version}, ${component ?? ''}, ${architecture},
+          ${url}, ${fileOf(url)}, ${sha256}, ${size}, ${signature ?? null}, 1, ${now}, ${now})`,
+    )
+  })
+  return inRows(
+    rows,
+    (values) => sql`
       INSERT INTO binary_packages (build_input_id, source_package_id, release_id, scope_id, name, version, component,
-        architecture, url, file, sha256, size, signature, seen, first_seen, last_seen)
-      VALUES (${input.id}, ${input.source_package_id}, ${scope.release_id}, ${scope.id}, ${artifact.name}, ${artifact.version},
-        ${artifact.component ?? ''}, ${artifact.architecture}, ${artifact.url}, ${fileOf(artifact.url)}, ${artifact.sha256},
-        ${artifact.size}, ${artifact.signature ?? null}, 1, ${now}, ${now})
+        architecture, url, file, sha256, size, signature, seen, first_seen, last_seen) VALUES ${values}
       ON CONFLICT (build_input_id, name, version, component, architecture) DO UPDATE SET
         url = excluded.url, file = excluded.file, seen = 1, scope_id = excluded.scope_id, size = coalesce(excluded.size, size),
         status = CASE WHEN sha256 <> excluded.sha256 THEN NULL ELSE status END,
@@ -238,8 +279,10 @@ function binariesOf(scope: Scope, item: Upsert, input: WrittenInput, now: string
         signature = CASE WHEN sha256 <> excluded.sha256 THEN excluded.signature ELSE coalesce(excluded.signature, signature) END,
         sha256 = coalesce(excluded.sha256, sha256)`,
   )
-  const gone = sql`UPDATE binary_packages SET seen = 0, last_seen = ${now} WHERE id IN ${item.goneBinaries}`
-  return item.goneBinaries.length === 0 ? written : [...written, gone]
+}
+
+function binariesGone({ goneBinaries }: Upsert, now: string): Sql {
+  return sql`UPDATE binary_packages SET seen = 0, last_seen = ${now} WHERE id IN ${goneBinaries}`
 }
 
 /** The file a URL names: its last segment, as it stands there. */
@@ -377,16 +420,19 @@ export function touched(
              ON CONFLICT (name) DO UPDATE SET value = value + 1, changed_at = excluded.changed_at`
 }
 
+/** `digest` is null where the import of the last report did not come to its end. */
+export type LastScope = Scope & { trust: string | null; digest: string | null }
+
 /** The report before this one of the same scope; null when there was none. */
 export async function previousScope(
   db: Database,
   distribution: string,
   release: string,
   architecture: string,
-): Promise<(Scope & { trust: string | null }) | null> {
+): Promise<LastScope | null> {
   return first(
-    db.all<Scope & { trust: string | null }>(sql`
-      SELECT c.id, c.release_id, c.listed, c.index_trust AS trust FROM scopes c JOIN releases r ON r.id = c.release_id
+    db.all<LastScope>(sql`
+      SELECT c.id, c.release_id, c.listed, c.index_trust AS trust, c.digest FROM scopes c JOIN releases r ON r.id = c.release_id
        WHERE r.distribution = ${distribution} AND r.name = ${release} AND c.architecture = ${architecture}`),
   )
 }

@@ -130,7 +130,7 @@ export async function takeInputs(
       (row) => sql`
         INSERT INTO scopes (release_id, architecture, imported_at, listed)
         VALUES (${releaseOf(row)}, ${row.architecture}, ${momentFrom(row.last_seen) ?? manner.now}, 0)
-        ON CONFLICT (release_id, architecture) DO UPDATE SET imported_at = max(imported_at, excluded.imported_at) RETURNING id`,
+        ON CONFLICT (release_id, architecture) DO UPDATE SET imported_at = max(imported_at, excluded.imported_at), digest = NULL RETURNING id`,
     ),
   )
   const groups = await tx.batch<Id>(
