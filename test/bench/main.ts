@@ -1,9 +1,12 @@
 /**
- * `npm run bench [-- --quick] [--json] [--against URL] [--built] [--large] [--check] [--web] [--worker] [--sync [--mirror URL]] [--upstream]`: how fast
- * a server is, or with --worker a worker. Data are made from seeds; the
- * server is a process of its own, and the one who asks another. --large adds the database of half a million
- * binaries and one of two gigabytes, which are made once below .cache, and a takeover; --check measures `ctl check` with it and nothing else, --web when Chromium paints the pages of it; --against asks any server that speaks the API, reads only; --upstream measures the existing rebuilderd's daemon beside ours.
+ * `npm run bench [-- --quick] [--json] [--against URL] [--built] [--large] [--only PART,…] [--check] [--web] [--worker] [--sync [--mirror URL]] [--upstream]`:
+ * how fast a server is, or with --worker a worker. Data are made from seeds; the server is a process of its own, and the
+ * one who asks another. --large adds the database of half a million binaries and one of two gigabytes, which are made once
+ * below .cache, and a takeover; --only measures some of these parts: syncs, small, large, start, takeover. --check measures
+ * `ctl check` with the large one and nothing else, --web when Chromium paints the pages of it; --against asks any server
+ * that speaks the API, reads only; --upstream measures the existing rebuilderd's daemon beside ours.
  */
+import { constants } from 'node:fs'
 import { cp, mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -13,6 +16,7 @@ import { measureChecks } from './check.ts'
 import { half, largeData, twoGigabyteData } from './large.ts'
 import {
   fullScale,
+  listRead,
   measureBackup,
   measureBoth,
   measureImports,
@@ -24,6 +28,7 @@ import {
   type Add,
   type Row,
 } from './measure.ts'
+import { measureReference } from './reference.ts'
 import { measureSyncs } from './sync.ts'
 import { measureTakeover } from './takeover.ts'
 import { measureUpstream } from './upstream.ts'
@@ -38,7 +43,7 @@ const { values: given } = parseArgs({
     quick: flagOf,
     json: flagOf,
     large: flagOf,
-    'large-only': flagOf,
+    only: { type: 'string' },
     built: flagOf,
     check: flagOf,
     web: flagOf,
@@ -66,22 +71,40 @@ async function ours(): Promise<void> {
   if (given.web) return paints()
   if (given.upstream) return measureUpstream(add, given.built)
   const executable = given.built ? fileURLToPath(new URL('../../dist/rebuilderd', import.meta.url)) : null
-  if (!given['large-only']) await measureSyncs(add, { mirror: given.mirror ?? null, executable })
-  if (given.sync) return
-  if (!given['large-only']) await inFolder(small)
-  if (given.large || given['large-only']) {
-    const made = await largeData(cache, half, (text) => console.error(text))
-    await inFolder((data) => large(made, data))
-    const larger = await twoGigabyteData(made, (text) => console.error(text))
-    await inFolder((data) => starts(larger, data))
-    await inFolder((data) => measureTakeover(data, executable, add))
+  const tell = (text: string): void => console.error(text)
+  const made = (): Promise<string> => largeData(cache, half, tell)
+  const parts: Readonly<Record<string, () => Promise<void>>> = {
+    syncs: () => measureSyncs(add, { mirror: given.mirror ?? null, executable }),
+    small: () => inFolder(small),
+    async large() {
+      const from = await made()
+      await inFolder((data) => large(from, data))
+    },
+    async start() {
+      const from = await twoGigabyteData(await made(), tell)
+      await inFolder((data) => starts(from, data))
+    },
+    takeover: () => inFolder((data) => measureTakeover(data, executable, add)),
   }
+  await measureReference('at the start', add)
+  for (const name of partsAsked(Object.keys(parts))) await parts[name]?.()
+  await measureReference('at the end', add)
+}
+
+/** Parts to measure, in their order. */
+function partsAsked(all: readonly string[]): readonly string[] {
+  if (given.sync) return ['syncs']
+  if (given.only === undefined) return given.large ? all : ['syncs', 'small']
+  const asked = given.only.split(',')
+  const unknown = asked.find((name) => !all.includes(name))
+  if (unknown !== undefined) throw new Error(`--only ${unknown}: the parts are ${all.join(', ')}`)
+  return all.filter((name) => asked.includes(name))
 }
 
 async function checks(): Promise<void> {
   const made = await largeData(cache, half, (text) => console.error(text))
   await inFolder(async (data) => {
-    await cp(made, data, { recursive: true })
+    await cp(made, data, { recursive: true, mode: constants.COPYFILE_FICLONE })
     await inFolder((folder) => measureChecks(data, folder, given.built, add))
   })
 }
@@ -89,7 +112,7 @@ async function checks(): Promise<void> {
 async function paints(): Promise<void> {
   const made = await largeData(cache, half, (text) => console.error(text))
   await inFolder(async (data) => {
-    await cp(made, data, { recursive: true })
+    await cp(made, data, { recursive: true, mode: constants.COPYFILE_FICLONE })
     await withServer(data, (server) =>
       measurePaint(
         { address: server.address, process: server, data },
@@ -143,13 +166,16 @@ async function small(data: string): Promise<void> {
 }
 
 async function large(made: string, data: string): Promise<void> {
-  await cp(made, data, { recursive: true })
+  await cp(made, data, { recursive: true, mode: constants.COPYFILE_FICLONE })
   const group = 'half a million binaries, 2 million builds'
   add({ group, what: 'database', value: sizeOf(join(data, 'rebuilderd.db')), unit: 'MB' })
   await withServer(data, async (server) => {
     const target = { address: server.address, process: server, data }
     add({ group, what: 'start', value: server.readyAfter / 1000, unit: 's', most: 2 })
-    await measureReads(target, group, { ...scale, connections: [8] }, add)
+    const small = rows.find((row) => row.what === listRead && row.unit === 'ms CPU/req')
+    const { seconds, workers, listCpu } = scale
+    const aimed = { seconds, workers, connections: [8], listCpu: 2 * (small?.value ?? listCpu) }
+    await measureReads(target, group, aimed, add)
     await measureNarrow(target, `filters and deep pages, ${group}`, scale, add)
     await measurePages(target, `pages, 64 connections, ${group}`, scale.seconds, add)
     add({ group, what: 'after reads', value: server.memory().most, unit: 'MB RSS at most', most: 512 })
@@ -168,7 +194,7 @@ async function large(made: string, data: string): Promise<void> {
 
 /** How long a server takes to be ready with two gigabytes: after it ended well, and after it was killed at work. */
 async function starts(made: string, data: string): Promise<void> {
-  await cp(made, data, { recursive: true })
+  await cp(made, data, { recursive: true, mode: constants.COPYFILE_FICLONE })
   const group = 'start'
   const note = `${Math.round(sizeOf(join(data, 'rebuilderd.db')))} MB`
   const start = async (what: string): Promise<ServerProcess> => {
