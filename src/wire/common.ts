@@ -52,7 +52,12 @@ export const ourFilters = {
   status: v.optional(NamesText),
   reason: v.optional(NamesText),
   search: v.optional(text(256)),
-  search_type: v.optional(v.picklist(['exact', 'starts_with', 'contains'])),
+  search_type: v.optional(
+    v.pipe(
+      v.picklist(['exact', 'starts_with', 'contains']),
+      v.description('contains where it is absent; capitals count for exact only'),
+    ),
+  ),
   releases: v.optional(NamesText),
   maintainer: v.optional(text(256)),
   since: v.optional(text(32)),

@@ -37,11 +37,17 @@ const tables: Readonly<Record<Kind, Sql>> = {
 }
 const known = new Map<Kind, Known>()
 
-/** Names that contain a text, and how many packages have them in all. */
-export type Containing = { names: string[]; rows: number; isCut: boolean }
+/**
+ * Names that contain a text, or begin with it, and how many packages have them in all. `spelt`: the first and the last,
+ * in the order of indexes, of the ways in which the text is written where it begins a name.
+ */
+export type Containing = { names: string[]; rows: number; isCut: boolean; spelt: readonly [string, string] }
+
+/** Where in a name a text is looked for. */
+export type Place = 'anywhere' | 'beginning'
 
 /**
- * Names that a text is part of, whatever the case of its ASCII letters.
+ * Names that a text is part of, or begins, whatever the case of its ASCII letters.
  * @param most how many names are given; `rows` counts all
  * @returns null: the names are not all read yet; ask again, after others
  */
@@ -50,13 +56,15 @@ export async function namesContaining(
   kind: Kind,
   text: string,
   most: number,
+  place: Place = 'anywhere',
 ): Promise<Containing | null> {
   if (!(await readOn(tx, kind))) return null
   const mine = known.get(kind)
   const wanted = folded(text)
-  if (mine === undefined || wanted.includes('\n')) return { names: [], rows: 0, isCut: false }
-  const key = `${most} ${wanted}`
-  const found = mine.found.get(key) ?? foundIn(mine.segments, wanted, most)
+  if (mine === undefined || wanted.includes('\n'))
+    return { names: [], rows: 0, isCut: false, spelt: [wanted, wanted] }
+  const key = `${place} ${most} ${wanted}`
+  const found = mine.found.get(key) ?? foundIn(mine.segments, wanted, most, place)
   mine.found.delete(key)
   mine.found.set(key, found)
   for (const oldest of mine.found.keys()) {
@@ -66,18 +74,23 @@ export async function namesContaining(
   return found
 }
 
-function foundIn(segments: readonly Segment[], wanted: string, most: number): Containing {
+function foundIn(segments: readonly Segment[], wanted: string, most: number, place: Place): Containing {
   const names = new Set<string>() // one that came in several imports is in several segments
+  const spellings = new Set<string>()
+  const lines = place === 'beginning' ? linesBeginning : linesWith
   let rows = 0
   let isCut = false
   for (const segment of segments) {
-    for (const index of linesWith(segment, wanted)) {
+    for (const index of lines(segment, wanted)) {
       rows += segment.rows[index] ?? 0
+      const start = segment.starts[index] ?? 0
+      if (place === 'beginning') spellings.add(segment.names.slice(start, start + wanted.length))
       if (names.size < most) names.add(lineOf(segment, index))
       else isCut ||= !names.has(lineOf(segment, index))
     }
   }
-  return { names: [...names], rows, isCut }
+  const sorted = [...spellings].sort() // they differ in ASCII letters only, so this is their order in indexes, too
+  return { names: [...names], rows, isCut, spelt: [sorted[0] ?? wanted, sorted.at(-1) ?? wanted] }
 }
 
 type Asked = { kind: Kind; text: string; most: number }
@@ -99,6 +112,16 @@ function* linesWith({ folded: text, starts }: Segment, wanted: string): Generato
     while (line + 1 < starts.length && (starts[line + 1] ?? 0) <= at) line++
     yield line++
     at = starts[line] ?? text.length + 1
+  }
+}
+
+/** Numbers of the lines that begin with a text. */
+function* linesBeginning({ folded: text, starts }: Segment, wanted: string): Generator<number> {
+  if (starts.length > 0 && text.startsWith(wanted)) yield 0
+  let line = 0
+  for (let at = text.indexOf(`\n${wanted}`); at >= 0; at = text.indexOf(`\n${wanted}`, at + 1)) {
+    while (line + 1 < starts.length && (starts[line] ?? 0) <= at) line++
+    yield line
   }
 }
 

@@ -61,7 +61,21 @@ export async function revisionOf(tx: Transaction, names: readonly string[]): Pro
 
 /** A text inside another, ASCII case folded. */
 export function contains(column: Sql, text: string): Sql {
-  return sql`${column} LIKE ${`%${text.replace(/[\\%_]/g, '\\$&')}%`} ESCAPE '\\'`
+  return likeness(column, `%${escaped(text)}%`)
+}
+
+/** A text at the beginning of another, ASCII case folded. */
+export function beginsWith(column: Sql, text: string): Sql {
+  return likeness(column, `${escaped(text)}%`)
+}
+
+function likeness(column: Sql, pattern: string): Sql {
+  return sql`${column} LIKE ${pattern} ESCAPE '\\'`
+}
+
+/** The text as it is, in a pattern of LIKE. */
+function escaped(text: string): string {
+  return text.replace(/[\\%_]/g, '\\$&')
 }
 
 /** Rows that a question gives, counted up to a few and one. */

@@ -2,7 +2,7 @@
 import { sql, trusted, type Sql, type Transaction } from './database.ts'
 import { bounds } from './counting.ts'
 import { namesContaining, type Kind } from './names.ts'
-import { compared, contains, isOneOf, numberOf, someOf, type Condition } from './narrow.ts'
+import { beginsWith, compared, contains, isOneOf, numberOf, someOf, type Condition } from './narrow.ts'
 import { given, whereOf, type PageRequest } from './page.ts'
 
 export type PackageFilter = {
@@ -99,7 +99,7 @@ export async function ofMaintainer(
   return [condition(rows.map((row) => row.name))]
 }
 
-/** Names that are a text, begin with it or contain it; null: the names are not all known yet. */
+/** Names that are a text, begin with it or contain it, whatever its case but for the first; null: they are not all known yet. */
 export async function matches(
   tx: Transaction,
   kind: Kind,
@@ -108,21 +108,26 @@ export async function matches(
 ): Promise<Condition[] | null> {
   if (search === undefined || search === '') return []
   const name = trusted(column)
-  const table = tables[kind]
-  const walks = ['name']
-  if (type !== 'contains') {
-    const comparison =
-      type === 'exact' ? sql`= ${search}` : sql`BETWEEN ${search} AND ${`${search}\u{10ffff}`}` // lets the index find a prefix
-    const query = sql`SELECT 1 FROM ${table} WHERE ${name} ${comparison}`
+  if (type === 'exact') {
+    const query = sql`SELECT 1 FROM ${tables[kind]} WHERE ${name} = ${search}`
     const alone = (): Promise<number> => numberOf(tx, sql`SELECT count(*) AS n FROM (${query})`)
-    return [compared(column, comparison, { rows: () => someOf(tx, query), isExact: true, alone, walks })]
+    const rows = (): Promise<number> => someOf(tx, query)
+    return [compared(column, sql`= ${search}`, { rows, isExact: true, alone, walks: ['name'] })]
   }
-  const found = await namesContaining(tx, kind, search, bounds.few)
+  const isPrefix = type === 'starts_with'
+  const found = await namesContaining(tx, kind, search, bounds.few, isPrefix ? 'beginning' : 'anywhere')
   if (found === null) return null
   const alone = async (): Promise<number> => found.rows
-  if (found.isCut || found.rows > bounds.few)
-    return [{ test: (sign: Sql) => contains(sql`${sign}${name}`, search), alone }]
-  return [compared(column, sql`IN ${found.names}`, { rows: alone, isExact: true, alone })]
+  if (!found.isCut && found.rows <= bounds.few)
+    return [compared(column, sql`IN ${found.names}`, { rows: alone, isExact: true, alone })]
+  if (!isPrefix) return [{ test: (sign: Sql) => contains(sql`${sign}${name}`, search), alone }]
+  const [from, to] = found.spelt
+  const range = sql`${name} BETWEEN ${from} AND ${`${to}\u{10ffff}`}` // where the index of names has them, and perhaps others
+  const test = (sign: Sql): Sql => {
+    const begins = beginsWith(sql`+${name}`, search)
+    return sign.text === '' ? sql`(${range} AND ${begins})` : begins
+  }
+  return [{ test, alone, walks: ['name'] }]
 }
 
 /** Packages whose source has binaries in a component: looked up where those are few. */

@@ -60,6 +60,8 @@ const filters: readonly PackageFilter[] = [
   { search: '_' },
   { search: 'nowhere' },
   { search: 'li', search_type: 'starts_with' },
+  { search: 'AD', search_type: 'starts_with' },
+  { search: 'z%T', search_type: 'starts_with' },
   { search: 'ada', search_type: 'exact' },
   { search: 'ada', release: 'sid', status: ['BAD', 'GOOD'] },
   { maintainer: 'ADA@' },
@@ -143,7 +145,30 @@ test('a text is found in names whatever the case of its letters, and in those th
   assert.deepEqual(await found('%'), ['z%ta'])
   assert.deepEqual(await found('e'), ['newada', 'zeta'])
   assert.deepEqual(await found('\n'), [])
-  assert.deepEqual(await containing('zeta', 0), { names: [], rows: 2, isCut: true })
+  const { names, rows, isCut } = await containing('zeta', 0)
+  assert.deepEqual({ names, rows, isCut }, { names: [], rows: 2, isCut: true })
+})
+
+test('a text is found where it begins a name, with every way in which it is written there', async (t) => {
+  const db = await aDatabase(t)
+  const beginning = (text: string, most = 100): Promise<Containing> =>
+    answerOf(() => namesContaining(db, 'source', text, most, 'beginning'))
+  const { names, spelt } = await beginning('aDA')
+  await db.all(sql`
+    INSERT INTO source_packages (release_id, name, version, seen, first_seen, last_seen) VALUES (1, 'aDa', '1', 1, '', '')`)
+
+  assert.deepEqual(
+    [names.sort(), spelt],
+    [
+      ['Ada-Tools', 'ada'],
+      ['Ada', 'ada'],
+    ],
+  )
+  assert.deepEqual((await beginning('ada')).names.sort(), ['Ada-Tools', 'aDa', 'ada'])
+  assert.deepEqual((await beginning('tools')).names, [])
+  assert.deepEqual((await beginning('z%')).names, ['z%ta'])
+  const { rows, isCut } = await beginning('zeta', 0)
+  assert.deepEqual([rows, isCut], [2, true])
 })
 
 test('what no counter knows is counted in turns, and told again until the data moved on', async (t) => {

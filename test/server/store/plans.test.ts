@@ -238,6 +238,7 @@ const queries = [
   '?maintainer=a',
   '?search=a&search_type=exact',
   '?search=a&search_type=starts_with',
+  '?search=a&search_type=starts_with&sort=name',
   '?source_name=a',
   '?reason=build_failed',
   '?since=2026-01-01T00:00:00',
