@@ -55,6 +55,10 @@ export const serverSettings = {
     1_073_741_824,
     'Largest report accepted, in bytes, before and after decompression.',
   ),
+  'http.max_connections': count(
+    4096,
+    'Connections at once, half of them from one address. Beyond that idle ones are closed; where none is, workers and administrators are let in, a quarter more, and others told to come back (503).',
+  ),
   'http.transparently_sign_attestations': flag(
     true,
     'Countersign attestations that were checked with the key of this server.',

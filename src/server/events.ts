@@ -41,6 +41,11 @@ export function openPulse(): Pulse {
   }
 }
 
+/** Whether many may have an address: it is that of this machine, where a proxy may run that does not tell for whom. */
+export function isSharedAddress(network: string): boolean {
+  return /^(127\.|0:0:0:0$)/.test(network)
+}
+
 /** Counts those who watch, in all and by their address. */
 export type Watchers = {
   /**
@@ -59,7 +64,7 @@ export function openWatchers(isProxied: boolean, most = mostWatchers, ofOne = mo
       if (all >= most) throw new Refusal(503, 'too many watch already; try again later')
       const network = networkOf(address)
       const own = counts.get(network) ?? 0
-      const isShared = isProxied && /^(127\.|0:0:0:0$)/.test(network)
+      const isShared = isProxied && isSharedAddress(network)
       if (own >= ofOne && !isShared) throw new Refusal(429, 'too many of your address watch; close some')
       all++
       counts.set(network, own + 1)

@@ -8,7 +8,8 @@ import type { Log } from '../log.ts'
 import { publicKeyToPem } from '../attestation.ts'
 import { wireTime } from '../wire/schema.ts'
 import { openApp } from './app.ts'
-import { openPulse, openWatchers } from './events.ts'
+import { boundConnections, possibleConnections } from './connections.ts'
+import { isSharedAddress, openPulse, openWatchers } from './events.ts'
 import { copiesFolder, openHousekeeping } from './housekeeping.ts'
 import { applyRules, tendQueue, type Schedule } from './queue.ts'
 import { pageTender } from './snapshots.ts'
@@ -125,6 +126,7 @@ export async function startServer(options: ServeOptions): Promise<RunningServer>
       bind: settings['http.bind_addr'],
       basePath: settings['http.base_path'],
       timeLimits,
+      mostConnections: connectionsOf(settings, log),
     })
     cleanUp.push(() => drain(http, stopping))
     return {
@@ -152,6 +154,16 @@ function openFolder(data: string): void {
       hint: 'give another folder with --data',
     })
   }
+}
+
+/** @throws Complaint where nobody could connect */
+function connectionsOf(settings: ServerSettings, log: Log): number {
+  const wanted = settings['http.max_connections']
+  if (wanted === 0) throw new Complaint('http.max_connections must be at least 1', { exitCode: 2 })
+  const possible = possibleConnections(wanted)
+  if (possible < wanted)
+    log.warning(`at most ${possible} connections at once: this process may not open more files (ulimit -n)`)
+  return possible
 }
 
 /** Makes a folder and those above it. Node's own way never ends where a file system refuses with ENOENT, as /proc does. */
@@ -222,7 +234,12 @@ function keepTime({ db, schedule, log, now, pulse, liveLogs }: Service): () => P
 
 async function listen(
   service: Service,
-  { bind, basePath, timeLimits }: { bind: string; basePath: string; timeLimits: TimeLimits },
+  {
+    bind,
+    basePath,
+    timeLimits,
+    mostConnections,
+  }: { bind: string; basePath: string; timeLimits: TimeLimits; mostConnections: number },
 ): Promise<HttpServer> {
   const app = openApp(service)
   const prefix = basePathOf(basePath)
@@ -235,11 +252,14 @@ async function listen(
       connectionsCheckingInterval: Math.min(5000, timeLimits.headers),
     },
     (incoming, outgoing) => {
+      if (!admits(incoming, outgoing)) return
       incoming.url = normalised(incoming.url ?? '/', prefix)
       void listener(incoming, outgoing)
     },
   )
   server.maxHeadersCount = 100
+  const isOpen = (network: string): boolean => service.realIpHeader !== null || isSharedAddress(network)
+  const admits = boundConnections(server, mostConnections, isOpen)
   const { host, port } = hostAndPort(bind)
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error: Error & { code?: string }) => reject(cannotListen(bind, error)))
