@@ -89,6 +89,28 @@ function cookieOfEndpoint(settings: ServerSettings, endpoint: string, path: stri
   return null
 }
 
+/**
+ * The cookie that the configuration gives a server of this machine, from where ctl finds it as well: the file that is
+ * named, else that of the user, else that of the system, unless they speak of a server elsewhere.
+ */
+export async function configuredCookie(
+  config: string | undefined,
+  environment: Environment,
+): Promise<string | null> {
+  const { files } = await chooseServer({ endpoint: undefined, config }, environment)
+  const own = files.findLast(
+    ({ path, settings, endpoint }) =>
+      settings['auth.cookie'] !== null && (path === config || isLoopback(endpoint)),
+  )
+  return own?.settings['auth.cookie'] ?? null
+}
+
+/** The cookie that an older server left for this user, or null. */
+export async function leftCookie(environment: Environment): Promise<string | null> {
+  const path = join(folderOf(environment, 'XDG_DATA_HOME', '.local/share'), 'rebuilderd-auth-cookie')
+  return (await canRead(path)) ? readCookie(path) : null
+}
+
 /** Where a server of this machine leaves its cookie. */
 async function cookieOfThisMachine(environment: Environment): Promise<string | null> {
   const places = [

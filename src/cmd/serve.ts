@@ -6,6 +6,8 @@ import { loadSettings, serverSettings, type ServerSettings } from '../config.ts'
 import { Complaint } from '../errors.ts'
 import { startServer, type RunningServer } from '../server/serve.ts'
 import { command, flag, text, type Context } from './command.ts'
+import { configuredCookie, leftCookie } from './credentials.ts'
+import { canRead } from './server-choice.ts'
 import { runSyncs, syncsOf } from './syncs.ts'
 
 const options = {
@@ -70,6 +72,7 @@ async function settingsOf(given: Options, context: Context): Promise<ServerSetti
   const settings = await loadSettings(serverSettings, files, context.environment)
   return {
     ...settings,
+    'auth.cookie': await configuredCookie(given.config, context.environment),
     'http.bind_addr': given.listen ?? settings['http.bind_addr'],
     'http.base_path': given.basePath ?? settings['http.base_path'],
     'worker.signup_secret': given.signupSecret ?? settings['worker.signup_secret'],
@@ -102,14 +105,19 @@ async function printPublicKey(file: string, { write }: Context): Promise<void> {
 
 async function run(given: Options, context: Context): Promise<void> {
   const { log, signal, environment } = context
-  const data = resolve(given.data ?? usualFolder(environment))
+  const usual = usualFolder(environment)
+  const data = resolve(given.data ?? usual)
   const settings = await settingsOf(given, context)
   const syncs = syncsOf(settings.sync)
+  const named = environment['REBUILDERD_COOKIE_PATH'] ?? ''
+  const cookieFile = named === '' ? join(data, 'auth-cookie') : named
+  const isFirst = data === usual && !(await canRead(cookieFile))
+  const cookie = settings['auth.cookie'] ?? (isFirst ? await leftCookie(environment) : null)
   const server = await startServer({
-    settings,
+    settings: { ...settings, 'auth.cookie': cookie },
     data,
     signingKey: given.signingKey,
-    cookieFile: environment['REBUILDERD_COOKIE_PATH'],
+    cookieFile,
     log,
   })
   tellReady(server, data, context)
