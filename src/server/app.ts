@@ -66,7 +66,7 @@ import { Refusal, found, notFound } from './refusal.ts'
 import { workerRegistered, workerRemoved } from './registry.ts'
 import { tagText } from './rules.ts'
 import { takeReport } from './results.ts'
-import { revisionOf, type Revision } from './revision.ts'
+import { revisionOf, tagged, type Revision } from './revision.ts'
 import { errorReply, mounter, type Asked, type Mount, type Ready } from './route.ts'
 import { frameOf, type Service } from './service.ts'
 import { oneAtATime } from './turns.ts'
@@ -246,7 +246,7 @@ function mountWorkers(mount: Mount, service: Service, sessions: Sessions): void 
   // Where a worker stands is for administrators; others read the empty text.
   const revision = async ({ isAdmin }: Identity): Promise<Revision> => {
     const told = await changed.revision()
-    return isAdmin ? { ...told, tag: told.tag.replace(/"$/, '-admin"') } : told
+    return isAdmin ? tagged(told, 'admin') : told
   }
   const shown = (worker: Worker, isAdmin: boolean): Worker => (isAdmin ? worker : { ...worker, address: '' })
   mount(

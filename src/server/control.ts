@@ -7,6 +7,7 @@ import { confirmReport } from './imports.ts'
 import { outlooks } from './outlook.ts'
 import { pauseSwitch } from './queue.ts'
 import { notFound } from './refusal.ts'
+import { alsoOf, revisionOf } from './revision.ts'
 import type { Mount } from './route.ts'
 import type { Service } from './service.ts'
 import { first } from './store/database.ts'
@@ -20,11 +21,15 @@ const syncSwitch = 'sync.'
 
 export function mountControl(mount: Mount, service: Service): void {
   const { db, now, log } = service
-  mount(getQueueControl, async () => {
-    const pause = await first(db.all<Switch>(switchOf(pauseSwitch)))
-    if (pause === null) return { paused: false, since: null, note: null }
-    return { paused: true, since: pause.changed_at, note: pause.value === '' ? null : pause.value }
-  })
+  mount(
+    getQueueControl,
+    async () => {
+      const pause = await first(db.all<Switch>(switchOf(pauseSwitch)))
+      if (pause === null) return { paused: false, since: null, note: null }
+      return { paused: true, since: pause.changed_at, note: pause.value === '' ? null : pause.value }
+    },
+    revisionOf(service, 'queue'),
+  )
   mount(setQueueControl, async ({ body }) => {
     const moment = wireTime(now())
     const note = body.paused ? (body.note ?? '') : null
@@ -34,10 +39,11 @@ export function mountControl(mount: Mount, service: Service): void {
   mount(writeSync, async ({ params, body }) => {
     const moment = wireTime(now())
     const state = JSON.stringify({ ...body, name: params.name })
-    await written(db, [switched(syncSwitch + params.name, state, moment)])
+    await written(db, [switched(syncSwitch + params.name, state, moment), touched(moment, 'syncs')])
   })
   mount(forgetSync, async ({ params }) => {
-    await written(db, [switched(syncSwitch + params.name, null, wireTime(now()))])
+    const moment = wireTime(now())
+    await written(db, [switched(syncSwitch + params.name, null, moment), touched(moment, 'syncs')])
   })
   mount(confirmScope, async ({ body }) => {
     const found = await confirmReport(db, body, service)
@@ -47,15 +53,27 @@ export function mountControl(mount: Mount, service: Service): void {
       )
     return { known: found !== null, queued: found?.queued ?? 0 }
   })
-  mount(listSyncs, async () => {
-    const rows = await db.all<Switch>(switchesFrom(syncSwitch))
-    return rows.map((row) => checked(SyncState, JSON.parse(row.value), 'the state of a sync'))
-  })
-  mount(listScopes, async ({ query }) => {
-    const rows = await scopeRows(db, query.distribution)
-    return rows.map((row) => ({ ...row, release: row.release === '' ? null : row.release }))
-  })
-  mount(explainPackage, ({ query }) => outlooks(db, service.schedule, query))
+  mount(
+    listSyncs,
+    async () => {
+      const rows = await db.all<Switch>(switchesFrom(syncSwitch))
+      return rows.map((row) => checked(SyncState, JSON.parse(row.value), 'the state of a sync'))
+    },
+    revisionOf(service, 'syncs'),
+  )
+  mount(
+    listScopes,
+    async ({ query }) => {
+      const rows = await scopeRows(db, query.distribution)
+      return rows.map((row) => ({ ...row, release: row.release === '' ? null : row.release }))
+    },
+    revisionOf(service, 'scopes'),
+  )
+  mount(
+    explainPackage,
+    ({ query }) => outlooks(db, service.schedule, query),
+    alsoOf(revisionOf(service, 'packages', 'queue', 'workers'), service.schedule),
+  )
   mount(drain, async ({ params, body }) => {
     const isKnown = await workerDrained(db, {
       id: params.id,

@@ -22,7 +22,7 @@ import { storedAttestations } from './attestations.ts'
 import { eventStreamOf, openEventTail, resumedFrom, streamEnd } from './events.ts'
 import { keeper } from './kept.ts'
 import type { Mount } from './route.ts'
-import { revisionOf } from './revision.ts'
+import { constantRevision, revisionOf, type Revision } from './revision.ts'
 import type { Service } from './service.ts'
 import { attestationShas, exportRows, lookedUp, type ExportRow, type FoundRow } from './store/gates.ts'
 import { generationsOf } from './store/generations.ts'
@@ -34,12 +34,13 @@ const rowsAtOnce = 4000
 const keptExports = 8
 
 type Status = Exported['status']
+type Described = { json: string; revision: () => Promise<Revision> }
 
 export function mountGates(mount: Mount, service: Service): void {
   const { db } = service
   const packages = revisionOf(service, 'packages')
   const keep = keeper(keptExports)
-  let description: { json: string } | undefined
+  let description: Described | undefined
   const public_keys = { current: [publicKeyToPem(service.signingKey.publicKey)] }
   mount(lookupPackages, async ({ body }) => ({
     records: await foundPackages(service, body),
@@ -69,7 +70,12 @@ export function mountGates(mount: Mount, service: Service): void {
     const after = resumedFrom(request, query.after)
     return eventStreamOf(sources, { after, kinds: query.kinds ?? null }, end)
   })
-  mount(getOpenApi, async () => (description ??= { json: JSON.stringify(openApi(endpoints, version)) }))
+  const described = (): Described => {
+    if (description !== undefined) return description
+    const document = openApi(endpoints, version)
+    return (description = { json: JSON.stringify(document), ...constantRevision(service.now, document) })
+  }
+  mount(getOpenApi, async () => ({ json: described().json }), { revision: () => described().revision() })
   mount(getHealth, async () => {
     await generationsOf(db, ['packages'])
     return { status: 'ok' as const, version }

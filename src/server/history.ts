@@ -29,7 +29,7 @@ export function mountHistory(mount: Mount, service: Service): void {
   mount(
     listReleaseStates,
     async ({ query }) => (await releaseStates(db)).filter((each) => isAsked(query, each)).map(stateOf),
-    packages,
+    revisionOf(service, 'packages', 'scopes'), // which tell when they were imported
   )
   mount(
     listTrends,

@@ -268,7 +268,7 @@ const needsQueued = part(
   ) => {
     const limit = schedule.rules.length === 0 ? 500 : 200
     const done = await queueNeeds(tx, scope, after, { now, maxRetries: schedule.maxRetries, limit })
-    if (schedule.rules.length > 0) await askRules(tx, schedule.rules, limit)
+    if (schedule.rules.length > 0) await askRules(tx, schedule.rules, limit, now)
     return done
   },
 )
@@ -278,7 +278,8 @@ type Ended = { scope: Scope; told: Imported; now: string }
 /** The last part: once it is on disk, so is all before it. */
 const importEnded = work('import.end', async (tx, { scope, told, now }: Ended): Promise<void> => {
   await closeScope(tx, scope, told, now)
-  if (told.isChanged || told.queued > 0) await tx.all(touched(now, 'packages', 'queue', 'builds'))
+  const isMore = told.isChanged || told.queued > 0
+  await tx.all(isMore ? touched(now, 'scopes', 'packages', 'queue', 'builds') : touched(now, 'scopes'))
   const event: Event = { kind: 'queue', data: { change: 'added', count: told.queued } }
   if (told.queued > 0) await tx.all(happened(event, now))
 })
@@ -372,7 +373,7 @@ type Confirmed = { scope: Scope; queued: number; now: string }
 const scopeConfirmed = work(
   'import.confirm',
   async (tx, { scope, queued, now }: Confirmed): Promise<void> => {
-    await tx.all(scopeChecked(scope, now))
+    await tx.batch([scopeChecked(scope, now), touched(now, 'scopes')])
     if (queued === 0) return
     await tx.all(touched(now, 'queue'))
     const event: Event = { kind: 'queue', data: { change: 'added', count: queued } }

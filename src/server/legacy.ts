@@ -17,7 +17,7 @@ import {
 } from '../wire/v0.ts'
 import { keeper } from './kept.ts'
 import type { Mount } from './route.ts'
-import { revisionOf } from './revision.ts'
+import { constantRevision, revisionOf } from './revision.ts'
 import { frameOf, type Service } from './service.ts'
 import { firstBlobOf, logOf } from './store/builds.ts'
 import { componentCounts, packagesAsJson, queueRowsV0, type QueueRowV0 } from './store/legacy.ts'
@@ -86,7 +86,8 @@ export function mountLegacy(app: Hono, mount: Mount, service: Service): void {
   mount(getAttestationV0, async ({ params }) =>
     frameOf(service, await firstBlobOf(db, params.id, 'attestation')),
   )
-  mount(getPublicKeysV0, async () => ({ current: [publicKeyToPem(signingKey.publicKey)] }))
+  const keys = { current: [publicKeyToPem(signingKey.publicKey)] }
+  mount(getPublicKeysV0, async () => keys, constantRevision(now, keys))
   mount(listWorkersV0, async () => {
     const { rows } = await listWorkerRows(db, { limit: longestPage })
     const online = rows.filter((row) => row.online === 1)

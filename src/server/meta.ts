@@ -17,11 +17,13 @@ import {
   type Policy,
 } from '../wire/meta.ts'
 import { reasonCodes, reasons } from '../wire/reasons.ts'
+import { wireTime } from '../wire/schema.ts'
 import { version } from '../version.ts'
 import { dashboard } from './overview.ts'
-import { revisionOf } from './revision.ts'
+import { constantRevision, revisionOf, tagged, type Revision } from './revision.ts'
 import type { Mount } from './route.ts'
 import type { Service } from './service.ts'
+import { isAnyDue } from './store/queue.ts'
 import {
   architectureNames,
   componentArchitectures,
@@ -33,16 +35,23 @@ import { advice } from './web/advice.ts'
 
 export function mountMeta(mount: Mount, service: Service): void {
   const { db, signingKey, now } = service
-  mount(getPolicy, async () => policyOf(service))
-  mount(listReasons, async () =>
-    reasonCodes.map((reason) => {
-      const [turn, meaning] = reasons[reason]
-      return { reason, turn, meaning, advice: advice[reason] }
-    }),
-  )
+  const policy = policyOf(service)
+  mount(getPolicy, async () => policy, constantRevision(now, policy))
+  const words = reasonCodes.map((reason) => {
+    const [turn, meaning] = reasons[reason]
+    return { reason, turn, meaning, advice: advice[reason] }
+  })
+  mount(listReasons, async () => words, constantRevision(now, words))
   const keys = { current: [publicKeyToPem(signingKey.publicKey)] }
-  mount(getPublicKeys, async () => keys)
-  mount(getDashboard, ({ query }) => dashboard(db, query, now()))
+  mount(getPublicKeys, async () => keys, constantRevision(now, keys))
+  const data = revisionOf(service, 'packages', 'queue')
+  /** Between the moment at which a wait is over and the one at which that is written down, the clock alone changes numbers. */
+  const revision = async (): Promise<Revision> => {
+    const moment = wireTime(now())
+    const told = await data.revision()
+    return (await isAnyDue(db, moment)) ? { ...tagged(told, moment), isSettled: false } : told
+  }
+  mount(getDashboard, ({ query }) => dashboard(db, query, now()), { revision })
   mountNames(mount, service)
 }
 

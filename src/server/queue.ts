@@ -158,12 +158,14 @@ async function nextJob(
   const architectures = named.includes('*') ? await knownArchitectures(tx) : named
   const wanted = wantedOf(request.supported_backends, architectures, servedSets(rules, worker.tags))
   const shunUntil = wireTime(new Date(moment.getTime() - 10 * minute))
-  await askRules(tx, rules, tendedInPop)
-  const [pauses, , ...found] = await tx.batch<Turn>([
+  const now = wireTime(moment)
+  await askRules(tx, rules, tendedInPop, now)
+  const [pauses, due, ...found] = await tx.batch<Turn>([
     switchOf(pauseSwitch),
-    promoted(wireTime(moment), tendedInPop),
+    promoted(now, tendedInPop),
     ...turns(wanted, worker.id, shunUntil),
   ])
+  if ((due ?? []).length > 0) await tx.all(touched(now, 'queue'))
   const isHeld = worker.draining === 1 || (pauses ?? []).length > 0
   return isHeld ? undefined : found.flat().sort(byTurn)[0]
 }
@@ -182,9 +184,15 @@ export async function applyRules(db: Database, rules: readonly unknown[], now: s
 }
 
 /** Jobs that are new, or all after the rules have changed, get their priority and the tags they need; how many did. */
-export async function askRules(tx: Transaction, rules: readonly Rule[], limit: number): Promise<number> {
+export async function askRules(
+  tx: Transaction,
+  rules: readonly Rule[],
+  limit: number,
+  now: string,
+): Promise<number> {
   if (rules.length === 0) return (await tx.all(unruled(limit))).length
   const jobs = await unruledJobs(tx, limit)
+  if (jobs.length > 0) await tx.all(touched(now, 'queue'))
   await tx.batch(
     jobs.map((job) => {
       const { tags, priority } = ruleFor(rules, job)
@@ -252,11 +260,13 @@ export async function tendQueue(
     total.due += due
     hasMore = due === tendedAtOnce
   }
-  while ((await rulesAsked(db, schedule.rules)) === tendedAtOnce);
+  while ((await rulesAsked(db, { rules: schedule.rules, now: given.now })) === tendedAtOnce);
   return total
 }
 
-const rulesAsked = part('queue.rules', (tx, rules: readonly Rule[]) => askRules(tx, rules, tendedAtOnce))
+const rulesAsked = part('queue.rules', (tx, { rules, now }: { rules: readonly Rule[]; now: string }) =>
+  askRules(tx, rules, tendedAtOnce, now),
+)
 
 const tended = work(
   'queue.tend',

@@ -20,7 +20,7 @@ export const workerRegistered = work(
   ): Promise<void> => {
     if (isProven) await tx.all(keyProven(worker.key, now))
     await writeWorker(tx, worker, now)
-    await tx.all(touched(now, 'workers'))
+    await tx.all(touched(now, 'workers', 'queue')) // which tells the name of who holds a job
   },
 )
 

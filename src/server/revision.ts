@@ -1,4 +1,5 @@
 /** How callers are told that what they have is what there is: ETag, Last-Modified and 304 (RFC 9110 sections 8.8 and 13). */
+import { createHash } from 'node:crypto'
 import type { Context } from 'hono'
 import type { Database } from './store/database.ts'
 import { generationsOf, type Generation } from './store/generations.ts'
@@ -7,14 +8,14 @@ import { readingTogether } from './turns.ts'
 /** What a reply depends on, as it was when it was asked for. */
 export type Revision = {
   tag: string
-  /** For Last-Modified, in whole seconds; null: there is no data. */
-  modified: Date | null
+  /** For Last-Modified, in whole seconds. */
+  modified: Date
   /** Nothing that is told apart from `modified` by a date only can come after it. */
   isSettled: boolean
 }
 
 /** The parts of the data that count their changes. */
-const parts = ['builds', 'packages', 'queue', 'snapshots', 'workers'] as const
+const parts = ['builds', 'packages', 'queue', 'scopes', 'snapshots', 'syncs', 'workers'] as const
 
 /** One reading of all parts serves everybody who asks a database at the same moment. */
 const readers = new WeakMap<Database, ReturnType<typeof readingTogether<Generation[]>>>()
@@ -37,9 +38,34 @@ export function revisionOf(
       const rows = (await generationsNow(db)).filter(({ name }) => names.includes(name as never)) // we wrote it
       const tag = `W/"${rows.map(wordOf).join('-')}"`
       const count = rows.reduce((sum, row) => sum + row.value, 0)
-      return { tag, ...(rows.length === 0 ? { modified: null, isSettled: false } : dated(count, moment)) }
+      return { tag, ...dated(count, moment) }
     },
   }
+}
+
+/** The revision of what stays the same while the server runs, such as what its settings decide. */
+export function constantRevision(now: () => Date, content: unknown): { revision: () => Promise<Revision> } {
+  const tag = `W/"${wordFor(content)}"`
+  const dated = dates()
+  return { revision: async () => ({ tag, ...dated(0, now()) }) }
+}
+
+/** The same of a reply that depends on settings as well. */
+export function alsoOf(
+  { revision }: { revision: () => Promise<Revision> },
+  content: unknown,
+): { revision: () => Promise<Revision> } {
+  const word = wordFor(content)
+  return { revision: async () => tagged(await revision(), word) }
+}
+
+/** A revision that differs from others of the same data by a word. */
+export function tagged(revision: Revision, word: string): Revision {
+  return { ...revision, tag: revision.tag.replace(/"$/, `-${word}"`) }
+}
+
+function wordFor(content: unknown): string {
+  return createHash('sha256').update(JSON.stringify(content)).digest('base64url').slice(0, 16)
 }
 
 /** With the time, as a database that was put back from a copy counts from an earlier number again. */
@@ -77,7 +103,7 @@ export function isUnchanged(c: Context, { tag, modified, isSettled }: Revision):
   const known = c.req.header('if-none-match')
   if (known !== undefined) return known.split(',').some((item) => item.trim() === tag || item.trim() === '*')
   const given = c.req.header('if-modified-since') ?? ''
-  return isSettled && modified !== null && httpDate.test(given) && modified.getTime() <= Date.parse(given)
+  return isSettled && httpDate.test(given) && modified.getTime() <= Date.parse(given)
 }
 
 export function notModified(c: Context, revision: Revision): Response {
@@ -92,5 +118,5 @@ export function describe(reply: Response, { tag, modified }: Revision): void {
   if (own !== null && own !== tag) return
   reply.headers.set('etag', tag)
   reply.headers.set('cache-control', 'no-cache')
-  if (modified !== null) reply.headers.set('last-modified', modified.toUTCString())
+  reply.headers.set('last-modified', modified.toUTCString())
 }

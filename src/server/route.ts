@@ -1,7 +1,7 @@
 import type { Context, Hono } from 'hono'
 import * as v from 'valibot'
-import { Complaint, chainOf, explain, sentenceOf } from '../errors.ts'
-import type { Log } from '../log.ts'
+import { Complaint, chainOf, didYouMean, explain, sentenceOf } from '../errors.ts'
+import { printable, type Log } from '../log.ts'
 import {
   hasBody,
   isSpecial,
@@ -68,20 +68,23 @@ export type Site = {
   /** Largest body of endpoints that take large ones. */
   largestBody: number
   addressOf: (c: Context) => string
-  /** Sees every JSON reply; tests hold them against the description of the API. */
-  observe: ((row: Endpoint, json: string) => void) | undefined
+  /** Sees the status of every reply, and its JSON before that; tests hold them against the description of the API. */
+  observe: ((row: Endpoint, status: number, json?: string) => void) | undefined
 }
 
 /** Mounts endpoints: may this caller? read the body; check; answer. */
 export function mounter(site: Site): Mount {
   const roomFor = roomsByCaller()
   return (row, handle, options = {}) => {
-    site.app.on(row.method, row.path.replace(/\{(\w+)\}/g, ':$1'), async (c) => {
+    if (row.conditional !== (options.revision !== undefined))
+      throw new Error(`${row.method} ${row.path}: the table says otherwise whether its reply has a revision`)
+    const answered = async (c: Context): Promise<Response> => {
       const address = site.addressOf(c)
       const params = checkedText(row.params, c.req.param(), 404)
       const identity = await site.door.enter(row.caller, c.req.raw, address)
       if (identity.isAdmin && row.method !== 'GET') site.log.info(deed(c, address))
-      const query = checkedText(row.query, singleValues(c, row.query.entries), 400)
+      const query = checkedText(row.query, singleValues(c, row), 400)
+      if (row.method !== 'GET' && !isSpecial(row.reply)) codingFor(c.req.header('accept-encoding')) // before anything is done
       const room = roomFor(row)
       try {
         const bytes = await readBody(row, c, { largest: site.largestBody, room })
@@ -97,6 +100,16 @@ export function mounter(site: Site): Mount {
       } finally {
         room.sent.leave()
         room.plain.leave()
+      }
+    }
+    site.app.on(row.method, row.path.replace(/\{(\w+)\}/g, ':$1'), async (c) => {
+      try {
+        const reply = await answered(c)
+        site.observe?.(row, reply.status)
+        return reply
+      } catch (error) {
+        site.observe?.(row, statusOf(error))
+        throw error
       }
     })
   }
@@ -127,14 +140,23 @@ function deed(c: Context, address: string): string {
 }
 
 /** Each member once; what nobody here knows is ignored, however often it comes. */
-function singleValues(c: Context, known: object): Record<string, string> {
+function singleValues(c: Context, { query, strict }: Endpoint): Record<string, string> {
   const values: Record<string, string> = {}
   for (const [name, given] of Object.entries(c.req.queries())) {
-    if (!Object.hasOwn(known, name)) continue
+    if (!Object.hasOwn(query.entries, name)) {
+      if (strict) throw unknownFilter(name, Object.keys(query.entries))
+      continue
+    }
     if (given.length > 1) throw new Refusal(400, `Query deserialize error: duplicate field \`${name}\``)
     values[name] = given[0] ?? ''
   }
   return values
+}
+
+function unknownFilter(name: string, known: readonly string[]): Refusal {
+  const shown = printable(name.slice(0, 64))
+  const hint = didYouMean(name.slice(0, 64), known) ?? `there are ${known.join(', ')}`
+  return new Refusal(400, `nothing was done: \`${shown}\` is no filter (${hint})`)
 }
 
 function checkedText(schema: v.GenericSchema, given: unknown, status: 400 | 404): unknown {
@@ -169,7 +191,7 @@ async function replyOf(
   // Replies hold no bytes; encodeJson, which looks at every value for some, takes four times as long.
   if (!isSpecial(reply)) {
     const json = isReady(answer) ? answer.json : JSON.stringify(answer)
-    observe?.(row, typeof json === 'string' ? json : new TextDecoder().decode(json))
+    observe?.(row, 200, typeof json === 'string' ? json : new TextDecoder().decode(json))
     return jsonReply(c, json)
   }
   if (reply.special === 'none') return new Response(null, { status: 204 })
@@ -248,17 +270,30 @@ async function frameReply(
   return new Response(frame as Uint8Array<ArrayBuffer>, { headers: told })
 }
 
+function refusalIn(error: unknown): Refusal | undefined {
+  return chainOf(error).find((link) => link instanceof Refusal)
+}
+
+/** What an error means to a caller: a complaint is about the request, or else about what the server needs. */
+function statusOf(error: unknown): number {
+  const refusal = refusalIn(error)
+  if (refusal !== undefined) return refusal.status
+  if (error instanceof Complaint) return error.exitCode === 2 ? 400 : 503
+  return 500
+}
+
 /**
  * The reply to an error. Refusals and complaints are told; anything else is our bug: the log gets all of it, the
  * caller no inner text.
  */
 export function errorReply(error: unknown, log: Log, what: string): Response {
-  const refusal = chainOf(error).find((link) => link instanceof Refusal)
-  if (refusal !== undefined) return textReply(refusal.status, refusal.message)
+  const status = statusOf(error)
+  const refusal = refusalIn(error)
+  if (refusal !== undefined) return textReply(status, refusal.message)
   if (error instanceof Complaint) {
-    if (error.exitCode !== 2) log.error(`${what}: ${sentenceOf(error)}`)
+    if (status === 503) log.error(`${what}: ${sentenceOf(error)}`)
     const text = error.hint === undefined ? error.message : `${error.message} (${error.hint})`
-    return textReply(error.exitCode === 2 ? 400 : 503, text)
+    return textReply(status, text)
   }
   log.error(`${what}: ${explain(error)}`)
   return textReply(500, 'internal error; the log of the server tells more')

@@ -133,6 +133,7 @@ const ArtifactPath = v.object({ ...IdPath.entries, artifact_id: IdPath.entries.i
 
 export const listBuilds = endpoint('GET', '/api/v1/builds', {
   doc: 'Finished rebuilds, every attempt.',
+  conditional: true,
   query: v.object({
     ...pageQuery,
     ...originQuery,
@@ -147,6 +148,7 @@ export const listBuilds = endpoint('GET', '/api/v1/builds', {
 
 export const submitBuild = endpoint('POST', '/api/v1/builds', {
   doc: 'The result of a job. The same report again gets the same answer.',
+  refusals: [404],
   caller: 'worker',
   body: RebuildReport,
   bodyLimit: 1024 * megabytes,
@@ -154,12 +156,14 @@ export const submitBuild = endpoint('POST', '/api/v1/builds', {
 
 export const getBuild = endpoint('GET', '/api/v1/builds/{id}', {
   doc: 'One rebuild with its evidence.',
+  conditional: true,
   params: IdPath,
   reply: RebuildDetails,
 })
 
 export const getBuildLog = endpoint('GET', '/api/v1/builds/{id}/log', {
   doc: 'The log of a rebuild; with follow=1 as server-sent events, as that of a running job.',
+  refusals: [413, 429],
   params: IdPath,
   query: v.object(logQuery),
   reply: textBytes,
@@ -167,12 +171,14 @@ export const getBuildLog = endpoint('GET', '/api/v1/builds/{id}/log', {
 
 export const listArtifacts = endpoint('GET', '/api/v1/builds/{id}/artifacts', {
   doc: 'What a rebuild compared.',
+  conditional: true,
   params: IdPath,
   reply: v.array(RebuildArtifact),
 })
 
 export const getArtifact = endpoint('GET', '/api/v1/builds/{id}/artifacts/{artifact_id}', {
   doc: 'One artifact of a rebuild.',
+  conditional: true,
   params: ArtifactPath,
   reply: RebuildArtifact,
 })

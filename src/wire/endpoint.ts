@@ -10,7 +10,7 @@ export type Method = 'GET' | 'POST' | 'PUT' | 'DELETE'
 
 /** A reply that is no JSON document. `none`: 204. `gone`: 501. `bytes`: the stored log, diff, attestation. `events`: server-sent events. */
 export type Special = {
-  readonly special: 'none' | 'gone' | 'bytes' | 'events' | 'text' | 'lines'
+  readonly special: 'none' | 'gone' | 'bytes' | 'events'
   readonly type: string
 }
 export const nothing = { special: 'none', type: '' } as const satisfies Special
@@ -43,6 +43,12 @@ export type Endpoint<
   readonly reply: R
   /** The largest body accepted, in bytes, both as sent and decoded. */
   readonly bodyLimit: number
+  /** The reply tells its revision (ETag, Last-Modified); whoever has that one already gets 304. */
+  readonly conditional: boolean
+  /** Statuses of refusals that the rest of the row does not tell of. */
+  readonly refusals: readonly (404 | 409 | 413 | 429)[]
+  /** A query member that is not known is refused: without it more would be done than was meant. */
+  readonly strict: boolean
   /** Upstream's servers know it too; false for what only ours has. */
   readonly upstream: boolean
 }
@@ -82,6 +88,9 @@ export function endpoint<
     body?: B
     reply?: R
     bodyLimit?: number
+    conditional?: boolean
+    refusals?: Endpoint['refusals']
+    strict?: boolean
     upstream?: boolean
   },
 ): Endpoint<P, Q, B, R> {
@@ -95,6 +104,9 @@ export function endpoint<
     body: row.body ?? (noBody as unknown as B),
     reply: row.reply ?? (nothing as unknown as R),
     bodyLimit: row.bodyLimit ?? 64 * kilobytes,
+    conditional: row.conditional ?? false,
+    refusals: row.refusals ?? [],
+    strict: row.strict ?? false,
     upstream: row.upstream ?? true,
   }
 }

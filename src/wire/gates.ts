@@ -97,6 +97,7 @@ export type Exported = Shape<typeof Exported>
 
 export const exportDistribution = endpoint('GET', '/api/v1/export/{distribution}', {
   doc: 'Every listed binary package once per name, version and architecture, in the order of these, for migration gates. format=ndjson: one record a line.',
+  conditional: true,
   params: v.object({ distribution: text() }),
   query: v.object({ releases: v.optional(NamesText), format: v.optional(v.picklist(['json', 'ndjson'])) }),
   reply: v.array(Exported),
@@ -126,6 +127,7 @@ export type QueueEvent = Shape<typeof QueueEvent>
 
 export const watchEvents = endpoint('GET', '/api/v1/events', {
   doc: 'Verdicts and changes of the queue as they happen (server-sent events). Last-Event-ID, or after=ID, resumes.',
+  refusals: [429],
   query: v.object({
     after: v.optional(v.pipe(v.string(), v.regex(/^\d{1,15}$/), v.transform(Number))),
     kinds: v.optional(NamesText),
@@ -136,6 +138,7 @@ export const watchEvents = endpoint('GET', '/api/v1/events', {
 
 export const getOpenApi = endpoint('GET', '/api/v1/openapi.json', {
   doc: 'This API, described (OpenAPI 3.1).',
+  conditional: true,
   reply: v.record(v.string(), v.unknown()),
   upstream: false,
 })

@@ -30,6 +30,7 @@ export type ReleaseState = Shape<typeof ReleaseState>
 
 export const listReleaseStates = endpoint('GET', '/api/v1/releases', {
   doc: 'Every release with its listed build inputs by verdict, architecture and reason. An empty release= asks for packages without one.',
+  conditional: true,
   query: v.object(ofRelease),
   reply: v.array(ReleaseState),
   upstream: false,
@@ -48,6 +49,7 @@ export const mostDays = 1100
 
 export const listTrends = endpoint('GET', '/api/v1/trend', {
   doc: 'How each release went: its listed build inputs by verdict and reason at the end of each of the last days (90, or days=).',
+  conditional: true,
   query: v.object({ ...ofRelease, days: v.optional(v.pipe(IntText, v.minValue(1), v.maxValue(mostDays))) }),
   reply: v.array(Trend),
   upstream: false,
@@ -82,6 +84,7 @@ export const mostChanges = 1000
 
 export const listChanges = endpoint('GET', '/api/v1/changes', {
   doc: 'Changes of verdicts, newest first: 100 of them, or limit=. before= an id goes on from there; turn= worse, better or other.',
+  conditional: true,
   query: v.object({
     ...ofRelease,
     name: v.optional(text()),

@@ -10,12 +10,14 @@ const ReleasePath = v.object({ distribution: text(), release: text() })
 
 export const listDistributions = endpoint('GET', '/api/v1/meta/distributions', {
   doc: 'The distributions known.',
+  conditional: true,
   query: seen,
   reply: v.array(v.string()),
 })
 
 export const listReleases = endpoint('GET', '/api/v1/meta/distributions/{distribution}/releases', {
   doc: 'The releases of a distribution; null stands for packages without one.',
+  conditional: true,
   params: DistributionPath,
   query: seen,
   reply: v.array(TextOrNull),
@@ -23,6 +25,7 @@ export const listReleases = endpoint('GET', '/api/v1/meta/distributions/{distrib
 
 export const listArchitectures = endpoint('GET', '/api/v1/meta/distributions/{distribution}/architectures', {
   doc: 'The architectures that a distribution is built for.',
+  conditional: true,
   params: DistributionPath,
   query: seen,
   reply: v.array(v.string()),
@@ -33,6 +36,7 @@ export const listReleaseArchitectures = endpoint(
   '/api/v1/meta/distributions/{distribution}/releases/{release}/architectures',
   {
     doc: 'The architectures of a release; `-` stands for packages without one.',
+    conditional: true,
     params: ReleasePath,
     query: seen,
     reply: v.array(v.string()),
@@ -45,6 +49,7 @@ const namesOrNull = v.array(TextOrNull)
 
 export const listComponents = endpoint('GET', '/api/v1/meta/distributions/{distribution}/components', {
   doc: 'The components of a distribution, for web pages made for 0.26; null stands for packages without one.',
+  conditional: true,
   params: DistributionPath,
   query: seen,
   reply: namesOrNull,
@@ -56,6 +61,7 @@ export const listReleaseComponents = endpoint(
   '/api/v1/meta/distributions/{distribution}/releases/{release}/components',
   {
     doc: 'The components of a release; `-` stands for packages without one.',
+    conditional: true,
     params: ReleasePath,
     query: seen,
     reply: namesOrNull,
@@ -68,6 +74,7 @@ export const listComponentArchitectures = endpoint(
   '/api/v1/meta/distributions/{distribution}/releases/{release}/components/{component}/architectures',
   {
     doc: 'The architectures that a component of a release is built for; `-` stands for none.',
+    conditional: true,
     params: ComponentPath,
     query: seen,
     reply: names,
@@ -80,6 +87,7 @@ export const listComponentsShort = endpoint(
   '/api/v1/meta/distributions/{distribution}/{release}/components',
   {
     doc: 'The components of a release, by the path that a web page for many distributions uses.',
+    conditional: true,
     params: ReleasePath,
     query: seen,
     reply: namesOrNull,
@@ -92,6 +100,7 @@ export const listArchitecturesShort = endpoint(
   '/api/v1/meta/distributions/{distribution}/{release}/architectures',
   {
     doc: 'The architectures of a release, by that path.',
+    conditional: true,
     params: ReleasePath,
     query: seen,
     reply: names,
@@ -103,6 +112,7 @@ export const PublicKeys = v.object({ current: v.array(v.string()) })
 
 export const getPublicKeys = endpoint('GET', '/api/v1/meta/public-keys', {
   doc: 'The public key that countersigns attestations, as PEM with CRLF and a NULL parameter, as in-toto clients need it.',
+  conditional: true,
   reply: PublicKeys,
 })
 
@@ -116,6 +126,7 @@ export type Dashboard = Shape<typeof Dashboard>
 
 export const getDashboard = endpoint('GET', '/api/v1/dashboard', {
   doc: 'Numbers of rebuilds by verdict and of jobs by state.',
+  conditional: true,
   query: v.object(originQuery),
   reply: Dashboard,
 })
@@ -141,6 +152,7 @@ export type Policy = Shape<typeof Policy>
 
 export const getPolicy = endpoint('GET', '/api/v1/meta/policy', {
   doc: 'When rebuilds are tried again, and what else the operator has decided.',
+  conditional: true,
   reply: Policy,
   upstream: false,
 })
@@ -154,6 +166,7 @@ const ReasonInWords = v.object({
 
 export const listReasons = endpoint('GET', '/api/v1/meta/reasons', {
   doc: 'Every reason that a verdict may have: whose turn it is, what it means, what to do about it.',
+  conditional: true,
   reply: v.array(ReasonInWords),
   upstream: false,
 })

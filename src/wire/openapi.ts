@@ -67,21 +67,51 @@ function parametersOf(fields: Endpoint['params'], place: 'path' | 'query'): Sche
 
 /** Errors are one line of text, or nothing: there is no JSON for them. */
 const lineOfText: Schema = { 'text/plain; charset=utf-8': { schema: { type: 'string' } } }
+const retryAfter: Schema = { 'Retry-After': { description: 'Seconds to wait.', schema: { type: 'integer' } } }
+
+/** What each status means, wherever it occurs. */
+const refusals: Readonly<Record<number, Schema>> = {
+  400: { description: 'The request cannot be understood; the body says why.', content: lineOfText },
+  403: { description: 'Not allowed.' },
+  404: { description: 'There is no such thing.' },
+  406: { description: 'None of the content codings that the caller takes is known.', content: lineOfText },
+  408: { description: 'The request did not arrive in time.' },
+  409: { description: 'It does not fit what the server has; the body says why.', content: lineOfText },
+  413: { description: 'The body, or the log to be followed, is too large.', content: lineOfText },
+  429: {
+    description: 'Too many failed attempts, or streams, of one address.',
+    headers: retryAfter,
+    content: lineOfText,
+  },
+  503: {
+    description: 'Too many connections, streams or large bodies at once, or the database cannot be used.',
+    headers: retryAfter,
+    content: lineOfText,
+  },
+}
 
 function responsesOf(row: Endpoint): Schema {
-  const { reply, caller, path } = row
+  const { reply, caller, path, conditional } = row
   const answer = isSpecial(reply)
     ? specialAnswer(reply)
     : { 200: { description: 'The answer.', content: json(schemaOf(reply, 'output')) } }
-  const refused = caller.startsWith('anyone') ? {} : { 403: { description: 'Not allowed.' } }
-  const missing = path.includes('{') ? { 404: { description: 'There is no such thing.' } } : {}
-  const long = hasBody(row) ? { 413: { description: 'The body is too large.', content: lineOfText } } : {}
+  const unchanged = conditional ? { 304: { description: 'The caller has it already, unchanged.' } } : {}
+  const isForSome = !caller.startsWith('anyone')
+  const isText = !isSpecial(reply) || reply.special === 'bytes'
+  const statuses = [
+    400,
+    408,
+    503,
+    ...(isForSome ? [403, 429] : []),
+    ...(path.includes('{') ? [404] : []),
+    ...(isText ? [406] : []),
+    ...(hasBody(row) ? [413] : []),
+    ...row.refusals,
+  ]
   return {
     ...answer,
-    400: { description: 'The request cannot be understood; the body says why.', content: lineOfText },
-    ...refused,
-    ...missing,
-    ...long,
+    ...unchanged,
+    ...Object.fromEntries(statuses.map((status) => [status, refusals[status]])),
   }
 }
 

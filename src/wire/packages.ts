@@ -122,30 +122,35 @@ export type ReportToSend = Omit<PackageReport, 'packages'> & { packages: Package
 
 export const listSourcePackages = endpoint('GET', '/api/v1/packages/source', {
   doc: 'Source packages with the worst status of their latest rebuilds; with architecture, that of this one.',
+  conditional: true,
   query: v.object({ ...pageQuery, ...originQuery, ...sourceIdentityQuery, ...freshnessQuery, ...ourFilters }),
   reply: pageOf(SourcePackage),
 })
 
 export const getSourcePackage = endpoint('GET', '/api/v1/packages/source/{id}', {
   doc: 'One source package.',
+  conditional: true,
   params: IdPath,
   reply: SourcePackage,
 })
 
 export const listBinaryPackages = endpoint('GET', '/api/v1/packages/binary', {
   doc: 'Binary packages with their verdict and the ids of the evidence.',
+  conditional: true,
   query: v.object({ ...pageQuery, ...originQuery, ...binaryIdentityQuery, ...freshnessQuery, ...ourFilters }),
   reply: pageOf(BinaryPackage),
 })
 
 export const getBinaryPackage = endpoint('GET', '/api/v1/packages/binary/{id}', {
   doc: 'One binary package.',
+  conditional: true,
   params: IdPath,
   reply: BinaryPackageDetails,
 })
 
 export const submitPackages = endpoint('POST', '/api/v1/packages', {
   doc: 'Import what the index of one release and architecture lists. With force=true a sharply shrunken report is taken too.',
+  refusals: [409],
   caller: 'admin',
   query: v.object({ force: v.optional(v.picklist(['true', 'false'])) }),
   body: PackageReport,

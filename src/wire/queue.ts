@@ -91,6 +91,7 @@ export const Affected = v.object({ affected: Count })
 
 export const listQueue = endpoint('GET', '/api/v1/queue', {
   doc: 'Jobs, running and waiting, due or not.',
+  conditional: true,
   query: v.object({
     ...pageQuery,
     ...originQuery,
@@ -102,6 +103,7 @@ export const listQueue = endpoint('GET', '/api/v1/queue', {
 
 export const getJob = endpoint('GET', '/api/v1/queue/{id}', {
   doc: 'One job.',
+  conditional: true,
   params: IdPath,
   reply: QueuedJob,
 })
@@ -114,8 +116,9 @@ export const requestRebuild = endpoint('POST', '/api/v1/queue', {
 })
 
 export const dropJobs = endpoint('DELETE', '/api/v1/queue', {
-  doc: 'Drop the jobs that match; without a filter the whole queue. Running jobs are told to stop.',
+  doc: 'Drop the jobs that match; without a filter the whole queue. Running jobs are told to stop. A filter that is not known is refused.',
   caller: 'admin',
+  strict: true,
   query: v.object({ ...originQuery, ...sourceIdentityQuery }),
 })
 
@@ -134,6 +137,7 @@ export const popQueue = endpoint('POST', '/api/v1/queue/pop', {
 
 export const pingJob = endpoint('POST', '/api/v1/queue/{id}/ping', {
   doc: 'The worker still works on this job. 404: it is no longer its job, and it should stop.',
+  refusals: [413],
   caller: 'worker',
   params: IdPath,
 })
@@ -146,6 +150,7 @@ export const logQuery = {
 
 export const watchLog = endpoint('GET', '/api/v1/queue/{id}/log', {
   doc: 'The log of a running job so far; with follow=1 as server-sent events while it grows.',
+  refusals: [413, 429],
   params: IdPath,
   query: v.object(logQuery),
   reply: textBytes,
@@ -154,6 +159,7 @@ export const watchLog = endpoint('GET', '/api/v1/queue/{id}/log', {
 
 export const appendLog = endpoint('POST', '/api/v1/queue/{id}/log', {
   doc: 'The next piece of the log of a running job, at a byte offset, so that it can be watched.',
+  refusals: [409, 413],
   caller: 'worker',
   params: IdPath,
   query: v.object({ offset: v.pipe(v.string(), v.regex(/^\d{1,15}$/), v.transform(Number)) }),
@@ -170,6 +176,7 @@ export const QueueControl = v.object({
 
 export const getQueueControl = endpoint('GET', '/api/v1/queue/control', {
   doc: 'Whether the queue is paused, since when and why.',
+  conditional: true,
   reply: QueueControl,
   upstream: false,
 })
@@ -214,6 +221,7 @@ export type Outlook = Shape<typeof Outlook>
 
 export const explainPackage = endpoint('GET', '/api/v1/queue/why', {
   doc: 'Why a source package is queued, waits, runs or fails, and what happens next.',
+  conditional: true,
   query: v.object({ ...originQuery, ...sourceIdentityQuery, name: text() }),
   reply: v.array(Outlook),
   upstream: false,

@@ -30,6 +30,7 @@ export type SyncState = Shape<typeof SyncState>
 
 export const listSyncs = endpoint('GET', '/api/v1/sync', {
   doc: 'The syncs that this server runs by itself: when they ran, how they ended, when they run next.',
+  conditional: true,
   reply: v.array(SyncState),
   upstream: false,
 })
@@ -72,6 +73,7 @@ export type Scope = Shape<typeof Scope>
 
 export const listScopes = endpoint('GET', '/api/v1/scopes', {
   doc: 'What was imported last for each release and architecture, and the digest by which a client knows that it has nothing new to send.',
+  conditional: true,
   query: v.object({ distribution: v.optional(text()) }),
   reply: v.array(Scope),
   upstream: false,

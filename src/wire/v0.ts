@@ -21,6 +21,7 @@ export const PackageV0 = v.object({
 
 export const listPackagesV0 = endpoint('GET', '/api/v0/pkgs/list', {
   doc: 'Binary packages that are listed, or were in the last 90 days, with their verdict.',
+  conditional: true,
   query: v.object({
     name: v.optional(text()),
     status: v.optional(ArtifactStatus),
@@ -83,7 +84,11 @@ export const getAttestationV0 = endpoint('GET', '/api/v0/builds/{id}/attestation
   params: IdPath,
   reply: jsonBytes,
 })
-export const getPublicKeysV0 = endpoint('GET', '/api/v0/public-keys', { doc: 'As in v1.', reply: PublicKeys })
+export const getPublicKeysV0 = endpoint('GET', '/api/v0/public-keys', {
+  doc: 'As in v1.',
+  conditional: true,
+  reply: PublicKeys,
+})
 
 export const listWorkersV0 = endpoint('GET', '/api/v0/workers', {
   doc: 'Workers that are online, without their keys.',

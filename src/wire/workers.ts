@@ -53,6 +53,7 @@ export const getChallenge = endpoint('GET', '/api/v1/workers/challenge', {
 
 export const listWorkers = endpoint('GET', '/api/v1/workers', {
   doc: 'The workers and what they do; with the admin cookie also their addresses.',
+  conditional: true,
   caller: 'anyone or admin',
   query: v.object(pageQuery),
   reply: pageOf(Worker),
@@ -60,6 +61,7 @@ export const listWorkers = endpoint('GET', '/api/v1/workers', {
 
 export const getWorker = endpoint('GET', '/api/v1/workers/{id}', {
   doc: 'One worker; with the admin cookie also its address.',
+  conditional: true,
   caller: 'anyone or admin',
   params: IdPath,
   reply: Worker,

@@ -450,7 +450,9 @@ suite('the credentials of the worker', { concurrency: 2 }, () => {
     const { url, asked } = await startStandIn(t, () => ({ status: 403 }))
     await writeFile(join(home, 'script.sh'), '#!/bin/sh\n', { mode: 0o755 })
 
-    await runProgram(['worker', 'connect', url, '--data', 'work', '--backend', 'debian=./script.sh'], { home })
+    await runProgram(['worker', 'connect', url, '--data', 'work', '--backend', 'debian=./script.sh'], {
+      home,
+    })
 
     assert.ok(asked.length > 0)
     assert.deepEqual(await readFile(join(home, 'work/rebuilder.v2.key')), Buffer.from(signingKeyToDer(key)))

@@ -143,6 +143,15 @@ testRows('pages', {
       )
     }
   },
+  'sort=priority: the queue in the order in which jobs are handed out (ours)': async ({
+    post,
+    column,
+    asAdmin,
+  }) => {
+    told(await post(`${v1}/queue`, { name: 'waits', priority: -1 }, asAdmin), 200)
+    const names = await column(`${v1}/queue?sort=priority`)
+    assert.equal(names[0], 'waits')
+  },
   'direction without sort: by id, up or down': async ({ column }) => {
     assert.deepEqual(await column(`${sid}&direction=Descending`, 'id'), [5, 4, 3, 2, 1])
     assert.deepEqual(await column(`${sid}&direction=Ascending`, 'id'), [1, 2, 3, 4, 5])

@@ -136,6 +136,20 @@ testRows('transport', {
     told(await post(queue, { name: 'nobody', extra: [{}] }, asAdmin), 200)
     assert.equal((await list(`${builds}?extra=1&extra=2`)).total, 3)
   },
+  'unknown query parameters where jobs are dropped: refused, and nothing is dropped (ours)': async ({
+    sent,
+    list,
+    asAdmin,
+  }) => {
+    const { total } = await list(queue)
+    for (const [query, told_so] of [
+      ['nmae=waits', /^nothing was done: `nmae` is no filter \(did you mean name\?\)$/],
+      ['name=waits&extra=1', /^nothing was done: `extra` is no filter \(there are distribution, .*\)$/],
+      ['%1b%5b2J=1', /^nothing was done: `\\x1b\[2J` is no filter/],
+    ] as const)
+      told(await sent('DELETE', `${queue}?${query}`, { headers: asAdmin }), 400, told_so)
+    assert.equal((await list(queue)).total, total)
+  },
   'missing optional members: the same as null': async ({ post, asAdmin }) => {
     told(await post(queue, { name: 'nobody' }, asAdmin), 200, '{"affected":0}')
     told(

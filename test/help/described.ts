@@ -26,12 +26,18 @@ function validatorOf(row: Endpoint): ValidateFunction {
   return validate
 }
 
-/** Looks at every JSON reply of a server; `problems` are those that the document does not allow. */
-export function watchReplies(): { observe: (row: Endpoint, json: string) => void; problems: string[] } {
+/** Looks at every reply of a server; `problems` are those that the document does not allow. */
+export function watchReplies(): {
+  observe: (row: Endpoint, status: number, json?: string) => void
+  problems: string[]
+} {
   const problems: string[] = []
   return {
     problems,
-    observe(row, json) {
+    observe(row, status, json) {
+      const responses = described.paths[row.path]?.[row.method.toLowerCase()]?.responses ?? {}
+      if (!Object.hasOwn(responses, status)) problems.push(`${row.method} ${row.path}: the status ${status}`)
+      if (json === undefined) return
       const validate = validatorOf(row)
       if (!validate(JSON.parse(json)))
         problems.push(`${row.method} ${row.path}: ${ajv.errorsText(validate.errors)}`)

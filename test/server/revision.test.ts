@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { dates } from '../../src/server/revision.ts'
 import { rebuilt } from '../contracts/asking.ts'
 import { ask } from '../contracts/raw.ts'
-import { aPackage, anArtifact, importPackages, startServer } from '../help/server.ts'
+import { aPackage, anArtifact, importPackages, startServer, temporaryFolder } from '../help/server.ts'
 
 const at = (seconds: number): Date => new Date(1_800_000_000_000 + seconds * 1000)
 
@@ -164,4 +164,48 @@ test('a date that no mail or web program writes is no date', async (t) => {
 
     assert.equal(reply.status, status, given)
   }
+})
+
+test('the numbers of the dashboard are told anew when a wait ends, also before that is written down', async (t) => {
+  const { address, call, clock } = await startServer(t)
+  clock.stopped = at(0).getTime()
+  await importPackages(call, [aPackage()])
+  await rebuilt(call, { status: 'BAD' })
+  const dashboard = (headers: Record<string, string> = {}) =>
+    ask(address, 'GET', '/api/v1/dashboard', { headers })
+  await dashboard()
+  clock.stopped += 5000
+  const before = await dashboard()
+  const known = { 'if-none-match': before.headers['etag'] ?? '' }
+  const dated = { 'if-modified-since': before.headers['last-modified'] ?? '' }
+  const unchanged = [await dashboard(known), await dashboard(dated)]
+
+  clock.stopped += 25 * 3_600_000
+  const after = [await dashboard(known), await dashboard(dated)]
+  for (let left = 200; left > 0 && (await dashboard()).headers['etag']?.includes('T') === true; left--)
+    await sleep(50)
+  const later = [await dashboard(known), await dashboard(dated)]
+
+  assert.match(before.text, /"available":0,"pending":1/)
+  assert.deepEqual(
+    [...unchanged, ...after, ...later].map(({ status }) => status),
+    [304, 304, 200, 200, 200, 200],
+  )
+  for (const { text } of [...after, ...later]) assert.match(text, /"available":1,"pending":0/)
+})
+
+test('what settings decide has another tag under other settings', async (t) => {
+  const tags: (string | undefined)[] = []
+  const data = await temporaryFolder(t)
+  for (const tries of [3, 3, 4]) {
+    const server = await startServer(t, { data, settings: { 'schedule.max_retries': tries } })
+    for (const target of ['/api/v1/meta/policy', '/api/v1/queue/why?name=hello'])
+      tags.push((await ask(server.address, 'GET', target)).headers['etag'])
+    await server.stop()
+  }
+
+  const policies = tags.filter((_, index) => index % 2 === 0)
+  assert.equal(policies[0], policies[1])
+  assert.notEqual(policies[1], policies[2])
+  assert.notEqual(tags[3]?.split('-').at(-1), tags[5]?.split('-').at(-1))
 })

@@ -7,7 +7,7 @@ import { openApi } from '../../src/wire/openapi.ts'
 type Operation = {
   parameters: { name: string; schema: object }[]
   requestBody?: { content: Record<string, { schema: { properties: Record<string, unknown> } }> }
-  responses: Record<string, { content?: Record<string, unknown> }>
+  responses: Record<string, { content?: Record<string, unknown>; headers?: Record<string, unknown> }>
 }
 const { paths } = openApi(endpoints, '1.0.0') as { paths: Record<string, Record<string, Operation>> }
 const operation = (method: string, path: string): Operation => {
@@ -45,5 +45,19 @@ test('errors are plain text, who may not gets 403 and never 401, and writes of v
       assert.deepEqual(Object.keys(responses['400']?.content ?? {}), ['text/plain; charset=utf-8'])
     }
   assert.ok('403' in operation('post', '/api/v1/queue').responses)
-  assert.deepEqual(Object.keys(operation('post', '/api/v0/pkgs/sync').responses), ['400', '413', '501'])
+  const gone = Object.keys(operation('post', '/api/v0/pkgs/sync').responses)
+  assert.deepEqual(gone, ['400', '408', '413', '501', '503'])
+})
+
+test('busy, slow, unchanged and unreadable are told of where they occur, and when to try again', () => {
+  const statuses = (method: string, path: string): string =>
+    Object.keys(operation(method, path).responses).join()
+
+  assert.equal(statuses('get', '/api/v1/packages/binary'), '200,304,400,406,408,503')
+  assert.equal(statuses('post', '/api/v1/builds'), '204,400,403,404,408,413,429,503')
+  assert.equal(statuses('post', '/api/v1/packages'), '204,400,403,408,409,413,429,503')
+  assert.equal(statuses('get', '/api/v1/events'), '200,400,408,429,503')
+  assert.equal(statuses('get', '/api/v1/builds/{id}/log'), '200,400,404,406,408,413,429,503')
+  for (const status of ['429', '503'])
+    assert.ok('Retry-After' in (operation('post', '/api/v1/queue/pop').responses[status]?.headers ?? {}))
 })

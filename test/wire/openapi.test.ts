@@ -17,8 +17,8 @@ test('the description has every endpoint, once', () => {
 test('a reply with another member type is noticed', () => {
   const { observe, problems } = watchReplies()
 
-  observe(getPublicKeys, '{"current":["PEM"]}')
-  observe(getPublicKeys, '{"current":"PEM"}')
+  observe(getPublicKeys, 200, '{"current":["PEM"]}')
+  observe(getPublicKeys, 200, '{"current":"PEM"}')
 
   assert.equal(problems.length, 1)
   assert.match(problems[0] ?? '', /current must be array/)
@@ -27,7 +27,15 @@ test('a reply with another member type is noticed', () => {
 test('a reply without a member that clients need is noticed', () => {
   const { observe, problems } = watchReplies()
 
-  observe(getDashboard, '{"rebuilds":{"good":1,"bad":0,"fail":0,"unknown":0}}')
+  observe(getDashboard, 200, '{"rebuilds":{"good":1,"bad":0,"fail":0,"unknown":0}}')
 
   assert.match(problems[0] ?? '', /must have required property 'jobs'/)
+})
+
+test('a reply with a status that is not described is noticed', () => {
+  const { observe, problems } = watchReplies()
+
+  for (const status of [200, 304, 406, 408, 503, 404]) observe(getDashboard, status)
+
+  assert.deepEqual(problems, ['GET /api/v1/dashboard: the status 404'])
 })

@@ -47,6 +47,7 @@ export async function openScope(
     sql`INSERT INTO scopes (release_id, architecture, imported_at, listed) VALUES (${releaseId}, ${architecture}, ${now}, 0)
         ON CONFLICT (release_id, architecture) DO UPDATE SET digest = NULL RETURNING id, release_id, listed`,
   )
+  await tx.all(touched(now, 'scopes'))
   return scope as Scope // an upsert returns its row
 }
 
@@ -410,7 +411,7 @@ export async function queueNeeds(
 /** Marks parts of the data as changed, for ETag and Last-Modified. */
 export function touched(
   now: string,
-  ...names: readonly ('packages' | 'queue' | 'builds' | 'workers' | 'snapshots')[]
+  ...names: readonly ('packages' | 'queue' | 'builds' | 'workers' | 'snapshots' | 'scopes' | 'syncs')[]
 ): Sql {
   const rows = joined(
     names.map((name) => sql`(${name}, 1, ${now})`),

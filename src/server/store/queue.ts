@@ -339,6 +339,16 @@ const statesNow = question(
   },
 )
 
+/** Whether a job waits that need not any more. */
+export async function isAnyDue(db: Database, now: string): Promise<boolean> {
+  const row = await first(
+    db.all<{ due: number }>(
+      sql`SELECT EXISTS (SELECT 1 FROM jobs WHERE state = 'waiting' AND next_retry <= ${now}) AS due`,
+    ),
+  )
+  return row?.due === 1
+}
+
 /** Whether the counters know how many jobs a filter leaves. */
 function isCounted({ name, version, component }: JobFilter): boolean {
   return [name, version, component].every((value) => value === undefined || value === null)
