@@ -51,11 +51,12 @@ export type WorkerOptions = {
   /** Resolves when there may be work; else the events of the server tell, where it has them. */
   wake?: Wake
   pingMilliseconds?: number
+  /** For so long after a job new ones are looked for often. */
+  eagerMilliseconds?: number
 }
 
 const restartFlag = 'rebuilderd.restart'
 const pingMilliseconds = 60_000
-/** For so long after a job new ones are looked for often. */
 const eagerMilliseconds = 60_000
 const eagerPauseMilliseconds = 2000
 /** How often a worker without a job tells what its machine has left. */
@@ -346,8 +347,8 @@ function tellFull(bytes: number, { log, directory, minFreeBytes, told }: Running
 }
 
 /** Waits for the next look: briefly after a job, else as long as configured or until the server wakes us. */
-async function idle({ idleSeconds, lastJobAt, signal, wake }: Running): Promise<void> {
-  const isEager = Date.now() - lastJobAt < eagerMilliseconds
+async function idle({ idleSeconds, lastJobAt, signal, wake, ...running }: Running): Promise<void> {
+  const isEager = Date.now() - lastJobAt < (running.eagerMilliseconds ?? eagerMilliseconds)
   const milliseconds = isEager ? Math.min(eagerPauseMilliseconds, idleSeconds * 1000) : idleSeconds * 1000
   const over = new AbortController()
   const either = AbortSignal.any([signal, over.signal])

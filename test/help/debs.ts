@@ -169,3 +169,56 @@ export async function serveFolder(t: TestContext, folder: string): Promise<strin
   const address = server.address()
   return `http://127.0.0.1:${typeof address === 'object' && address !== null ? address.port : 0}`
 }
+
+/** Makes a folder of packages and sources an apt archive, or brings its indexes up to date. */
+export async function indexArchive(folder: string): Promise<void> {
+  for (const [what, file] of [
+    ['packages', 'Packages'],
+    ['sources', 'Sources'],
+    ['release', 'Release'],
+  ] as const) {
+    const { stdout } = await run('apt-ftparchive', [what, '.'], { cwd: folder })
+    await writeFile(join(folder, file), stdout)
+  }
+}
+
+/** A served folder of packages and sources as an apt archive: its lines. */
+export async function anArchive(t: TestContext, folder: string): Promise<string[]> {
+  await indexArchive(folder)
+  return linesFor(await serveFolder(t, folder))
+}
+
+export function linesFor(url: string): string[] {
+  return [`deb [trusted=yes] ${url} ./`, `deb-src [trusted=yes] ${url} ./`]
+}
+
+/** An archive with a few versions of the package tiny-tool, in which there is nothing, and no more. */
+export async function anArchiveOf(folder: string, versions: readonly string[]): Promise<void> {
+  await rm(folder, { recursive: true, force: true })
+  for (const version of versions) {
+    const tree = join(folder, 'tree')
+    await mkdir(join(tree, 'DEBIAN'), { recursive: true })
+    const facts = 'Architecture: all\nMaintainer: Tiny <tiny@mirror.example>\nDescription: tiny\n'
+    await writeFile(join(tree, 'DEBIAN/control'), `Package: tiny-tool\nVersion: ${version}\n${facts}`)
+    await run('dpkg-deb', ['--build', tree, folder])
+    await rm(tree, { recursive: true })
+  }
+  await indexArchive(folder)
+}
+
+/** The record of a build of a source package with a version of tiny-tool and nothing else: its path in the folder. */
+export async function buildinfoOf(folder: string, source: string, toolVersion: string): Promise<string> {
+  const architecture = debianArchitecture()
+  const path = join(folder, `${source}_1.0-${toolVersion}_${architecture}.buildinfo`)
+  const text = `Format: 1.0
+Source: ${source}
+Version: 1.0
+Architecture: ${architecture}
+Build-Architecture: ${architecture}
+Build-Path: /build/reproducible-path/${source}-1.0
+Installed-Build-Depends:
+ tiny-tool (= ${toolVersion})
+`
+  await writeFile(path, text)
+  return path
+}

@@ -12,6 +12,7 @@ import { listQueue } from '../../src/wire/queue.ts'
 import { put, sha256 } from '../help/archives.ts'
 import { lacksPrograms } from '../help/debs.ts'
 import { openGpg, withOneByteChanged, type Gpg } from '../help/gpg.ts'
+import { libraryWithoutChecks } from '../help/makepkg.ts'
 import { startServer, type TestServer } from '../help/server.ts'
 import { runProgram, tempFolder, type Ended } from '../cmd/program.ts'
 
@@ -395,11 +396,18 @@ async function makePackages(t: TestContext, into: string): Promise<void> {
   await writeFile(join(folder, 'PKGBUILD'), pkgbuild)
   const isRoot = process.getuid?.() === 0
   if (isRoot) for (const path of [folder, join(folder, 'PKGBUILD')]) await chown(path, nobody, nobody)
+  const library = await libraryWithoutChecks(folder)
   const env = { PATH: '/usr/bin:/bin', HOME: folder, LC_ALL: 'C.UTF-8', PACKAGER: 'A <a@b.example>' }
   const few = 'ulimit -n 256; exec makepkg -d --nocheck' // fakeroot goes through every file that could be open
   execFileSync('sh', ['-c', few], {
     cwd: folder,
-    env: { ...env, PKGEXT: '.pkg.tar.zst', PKGDEST: folder, SOURCE_DATE_EPOCH: '1795300000' },
+    env: {
+      ...env,
+      LIBRARY: library,
+      PKGEXT: '.pkg.tar.zst',
+      PKGDEST: folder,
+      SOURCE_DATE_EPOCH: '1795300000',
+    },
     stdio: ['ignore', 'pipe', 'pipe'],
     ...(isRoot ? { uid: nobody, gid: nobody } : {}),
   })

@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
-import { chmod, mkdir, readFile, readdir, rename, writeFile } from 'node:fs/promises'
+import { appendFile, chmod, mkdir, readFile, readdir, rename, writeFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { test, type TestContext } from 'node:test'
 import { promisify } from 'node:util'
 import { builtInBackend, runBackend, type BackendResult } from '../../src/worker/backend.ts'
 import { aFolder, lacksPrograms, sandbox, serveFolder } from '../help/debs.ts'
 import { clean, leftovers } from '../help/machine.ts'
+import { checksOfRecipes, noChecksOfRecipes } from '../help/makepkg.ts'
 
 const run = promisify(execFile)
 const skip = lacksPrograms('makepkg', 'bsdtar', 'curl', 'zstd', 'unshare')
@@ -37,6 +38,7 @@ package() { install -Dm644 made "$pkgdir/usr/share/$pkgname/made"; install -m644
   for (const path of [folder, tree]) await chmod(path, 0o777)
   const kind = process.getuid?.() === 0 ? 'none' : 'single'
   const inside = [sandbox, '--user-namespace', kind, '--bind', tree, '/build/tiny', '--user', '1234']
+  inside.push('--read', await noChecksOfRecipes(folder), checksOfRecipes)
   const conf = [
     '--read',
     join(folder, 'makepkg.conf'),
@@ -79,11 +81,11 @@ async function rebuild(t: TestContext, input: string, directory: string): Promis
       artifacts: [basename(input)],
     },
     cache: join(directory, '../cache'),
-    timeoutSeconds: 60,
+    timeoutSeconds: 120,
     maxLogBytes: null,
     silent: true,
     isolation: 'auto',
-    signal: AbortSignal.timeout(60_000),
+    signal: AbortSignal.timeout(180_000),
   })
 }
 
@@ -113,8 +115,10 @@ for (const [name, make, equal] of [
 test('a PKGBUILD that is not the recorded one is refused', { skip }, async (t) => {
   const folder = await aFolder(t)
   const original = await anArchPackage(folder, 'swapped', 'echo one > made')
-  await anArchPackage(join(folder, 'other'), 'swapped', 'echo two > made')
-  await rename(join(folder, 'other/swapped-1.0-1.src.tar.gz'), join(folder, 'swapped-1.0-1.src.tar.gz'))
+  const tarball = join(folder, 'swapped-1.0-1.src.tar.gz')
+  await run('bsdtar', ['-C', folder, '-xf', tarball])
+  await appendFile(join(folder, 'swapped/PKGBUILD'), '# and more\n')
+  await run('bsdtar', ['-C', folder, '-czf', tarball, 'swapped'])
 
   const result = await rebuild(t, original, join(folder, 'job'))
 

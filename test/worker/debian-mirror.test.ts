@@ -9,6 +9,7 @@ import { builtInBackend, runBackend, type BackendResult } from '../../src/worker
 import {
   aFolder,
   aSource,
+  anArchive,
   buildOriginals,
   debianArchitecture,
   lacksPrograms,
@@ -44,21 +45,6 @@ function codename(): string {
   return execFileSync('/bin/sh', ['-c', '. /etc/os-release; echo "$VERSION_CODENAME"'], {
     encoding: 'utf8',
   }).trim()
-}
-
-/** A served folder of packages and sources as an apt archive: its lines. */
-async function anArchive(t: TestContext, folder: string): Promise<string[]> {
-  for (const [what, file] of [
-    ['packages', 'Packages'],
-    ['sources', 'Sources'],
-  ] as const) {
-    const { stdout } = await run('apt-ftparchive', [what, '.'], { cwd: folder })
-    await writeFile(join(folder, file), stdout)
-  }
-  const { stdout } = await run('apt-ftparchive', ['release', '.'], { cwd: folder })
-  await writeFile(join(folder, 'Release'), stdout)
-  const url = await serveFolder(t, folder)
-  return [`deb [trusted=yes] ${url} ./`, `deb-src [trusted=yes] ${url} ./`]
 }
 
 async function rebuild(

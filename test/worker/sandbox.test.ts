@@ -70,6 +70,36 @@ test('the builder is an ordinary user who can gain nothing', { skip }, async () 
   assert.match(text, /touch: .*Read-only file system/)
 })
 
+/** Whether a set of capabilities as in proc_pid_status(5) has one of these (linux/capability.h). */
+function has(set: string, bits: readonly number[]): boolean[] {
+  return bits.map((bit) => ((BigInt(`0x${set}`) >> BigInt(bit)) & 1n) === 1n)
+}
+
+test(
+  'root of this machine keeps what makes build roots, and nothing that reaches beyond',
+  { skip: skip || (kind === 'none' ? false : 'needs root') },
+  async () => {
+    const shown =
+      'grep -E "^Cap(Eff|Bnd)" /proc/self/status; mkdir /tmp/x; mount -t tmpfs x /tmp/x; mknod /tmp/null c 1 3'
+    const { text, code } = await inside([], shown)
+    const [, effective = '', bounds = ''] = /^CapEff:\t(\w+)\nCapBnd:\t(\w+)\n$/.exec(text) ?? []
+    const [dacReadSearch, sysModule, sysRawio, sysPtrace, sysBoot, sysTime, syslog] = [
+      2, 16, 17, 19, 22, 25, 34,
+    ]
+    const beyond = [dacReadSearch, sysModule, sysRawio, sysPtrace, sysBoot, sysTime, syslog]
+    const [sysChroot, sysAdmin, mknod] = [18, 21, 27]
+
+    assert.equal(code, 0, text)
+    for (const set of [effective, bounds]) {
+      assert.deepEqual(
+        has(set, beyond),
+        beyond.map(() => false),
+      )
+      assert.deepEqual(has(set, [sysChroot, sysAdmin, mknod]), [true, true, true])
+    }
+  },
+)
+
 test('only the loopback interface is there, and it works', { skip }, async () => {
   const { text } = await inside([], 'tail -n +3 /proc/net/dev | cut -d: -f1; exec 3<>/dev/tcp/127.0.0.1/9')
 

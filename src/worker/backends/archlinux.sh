@@ -120,6 +120,15 @@ END
   [ "$build_folder" = "$start_folder" ] || echo "BUILDDIR=$build_folder"
 }
 
+# makepkg looks for faults in a recipe with more than a thousand programs, each time it calls itself. This recipe is the
+# one that the package was built from, so it has passed: in place of these checks there are none.
+without_checks() {
+  local checks=/usr/share/makepkg/lint_pkgbuild.sh
+  [ -f "$checks" ] || return 0
+  echo 'lint_pkgbuild() { :; }' > "$work/no-checks"
+  quicker=(--read "$work/no-checks" "$checks")
+}
+
 same_environment() {
   command -v pacman > /dev/null || return 1
   pacman -Q 2> /dev/null | sed 's/ /-/' | sort > "$work/installed"
@@ -137,9 +146,11 @@ with_makepkg() {
   get_source
   mkdir "$work/packages" "$work/pacman"
   settings > "$work/makepkg.conf"
+  quicker=()
+  without_checks
   chown -R "$builder:$builder" "$work/start" "$work/packages" 2> /dev/null || :
   /bin/bash "$here/sandbox.sh" --bind "$work/start" "$start_folder" --bind "$work/packages" /tmp/packages \
-    --read "$work/makepkg.conf" /tmp/makepkg.conf --user "$builder" --directory "$start_folder" -- \
+    --read "$work/makepkg.conf" /tmp/makepkg.conf "${quicker[@]}" --user "$builder" --directory "$start_folder" -- \
     env -i PATH=/usr/local/bin:/usr/bin:/bin HOME=/nonexistent LC_ALL=C.UTF-8 TZ=UTC \
     "SOURCE_DATE_EPOCH=$date" "PACKAGER=$packager" PKGDEST=/tmp/packages \
     /bin/sh -c 'umask 022; exec makepkg --config /tmp/makepkg.conf --nodeps --nocheck --noprogressbar' || code=$?

@@ -226,7 +226,8 @@ apt_update() {
   exec 7> "$lists/lock"
   flock 7
   if [ -z "$(find "$lists/fresh" -newermt "-$1 seconds" 2>/dev/null)" ]; then
-    apt-get "${apt_options[@]}" -o Debug::NoLocking=1 update ||
+    # A release that has become old stable since is still the one we want.
+    apt-get "${apt_options[@]}" -o Debug::NoLocking=1 --allow-releaseinfo-change update ||
       finish 3 environment_unavailable 'the package lists could not be fetched'
     touch "$lists/fresh"
   fi
@@ -236,8 +237,50 @@ apt_done() { flock -u 7; }
 
 # --- the source package ----------------------------------------------------------------------------------------
 
-fetch() { # URL FILE [SHA256]
-  /usr/lib/apt/apt-helper -q -o APT::Sandbox::User=root download-file "$1" "$2" ${3:+"SHA256:$3"} > "$work/fetch.log" 2>&1
+# fetch URL FILE [SHA256]: with apt's own downloader, which follows redirects to wherever they lead: so that is for us
+# to do, and none goes from a public host into the network of this machine. Names that a proxy looks up count as public.
+fetch() {
+  local url=$1 from=private hop helper=(/usr/lib/apt/apt-helper -q -o APT::Sandbox::User=root)
+  for hop in 1 2 3 4 5 6 7 8 9 10; do
+    [ "$hop" = 1 ] || matches "$url" 'https?://[^[:space:][:cntrl:]]+' || return 1
+    reach_of "$url"
+    if [ "$from" = public ] && [ "$reach" = private ]; then
+      say "a public server sends us to $url, which is inside our network"
+      return 1
+    fi
+    from=$reach
+    "${helper[@]}" -o Acquire::http::AllowRedirect=false -o Acquire::https::AllowRedirect=false \
+      -o Debug::Acquire::http=true -o Debug::Acquire::https=true \
+      download-file "$url" "$2" ${3:+"SHA256:$3"} > "$work/fetch.log" 2>&1 && return 0
+    redirected "$url" || return 1
+    url=$target
+  done
+  return 1
+}
+
+# Where the last answer sent us, into `target`.
+redirected() { # URL
+  target=$(sed -nE 's/^[Ll]ocation:[ \t]*([^ \t\r]+)[ \t\r]*$/\1/p' "$work/fetch.log" | tail -n 1)
+  [[ $1 =~ ^[a-z]+://[^/?#]* ]] || return 1
+  case $target in
+    '') return 1 ;;
+    //*) target=${1%%:*}:$target ;;
+    /*) target=${BASH_REMATCH[0]}$target ;;
+  esac
+}
+
+# Whether a host is one that anybody may reach or, as far as we can tell, one inside our network: into `reach`.
+reach_of() { # URL
+  local address url='^[a-z]+://([^/?#]*@)?(\[([^]]*)\]|([^:/?#]*))'
+  # IANA special-purpose address registries: what is not globally reachable, or has another address inside.
+  local inside='^(0|10|127|22[4-9]|2[3-5][0-9])\.|^100\.(6[4-9]|[7-9][0-9]|1[01][0-9]|12[0-7])\.|^169\.254\.'
+  inside+='|^172\.(1[6-9]|2[0-9]|3[01])\.|^192\.(0\.0|168)\.|^198\.1[89]\.'
+  inside+='|^::1?$|^(f[cdf]|fe[89a-f])[0-9a-f]*:|^(64:ff9b|100|2002):'
+  reach=public
+  [[ $1 =~ $url ]] || return 0
+  while read -r address _; do
+    [[ ! ${address#::ffff:} =~ $inside ]] || reach=private
+  done < <(timeout 20 getent ahosts "${BASH_REMATCH[3]}${BASH_REMATCH[4]}" || :)
 }
 
 # Beside the input, else from the archives. Source files are taken by their hash: that of the .dsc from the input,
@@ -420,6 +463,7 @@ plainly() { # takes the sandbox's options, as far as they are ours
 root_for() {
   local key=$1 days=$2 maker=$3 roots=$cache/roots
   mkdir -p "$roots"
+  unfinished "$roots" "$key"
   root=$roots/$key/root
   exec 8> "$roots/$key.lock"
   flock -s 8
@@ -444,13 +488,19 @@ usable() { # FOLDER DAYS: 0 days: for ever
   [ "$2" = 0 ] || [ -n "$(find "$1/complete" -mtime "-$2")" ]
 }
 
-# Least recently used roots go first; a root in use is locked and stays.
-shrink() { # ROOTS KEY
-  local bound=${REBUILDERD_BACKEND_CACHE_BYTES:-20000000000} total=0 size folder key
+# Roots whose maker was killed go; one that is being made is locked.
+unfinished() { # ROOTS KEY
+  local folder key
   for folder in "$1"/*.new; do
-    key=$(basename "$folder" .new)
+    key=${folder##*/}
+    key=${key%.new}
     [ ! -d "$folder" ] || [ "$key" = "$2" ] || flock -n "$1/$key.lock" rm -rf "$folder" || :
   done
+}
+
+# Least recently used roots go first; a root in use is locked and stays.
+shrink() { # ROOTS KEY
+  local bound=${REBUILDERD_BACKEND_CACHE_BYTES:-20000000000} total=0 size folder
   while read -r folder; do
     size=$(cat "$1/$folder/size")
     total=$((total + size))
@@ -483,11 +533,12 @@ make_present_root() {
   make_root "$1" --variant=apt --include=build-essential,fakeroot,debhelper --skip=cleanup/apt/lists
 }
 
-# Recorded versions that no line offers, into `missing`.
+# find_missing SECONDS...: recorded versions that no line offers, into `missing`. Lists of that age will do, and where
+# something is missing in them those of the next age.
 find_missing() {
   local names age
   mapfile -t names < <({ sed 's/[:=].*//' "$work/environment"; echo fakeroot; } | sort -u)
-  for age in 1800 0; do
+  for age; do
     apt_update "$age"
     apt-cache "${apt_options[@]}" madison "${names[@]}" 2>/dev/null |
       awk -F' *[|] *' '$3 !~ / Sources$/ { sub(/^ */, "", $1); print $1 "=" $2 }' | sort -u > "$work/offered"
@@ -502,19 +553,25 @@ build_in_exact_root() {
   key=$({ cat "$work/environment"; echo "$machine"; } | sha256sum | cut -c1-32)
   if ! usable "$cache/roots/$key" 0; then
     apt_start
-    find_missing
+    find_missing 1800 0
     [ ! -s "$work/missing" ] || without_missing
     cp "$work/environment" "$work/include"
     # fakeroot is no build dependency, yet some packages cannot be built by an ordinary user without it
     grep -q '^fakeroot[:=]' "$work/include" || ! grep -q '^fakeroot=' "$work/offered" || echo fakeroot >> "$work/include"
   fi
   get_source
-  root_for "$key" 0 make_exact_root ||
-    finish 3 environment_unavailable 'the recorded packages cannot be installed together'
+  root_for "$key" 0 make_exact_root || without_root
   say "build root of $(wc -l < "$work/environment") recorded packages"
   checks=-d
   enter_root
   build_in_root
+}
+
+# The lists may be older than the archive, which keeps no version for ever.
+without_root() {
+  find_missing 0
+  [ ! -s "$work/missing" ] || without_missing
+  finish 3 environment_unavailable 'the recorded packages cannot be installed together'
 }
 
 without_missing() {

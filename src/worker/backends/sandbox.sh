@@ -8,7 +8,8 @@
 #   --bind SOURCE TARGET   SOURCE is seen at TARGET and may be written
 #   --read SOURCE TARGET   SOURCE is seen at TARGET and may be read
 #   --hide PATH            an empty folder or file is seen there, for what lies below the machine's system folders
-#   --user ID              run the command with this user and group id and without any rights of root
+#   --user ID              run the command with this user and group id and without any rights of root; without it: as
+#                          root with what it takes to make build roots, and nothing that reaches beyond (see `kept`)
 #   --network              leave the network on; without it there is only a loopback interface
 #   --processes N          at most N processes and threads (needs a user namespace or --user)
 #   --directory DIR        working directory
@@ -264,11 +265,19 @@ is_mapped() {
   return 1
 }
 
+# What root may do in there (capabilities(7)) where it is the root of this machine: own, mount and enter trees, make
+# devices as debootstrap does, set up networks of new namespaces, be other users, raise limits as systemd-nspawn of mock
+# and repro does. Not: load modules, set the clock, restart, trace what runs outside, read the kernel's log, raw disks
+# by number of file, or change the audit trail. It is no wall: who may mount and make devices can reach the disk. Run
+# backends of which you are not sure with a worker that is no root.
+kept=-all,+chown,+dac_override,+fowner,+fsetid,+kill,+setgid,+setuid,+setpcap,+setfcap,+sys_chroot,+sys_admin,+mknod
+kept+=,+net_admin,+net_bind_service,+net_raw,+audit_write,+sys_resource
+
 # We stay process 1, which reaps what the command leaves behind; when we end, so does all of it.
 launch() {
   local as=()
   if [ -z "$user" ]; then
-    as=()
+    [ "$kind" != none ] || as=(setpriv "--bounding-set=$kept")
   elif is_mapped "$user"; then
     as=(setpriv "--reuid=$user" "--regid=$user" --clear-groups --no-new-privs)
   else

@@ -1,0 +1,167 @@
+/** The built-in Debian backend and archives that move on, lead elsewhere or are gone: without the machine's mirror. */
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { copyFile, mkdir, readFile, readdir } from 'node:fs/promises'
+import { createServer } from 'node:http'
+import { basename, dirname, join } from 'node:path'
+import { test, type TestContext } from 'node:test'
+import { builtInBackend, runBackend, type BackendResult } from '../../src/worker/backend.ts'
+import {
+  aFolder,
+  aSource,
+  anArchiveOf,
+  buildinfoOf,
+  debianArchitecture,
+  lacksPrograms,
+  linesFor,
+  serveFolder,
+} from '../help/debs.ts'
+
+const skip = lacksPrograms('mmdebstrap', 'dpkg-buildpackage', 'apt-ftparchive', 'unshare', 'setpriv')
+const architecture = skip === false ? debianArchitecture() : ''
+
+type Options = Readonly<Record<string, string | boolean | readonly string[]>>
+
+async function rebuild(
+  t: TestContext,
+  { input, inputUrl, cache, options }: { input: string; inputUrl: string; cache: string; options: Options },
+): Promise<BackendResult> {
+  const directory = join(await aFolder(t), 'job')
+  await mkdir(directory, { mode: 0o700 })
+  const result = await runBackend({
+    backend: { ...builtInBackend('debian'), options },
+    input,
+    directory,
+    job: {
+      name: 'tiny',
+      version: '1.0',
+      distribution: 'debian',
+      release: 'stable',
+      architecture,
+      inputUrl,
+      artifacts: [],
+    },
+    cache,
+    timeoutSeconds: 120,
+    maxLogBytes: null,
+    silent: true,
+    isolation: 'auto',
+    signal: AbortSignal.timeout(180_000),
+  })
+  await result.cleared
+  return result
+}
+
+test(
+  'lists that are young, yet older than the archive: what is gone from it is named',
+  { skip },
+  async (t) => {
+    const folder = await aFolder(t)
+    const archive = join(folder, 'archive')
+    await anArchiveOf(archive, ['1.0'])
+    const sources = linesFor(await serveFolder(t, archive))
+    await aSource(folder, { name: 'wanted', make: 'echo > made' })
+    const base = await serveFolder(t, folder)
+    const build = async (version: string): Promise<BackendResult> => {
+      const input = await buildinfoOf(folder, 'wanted', version)
+      const inputUrl = `${base}/${basename(input)}`
+      return rebuild(t, { input, inputUrl, cache: join(folder, 'cache'), options: { host: false, sources } })
+    }
+
+    const before = await build('0.9')
+    await anArchiveOf(archive, ['2.0'])
+    const after = await build('1.0')
+
+    assert.deepEqual(before.told?.missing, ['tiny-tool=0.9'])
+    assert.equal(after.exitCode, 3, Buffer.from(after.log).toString())
+    assert.equal(after.told?.reason, 'environment_unavailable')
+    assert.deepEqual(after.told.missing, ['tiny-tool=1.0'])
+    const roots = (await readdir(join(folder, 'cache/roots'))).filter((name) => !name.endsWith('.lock'))
+    assert.deepEqual(roots, [])
+  },
+)
+
+/** A proxy that knows where each address leads, and remembers which were asked for. */
+async function aProxy(
+  t: TestContext,
+  folder: string,
+  leads: (url: URL) => string | null,
+): Promise<{ base: string; asked: string[] }> {
+  const asked: string[] = []
+  const server = createServer((request, response) => {
+    const url = new URL(request.url ?? '')
+    asked.push(url.href)
+    const target = leads(url)
+    if (target !== null) {
+      response.writeHead(302, { location: target }).end()
+      return
+    }
+    readFile(join(folder, decodeURIComponent(basename(url.pathname)))).then(
+      (bytes) => response.end(bytes),
+      () => response.writeHead(404).end(),
+    )
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.after(() => {
+    server.closeAllConnections()
+    server.close()
+  })
+  const address = server.address()
+  return {
+    base: `http://127.0.0.1:${typeof address === 'object' && address !== null ? address.port : 0}`,
+    asked,
+  }
+}
+
+const servers: Readonly<Record<string, string>> = {
+  '/followed/': '/again/',
+  '/again/': 'http://cdn.mirror.example/pool/',
+  '/inside/': 'http://192.168.7.7/pool/',
+  '/here/': 'http://[::1]/pool/',
+}
+
+for (const [folderAsked, what, isFollowed] of [
+  ['/followed/', 'elsewhere on it, and then to another public server', true],
+  ['/inside/', 'a machine inside our network', false],
+  ['/here/', 'this machine, by an IPv6 address', false],
+] as const) {
+  test(
+    `a public server that sends us to ${what} is ${isFollowed ? 'followed' : 'not followed'}`,
+    { skip },
+    async (t) => {
+      const folder = await aFolder(t)
+      const dsc = await aSource(folder, { name: 'steady', make: 'echo steady > made' })
+      const proxy = await aProxy(t, folder, ({ pathname }) => {
+        const target = servers[pathname.replace(/[^/]*$/, '')]
+        return target === undefined ? null : target + basename(pathname)
+      })
+      const old = process.env['http_proxy']
+      t.after(() =>
+        old === undefined ? delete process.env['http_proxy'] : (process.env['http_proxy'] = old),
+      )
+      process.env['http_proxy'] = proxy.base
+      const input = await alone(dsc)
+
+      const result = await rebuild(t, {
+        input,
+        inputUrl: `http://mirror.example${folderAsked}${basename(input)}`,
+        cache: join(folder, 'cache'),
+        options: { sources: ['deb [trusted=yes] http://mirror.example/none ./'] },
+      })
+
+      const log = Buffer.from(result.log).toString()
+      const elsewhere = proxy.asked.filter((url) => !url.startsWith('http://mirror.example/'))
+      assert.equal(/sends us to .* inside our network/.test(log), !isFollowed, log)
+      assert.deepEqual(elsewhere, isFollowed ? ['http://cdn.mirror.example/pool/steady_1.0.tar.xz'] : [])
+    },
+  )
+}
+
+/** Into a folder of its own, where the other files of its source do not lie beside it. */
+async function alone(input: string): Promise<string> {
+  const path = join(input, '../alone', basename(input))
+  await mkdir(dirname(path))
+  await copyFile(input, path)
+  return path
+}
