@@ -2,7 +2,7 @@ import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { promisify } from 'node:util'
 import { createZstdCompress, zstdCompress } from 'node:zlib'
-import { ofetch, type FetchError } from 'ofetch'
+import type { FetchError } from 'ofetch'
 import { Complaint } from './errors.ts'
 import { followEnvironmentProxies } from './proxy.ts'
 import {
@@ -93,6 +93,7 @@ export function openClient(options: ClientOptions): Client {
       const what = `${row.method} ${address}`
       const sent = hasBody(row) || given.body !== undefined ? await packed(given.body) : undefined
       const signals = [AbortSignal.timeout(options.timeout ?? 120_000), options.signal, given.signal]
+      const { ofetch } = await import('ofetch') // it takes the runtime's fetch with it, which commands without a server do without
       const reply = await ofetch
         .raw(address, {
           method: row.method,
@@ -109,6 +110,7 @@ export function openClient(options: ClientOptions): Client {
       return readReply(row, new Uint8Array(reply._data ?? new ArrayBuffer(0)), what)
     },
     async chunks(row) {
+      const { ofetch } = await import('ofetch')
       const headers = { ...headersFor(row, false), 'accept-encoding': 'identity' }
       const signal = options.signal === undefined ? {} : { signal: options.signal }
       const reply = await ofetch

@@ -2,13 +2,11 @@ import { existsSync } from 'node:fs'
 import { open, rename, rm, type FileHandle } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { Complaint } from '../errors.ts'
-import { checkData } from '../server/maintenance.ts'
-import { takeOver } from '../server/takeover.ts'
 import { getBackup } from '../wire/backup.ts'
 import { command, flag, text, type Context } from './command.ts'
 import { openAdminClient, serverOptions, type ServerOptions } from './credentials.ts'
 import { openProgressLine, shownBytes } from './progress.ts'
-import { usualFolder } from './serve.ts'
+import { usualFolder } from './server-choice.ts'
 
 const dataOption = text('Folder of a stopped server; default as `rebuilderd serve` has it', {
   placeholder: 'DIR',
@@ -25,6 +23,7 @@ export const dbCheck = command(
     const { out, err, write, signal, environment } = context
     const folder = resolve(data ?? usualFolder(environment))
     const line = openProgressLine(context)
+    const { checkData } = await import('../server/maintenance.ts') // other commands do without a server
     const found = await checkData(folder, signal, (files) => line.show(`${files} files read`)).finally(
       line.clear,
     )
@@ -62,6 +61,7 @@ export const dbImport = command(
     const line = openProgressLine(context)
     const progress = (what: string, done: number, total: number): void =>
       line.show(`${what}: ${done} of ${total}`)
+    const { takeOver } = await import('../server/takeover.ts')
     try {
       const taken = await takeOver({ file: resolve(file), data: folder, merge, signal, progress })
       line.clear()

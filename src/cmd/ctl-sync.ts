@@ -5,6 +5,7 @@ import { folderOf, serverOptions } from './credentials.ts'
 import { deliver } from './deliver.ts'
 import { counted } from './output.ts'
 import { openProgressLine, shownBytes, type ProgressLine } from './progress.ts'
+import { preferSpeed } from './speed.ts'
 import { readReports } from './reports-in.ts'
 import { Complaint, didYouMean, during } from '../errors.ts'
 import type { Progress } from '../sync/mirror.ts'
@@ -166,6 +167,9 @@ function placeOf(source: string): string {
   return URL.canParse(source) ? new URL(source).host : ''
 }
 
+/** Bytes that the packages of a distribution may take which fits in memory: Arch Linux has 20 MB, Debian has no bound. */
+const memoryOfSmall = 24 << 20
+
 async function* reports(
   profile: Profile,
   progress: Pick<ProgressLine, 'clear' | 'log'> & { download: (one: Progress) => void },
@@ -173,11 +177,14 @@ async function* reports(
   { signal }: Context,
 ): AsyncGenerator<ReportToSend> {
   const { reportsOf } = await import('../sync/index.ts')
+  const isSmall = (profile.sync_method ?? profile.distro) === 'archlinux'
+  if (isSmall) preferSpeed()
   const found = reportsOf(profile, {
     log: progress.log,
     signal,
     cache,
     progress: progress.download,
+    ...(isSmall ? { mostBytes: memoryOfSmall } : {}),
   })
   try {
     for await (const report of found) {

@@ -1,5 +1,4 @@
 import { access, readFile } from 'node:fs/promises'
-import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { generateSigningKey, publicKeyToPem, signingKeyFromPem, signingKeyToPem } from '../attestation.ts'
 import { loadSettings, serverSettings, type ServerSettings } from '../config.ts'
@@ -7,7 +6,7 @@ import { Complaint } from '../errors.ts'
 import { startServer, type RunningServer } from '../server/serve.ts'
 import { command, flag, text, type Context } from './command.ts'
 import { configuredCookie, leftCookie } from './credentials.ts'
-import { canRead } from './server-choice.ts'
+import { canRead, usualFolder } from './server-choice.ts'
 import { runSyncs, syncsOf } from './syncs.ts'
 
 const options = {
@@ -132,12 +131,6 @@ function aborted(signal: AbortSignal): Promise<void> {
     if (signal.aborted) resolve()
     signal.addEventListener('abort', () => resolve(), { once: true })
   })
-}
-
-/** Where a server keeps its data unless told otherwise (specifications.freedesktop.org/basedir-spec). */
-export function usualFolder(environment: Readonly<Record<string, string | undefined>>): string {
-  if (process.getuid?.() === 0) return '/var/lib/rebuilderd'
-  return join(environment['XDG_STATE_HOME'] ?? join(homedir(), '.local/state'), 'rebuilderd')
 }
 
 /** One line for people and for programs that wait for it, then what to do next. */

@@ -75,3 +75,9 @@ export async function canRead(path: string): Promise<boolean> {
     return false // it may hold secrets that are not ours: then we do without
   }
 }
+
+/** Where a server keeps its data unless told otherwise (specifications.freedesktop.org/basedir-spec). */
+export function usualFolder(environment: Readonly<Record<string, string | undefined>>): string {
+  if (process.getuid?.() === 0) return '/var/lib/rebuilderd'
+  return join(environment['XDG_STATE_HOME'] ?? join(homedir(), '.local/state'), 'rebuilderd')
+}

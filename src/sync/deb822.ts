@@ -153,10 +153,19 @@ function checkedName(name: string, complaint: (problem: string) => Complaint): s
   throw complaint(notAField(name))
 }
 
+type Spelling = (text: string, from: number, to: number) => string | undefined
+
+/** Made once for each list of names: files of one stanza are read by the thousand. */
+const known = new WeakMap<readonly string[], Spelling>()
+
+function spellings(wanted: readonly string[]): Spelling {
+  const found = known.get(wanted) ?? spellingsOf(wanted)
+  known.set(wanted, found)
+  return found
+}
+
 /** Finds the wanted spelling of a name; names do not mind case, but nearly always come in the usual one. */
-function spellings(
-  wanted: readonly string[],
-): (text: string, from: number, to: number) => string | undefined {
+function spellingsOf(wanted: readonly string[]): Spelling {
   const usual = new Map(wanted.map((name) => [name, name]))
   const lower = new Map(wanted.map((name) => [name.toLowerCase(), name]))
   const beginnings = new Set(

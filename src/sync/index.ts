@@ -25,6 +25,8 @@ export type SyncOptions = {
   now?: () => Date
   /** Milliseconds before the second try of a download. */
   retryMs?: number
+  /** Bytes of packages that may wait in memory; what is longer is sorted on disk. */
+  mostBytes?: number
 }
 
 /**
@@ -43,7 +45,8 @@ export async function* reportsOf(profile: Profile, options: SyncOptions): AsyncG
     signal,
     now,
     mirrorOf: (addresses) => openMirror({ addresses, folder, log, signal, progress, ...retry }),
-    gathering: (order) => gatherings.adopt(openGathering(folder.path, order), ({ close }) => close()),
+    gathering: (order) =>
+      gatherings.adopt(openGathering(folder.path, order, options.mostBytes), ({ close }) => close()),
   })
 }
 

@@ -95,26 +95,43 @@ function packageOf(text: string, what: string): PacmanPackage {
   }
 }
 
+const percent = 37
+
 /** The first value of each `%FIELD%`: blocks of lines, with empty ones between them. */
 function fieldsOf(text: string, what: string): Map<string, string> {
   const fields = new Map<string, string>()
+  const mayHaveControls = /[\0-\x09\x0b-\x1f\x7f]/.test(text)
   let header: string | null = null
   let isFirst = false
-  for (const line of text.split('\n')) {
-    if (line === '') {
+  for (let at = 0, end = 0; at < text.length; at = end + 1) {
+    end = text.indexOf('\n', at)
+    if (end < 0) end = text.length
+    if (end === at) {
       header = null
     } else if (header === null) {
-      if (!/^%[A-Z0-9]+%$/.test(line))
-        throw new Complaint(`${what} has a line that is no %FIELD%: ${quoted(line)}`)
-      header = line.slice(1, -1)
+      header = headerIn(text, at, end)
+      if (header === null)
+        throw new Complaint(`${what} has a line that is no %FIELD%: ${quoted(text.slice(at, end))}`)
       if (fields.has(header)) throw new Complaint(`${what} has %${header}% a second time`)
       fields.set(header, '')
       isFirst = true
     } else if (isFirst) {
-      if (/[\0-\x1f\x7f]/.test(line)) throw new Complaint(`${what} has control bytes in %${header}%`)
-      fields.set(header, line)
+      const value = text.slice(at, end)
+      if (mayHaveControls && /[\0-\x1f\x7f]/.test(value))
+        throw new Complaint(`${what} has control bytes in %${header}%`)
+      fields.set(header, value)
       isFirst = false
     }
   }
   return fields
+}
+
+/** `FIELD` of a line `%FIELD%`, null for what is none: capital letters and digits. */
+function headerIn(text: string, from: number, to: number): string | null {
+  if (to - from < 3 || text.charCodeAt(from) !== percent || text.charCodeAt(to - 1) !== percent) return null
+  for (let at = from + 1; at < to - 1; at++) {
+    const code = text.charCodeAt(at)
+    if (!((code >= 65 && code <= 90) || (code >= 48 && code <= 57))) return null
+  }
+  return text.slice(from + 1, to - 1)
 }
