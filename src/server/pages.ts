@@ -8,11 +8,11 @@ import { turnWords } from '../wire/history.ts'
 import { mountFeeds } from './feeds.ts'
 import { addressOf, longestParameter, pageKeeper, type PageReply } from './pages-kept.ts'
 import { notFound } from './refusal.ts'
-import { revisionOf } from './revision.ts'
+import { revisionOf, wordsOf } from './revision.ts'
 import { errorReply } from './route.ts'
 import type { Service, WebOptions } from './service.ts'
 import { distributionNames, releaseNames } from './store/origins.ts'
-import { farmOf, type Farm } from './store/web.ts'
+import { generationsAndFarm, type GenerationsAndFarm } from './store/web.ts'
 import { mountSitemap } from './sitemap.ts'
 import { readingTogether } from './turns.ts'
 import {
@@ -117,16 +117,14 @@ const farmTime = 10 * 60_000
 
 /** Names what a page shows, as it is now. */
 function taggerOf(service: Service, parts: readonly Part[]): () => Promise<string> {
-  const { revision } = revisionOf(service, ...parts.filter((part) => part !== 'farm'))
+  const counted = parts.filter((part) => part !== 'farm')
+  const { revision } = revisionOf(service, ...counted)
   if (!parts.includes('farm')) return async () => `${(await revision()).tag.slice(3, -1)}-${seal}`
-  const together = readingTogether<Farm>()
+  const together = readingTogether<GenerationsAndFarm>()
   return async () => {
-    const [{ tag }, { online, known }] = await Promise.all([
-      revision(),
-      together('', () => farmOf(service.db)),
-    ])
+    const { generations, farm } = await together('', () => generationsAndFarm(service.db, counted))
     const period = Math.floor(service.now().getTime() / farmTime)
-    return `${tag.slice(3, -1)}-${online}.${known}.${period.toString(36)}-${seal}`
+    return `${wordsOf(generations)}-${farm.online}.${farm.known}.${period.toString(36)}-${seal}`
   }
 }
 

@@ -36,7 +36,7 @@ export function revisionOf(
     async revision() {
       const moment = now()
       const rows = (await generationsNow(db)).filter(({ name }) => names.includes(name as never)) // we wrote it
-      const tag = `W/"${rows.map(wordOf).join('-')}"`
+      const tag = `W/"${wordsOf(rows)}"`
       const count = rows.reduce((sum, row) => sum + row.value, 0)
       return { tag, ...dated(count, moment) }
     },
@@ -66,6 +66,11 @@ export function tagged(revision: Revision, word: string): Revision {
 
 function wordFor(content: unknown): string {
   return createHash('sha256').update(JSON.stringify(content)).digest('base64url').slice(0, 16)
+}
+
+/** Names what some parts of the data are, in the characters of an ETag. */
+export function wordsOf(rows: readonly Generation[]): string {
+  return rows.map(wordOf).join('-')
 }
 
 /** With the time, as a database that was put back from a copy counts from an earlier number again. */

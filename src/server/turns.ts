@@ -26,32 +26,28 @@ export function someAtATime(most: number): <T>(work: () => Promise<T>) => Promis
 }
 
 /**
- * Reads once for all who ask for the same at the same moment. Whoever comes while it is being read shares the reading
- * after that, which sees what was committed before it was asked for.
+ * Reads once for all who ask for the same at the same moment: those that were heard in one turn of the event loop, and
+ * those that come while it is being read share the reading after that. So each is told what was committed before.
  * @returns a function that reads what is told apart by a key
  */
 export function readingTogether<T>(): (key: string, read: () => Promise<T>) => Promise<T> {
-  const under = new Map<string, Promise<T>>()
+  const under = new Map<string, Promise<unknown>>()
   const next = new Map<string, Promise<T>>()
-  const start = (key: string, read: () => Promise<T>): Promise<T> => {
-    const reading = read().finally(() => {
-      if (under.get(key) === reading) under.delete(key)
-    })
-    under.set(key, reading)
-    return reading
-  }
   return (key, read) => {
-    const reading = under.get(key)
-    if (reading === undefined) return start(key, read)
     const known = next.get(key)
     if (known !== undefined) return known
-    const after = reading
-      .catch(() => undefined)
-      .then(() => {
-        next.delete(key)
-        return start(key, read)
-      })
-    next.set(key, after)
-    return after
+    const asked = (under.get(key) ?? new Promise(setImmediate)).then(() => {
+      next.delete(key)
+      const reading = read()
+      const settled = reading
+        .catch(() => undefined)
+        .finally(() => {
+          if (under.get(key) === settled) under.delete(key)
+        })
+      under.set(key, settled)
+      return reading
+    })
+    next.set(key, asked)
+    return asked
   }
 }

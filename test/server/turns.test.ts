@@ -27,23 +27,28 @@ test('no more than so many run at once, all in the order they came, and one that
 
 test('who comes while something is read shares the reading after it, so that nobody is told what was before', async () => {
   const together = readingTogether<number>()
+  const [begun, gate] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
   let [value, reads] = [0, 0]
   const read = async (): Promise<number> => {
     reads++
     const seen = value
-    await sleep(5)
+    begun.resolve()
+    await gate.promise
     if (seen === 9) throw new Error('broken')
     return seen
   }
 
-  const first = together('a', read)
+  const first = Array.from({ length: 50 }, () => together('a', read))
+  const other = together('b', read)
+  await begun.promise
+  await new Promise(setImmediate) // the other one has begun too
   value = 1
   const later = Array.from({ length: 50 }, () => together('a', read))
-  const other = together('b', read)
+  gate.resolve()
 
-  assert.equal(await first, 0)
+  assert.deepEqual([...new Set(await Promise.all(first))], [0])
+  assert.equal(await other, 0)
   assert.deepEqual([...new Set(await Promise.all(later))], [1])
-  assert.equal(await other, 1)
   assert.equal(reads, 3)
   value = 9
   await assert.rejects(together('a', read), /broken/)

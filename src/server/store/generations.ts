@@ -1,10 +1,12 @@
-import { sql, type Database, type Row } from './database.ts'
+import { sql, type Database, type Row, type Sql } from './database.ts'
 
 export type Generation = Row & { name: string; value: number; changed_at: string }
 
 /** How often the named parts of the data changed, and when. */
 export function generationsOf(db: Database, names: readonly string[]): Promise<Generation[]> {
-  return db.all<Generation>(
-    sql`SELECT name, value, changed_at FROM generations WHERE name IN ${names} ORDER BY name`,
-  )
+  return db.all<Generation>(generationsNamed(names))
+}
+
+export function generationsNamed(names: readonly string[]): Sql {
+  return sql`SELECT name, value, changed_at FROM generations WHERE name IN ${names} ORDER BY name`
 }

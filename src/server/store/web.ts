@@ -1,6 +1,7 @@
 /** What pages ask that the API does not: numbers over everything, changes of verdicts, the queue by turn. */
 import { first, joined, sql, trusted, type Database, type Row, type Sql } from './database.ts'
 import { findNames } from './names.ts'
+import { generationsNamed, type Generation } from './generations.ts'
 
 export type ScopeCount = Row & {
   distribution: string
@@ -70,13 +71,24 @@ export function jobCounts(db: Database): Promise<JobCount[]> {
 
 export type Farm = Row & { online: number; known: number; busy: number }
 
+const farm = sql`
+  SELECT coalesce(sum(online), 0) AS online, count(*) AS known,
+         (SELECT count(DISTINCT worker_id) FROM jobs WHERE state = 'running') AS busy FROM workers`
+const noFarm: Farm = { online: 0, known: 0, busy: 0 }
+
 export async function farmOf(db: Database): Promise<Farm> {
-  const row = await first(
-    db.all<Farm>(sql`
-      SELECT coalesce(sum(online), 0) AS online, count(*) AS known,
-             (SELECT count(DISTINCT worker_id) FROM jobs WHERE state = 'running') AS busy FROM workers`),
-  )
-  return row ?? { online: 0, known: 0, busy: 0 }
+  return (await first(db.all<Farm>(farm))) ?? noFarm
+}
+
+export type GenerationsAndFarm = { generations: Generation[]; farm: Farm }
+
+/** What pages about the farm depend on, asked in one go. */
+export async function generationsAndFarm(
+  db: Database,
+  names: readonly string[],
+): Promise<GenerationsAndFarm> {
+  const [generations = [], farms = []] = await db.batch<Row>([generationsNamed(names), farm])
+  return { generations: generations as Generation[], farm: (farms[0] as Farm | undefined) ?? noFarm } // as just asked
 }
 
 /** Builds that are looked at for numbers about the present. */
