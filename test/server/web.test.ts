@@ -80,7 +80,11 @@ test('the overview tells what is verified, what got worse and why', async (t) =>
 
   const page = await textOf(server, '/')
 
-  assert.match(page, /25\.0 %<\/strong>\s*verified/)
+  assert.match(page, /25\.0 %<\/strong>\s*verified of 4\s+builds/)
+  assert.match(
+    page.split('class="card"')[0] ?? '',
+    /Last regression:[\s\S]*hello[\s\S]*1\.0-2[\s\S]*debian sid[\s\S]*BAD[\s\S]*content differs/,
+  )
   assert.match(page, /1 GOOD, 1 BAD, 1 FAIL, 1 UNKWN/)
   const [, worse = ''] = page.split('id="worse"')
   assert.match(
@@ -268,6 +272,14 @@ test('a source package says whose turn it is, what happens next and how to repea
     ].join(' \\\n  '),
   )
   assert.match(bad, /not listed any more/)
+  const [, matrix = ''] =
+    /Verdicts of each file by version and architecture([\s\S]*?)<\/table>/.exec(bad) ?? []
+  assert.deepEqual(
+    [...matrix.matchAll(/class="version"><bdi>([^<]*)|class="chip (\w+)"/g)].map(
+      ([, version, chip]) => version ?? chip,
+    ),
+    ['1.0-2', 'BAD', '1.0-1', 'GOOD'],
+  )
   assert.match(failed, /It is the infrastructure’s turn/)
   await textOf(server, '/debian/sid/hello/9.9-9', 404)
 })

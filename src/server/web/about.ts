@@ -1,5 +1,5 @@
 import type { Schedule } from '../queue.ts'
-import { chip, count, duration, html, name, verdictWords, type Html } from './html.ts'
+import { chip, count, duration, html, name, type Html } from './html.ts'
 import type { Page, Site } from './layout.ts'
 import { command } from './command.ts'
 
@@ -75,7 +75,7 @@ export function aboutPage(site: Site, { publicKey, keyHex, schedule, known }: Ab
         <h3>Follow changes</h3>
         <p>
           <a href="${base}/feed.atom">All changes of verdicts</a> as an Atom feed; every release and source
-          package has its own, and <code>/feed.atom?maintainer=…</code> those of one maintainer.
+          package has its own, and the <a href="${base}/changes">changes</a> of one maintainer have one, too.
           <a href="${base}/api/v1/events">Events</a> come as they happen.
         </p>
         <h3>Program against it</h3>
@@ -119,7 +119,7 @@ export function aboutPage(site: Site, { publicKey, keyHex, schedule, known }: Ab
 }
 
 const longWords = {
-  GOOD: `${verdictWords.GOOD}: the file that we built equals the distribution’s, after its hash was checked against the index.`,
+  GOOD: `Every byte is the same: the file that we built equals the distribution’s, after its hash was checked against the index.`,
   BAD: 'The recorded environment was recreated and the build ended well, but a file differs or is missing.',
   FAIL: 'No comparison was possible; the reason says whether the package or the infrastructure has to change.',
   UNKWN: 'Not yet tried.',

@@ -51,7 +51,9 @@ export function changeTable(base: string, changes: readonly Change[], caption: s
               : html`<span class="quiet">since ${name(change.before_version)}</span>`
           }
         </td>
-        <td>${name(originWords(change.distribution, change.release))} · ${name(change.architecture)}</td>
+        <td class="tight">
+          ${name(originWords(change.distribution, change.release))} · ${name(change.architecture)}
+        </td>
         <td class="tight">${time(change.at)}</td>
       </tr>`,
   )

@@ -1,7 +1,8 @@
 import type { HomeView, QueueSummary } from '../views.ts'
 import { added, bar, emptyTally, legend, totalOf, trend } from './chart.ts'
-import { changeTable, originWords } from './changes.ts'
+import { changeTable, originWords, reasonShort, sourcePath } from './changes.ts'
 import {
+  chip,
   count,
   duration,
   html,
@@ -35,14 +36,11 @@ export function homePage(site: Site, view: HomeView, distribution?: string): Pag
     feed: '/feed.atom',
     live: 'verdict,queue',
     body: html`${distribution === undefined ? lead(site) : ''}
+      <div data-live-part="newest">${newestPart(site, worse[0])}</div>
       <div data-live-part="releases">
         ${releases.length === 0 ? empty(site) : ''}
         ${byDistribution.map(([title, own]) => distributionPart(site, title, own, distribution !== undefined))}
       </div>
-      <section aria-labelledby="queue-now" data-live-part="queue">
-        <h2 id="queue-now">Queue and workers</h2>
-        ${queueFacts(site, queue)}
-      </section>
       <section aria-labelledby="worse" data-live-part="worse">
         <h2 id="worse">Regressions</h2>
         ${
@@ -51,6 +49,10 @@ export function homePage(site: Site, view: HomeView, distribution?: string): Pag
             : changeTable(site.base, worse, 'Packages that were GOOD and are not any more, newest first')
         }
         ${worse.length === 0 ? '' : html`<p><a href="${site.base}/changes?turn=worse">All regressions</a></p>`}
+      </section>
+      <section aria-labelledby="queue-now" data-live-part="queue">
+        <h2 id="queue-now">Queue and workers</h2>
+        ${queueFacts(site, queue)}
       </section>
       <section aria-labelledby="others" data-live-part="others">
         <h2 id="others">Other changes</h2>
@@ -72,6 +74,19 @@ function lead({ base, title }: Site): Html {
     </p>`
 }
 
+/** What got worse last, where nobody has to look for it. */
+function newestPart({ base }: Site, change: HomeView['worse'][number] | undefined): Html {
+  if (change === undefined) return html``
+  const { distribution, release, name: source, version, architecture, status, reason } = change
+  return html`<p class="callout ${status}">
+    Last regression:
+    <a href="${base}${sourcePath(distribution, release, source, version)}">${name(source)}</a>
+    <span class="version">${name(version)}</span> in ${name(originWords(distribution, release))} ·
+    ${name(architecture)}: ${chip(status)} ${reasonShort(reason)}, ${time(change.at)}.
+    <a href="#worse">All of them</a>
+  </p>`
+}
+
 function empty({ base, address }: Site): Html {
   return html`<section class="card">
     <h2>Nothing to verify yet</h2>
@@ -91,7 +106,7 @@ function distributionPart(site: Site, title: string, releases: HomeView['release
   const tally = releases.reduce((sum, release) => added(sum, release.tally), emptyTally)
   const sorted = releases.toSorted((a, b) => inOrder.compare(a.release, b.release))
   const words = html`<p class="share">
-    <strong>${percent(tally.GOOD, totalOf(tally))}</strong> verified of ${count(totalOf(tally))}
+    <strong>${percent(tally.GOOD, totalOf(tally))}</strong> verified of ${count(totalOf(tally))} builds
     ${releases.length === 1 ? '' : `in ${releases.length} releases`}
   </p>`
   return html`<section class="distribution">
@@ -113,7 +128,9 @@ function releaseCard({ base }: Site, summary: HomeView['releases'][number], isPa
   return html`<article class="card">
     <header>
       ${isPage ? html`<h2>${link}</h2>` : html`<h3>${link}</h3>`}
-      <p class="share"><strong>${percent(tally.GOOD, totalOf(tally))}</strong> verified</p>
+      <p class="share">
+        <strong>${percent(tally.GOOD, totalOf(tally))}</strong> verified of ${count(totalOf(tally))} builds
+      </p>
     </header>
     ${bar(tally)} ${legend(tally, (status) => path + queryOf({ status }))}
     ${architectures.length === 1 ? html`<p class="quiet small">${architectures.map((each) => listedOf(each))}</p>` : architectureTable(path, words, architectures)}
@@ -124,8 +141,8 @@ function releaseCard({ base }: Site, summary: HomeView['releases'][number], isPa
 
 type Architecture = HomeView['releases'][number]['architectures'][number]
 
-function listedOf({ architecture, tally, importedAt }: Architecture): Html {
-  return html`${name(architecture)} · ${count(totalOf(tally))} listed on ${importedAt.slice(0, 10)}`
+function listedOf({ architecture, importedAt }: Architecture): Html {
+  return html`${name(architecture)} · listed on ${importedAt.slice(0, 10)}`
 }
 
 function architectureTable(path: string, words: string, architectures: readonly Architecture[]): Html {

@@ -54,10 +54,14 @@ export function releasePage(site: Site, view: ReleaseView): Page {
     body: html`<h1>${name(words)}</h1>
       <div data-live-part="summary">
         <p class="share">
-          <strong>${percent(tally.GOOD, totalOf(tally))}</strong> verified of ${count(totalOf(tally))} source
-          packages
+          <strong>${percent(tally.GOOD, totalOf(tally))}</strong> of ${count(totalOf(tally))} source packages
+          verified${scopes.length === 1 ? '' : ' on every architecture'}
         </p>
         ${bar(tally)} ${legend(tally, (each) => site.base + path + queryOf({ status: each }))}
+        <p class="small">
+          <a href="${site.base}/changes${queryOf({ turn: 'worse', of: words })}">Regressions</a> ·
+          <a href="${site.base}/changes${queryOf({ of: words })}">all changes of verdict</a>
+        </p>
         ${
           unsigned.length === 0
             ? ''

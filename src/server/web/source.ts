@@ -92,20 +92,20 @@ function matrixPart({ base }: Site, { versions, inputs, files }: SourceView): Ht
         </td>`
       })
       return html`<tr ${row.seen === 1 ? '' : raw('class="gone"')}>
-        <th scope="row">${name(file)}</th>
-        <td>
-          <span class="version">${name(row.version)}</span>
-          ${row.seen === 1 ? '' : html`<span class="quiet small">not listed any more</span>`}
-        </td>
+        <th scope="row">
+          ${name(file)} <span class="version">${name(row.version)}</span>
+          ${row.seen === 1 ? '' : html`<span class="small">no longer listed</span>`}
+        </th>
         ${cells}
       </tr>`
     })
   })
   if (rows.length < 2 && architectures.length < 2) return html``
   const caption = 'Verdicts of each file by version and architecture'
-  const heads = ['File', 'Version', ...architectures.map((each) => shown(each, 40))]
-  return html`${tableOf({ label: caption, caption, heads }, rows.slice(0, matrixRows))}
-  ${rows.length > matrixRows ? html`<p class="quiet small">${count(rows.length - matrixRows)} more files are below.</p>` : ''}`
+  const heads = ['File', ...architectures.map((each) => shown(each, 40))]
+  return html`<h2>Verdicts</h2>
+    ${tableOf({ label: caption, caption, heads }, rows.slice(0, matrixRows))}
+    ${rows.length > matrixRows ? html`<p class="quiet small">${count(rows.length - matrixRows)} more files are below.</p>` : ''}`
 }
 
 function cellOf(base: string, { status, reason, build_id: build }: FileRow): Html {
