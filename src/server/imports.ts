@@ -32,7 +32,7 @@ import { part, work } from './store/work.ts'
 /** Packages written in one piece of work: short enough that nobody waits for it. */
 const slice = 100
 /** Pieces on their way to the database at once: as many as share a commit there, and some that wait. */
-const slicesAtOnce = 12
+const slicesAtOnce = 24
 /** Reports about fewer packages than this are never thought too short. */
 const guardedFrom = 10
 
@@ -139,10 +139,12 @@ export function mergedPackages(report: PackageReport): Map<string, Listed> {
   const packages = new Map<string, Listed>()
   for (const { name, version, url, maintainer, artifacts } of report.packages) {
     const key = keyOf(name, version, url)
-    const known = packages.get(key) ?? { name, version, url, maintainer, artifacts: [] }
-    packages.set(key, { ...known, artifacts: [...known.artifacts, ...artifacts] })
+    const known = packages.get(key)
+    if (known === undefined) packages.set(key, { name, version, url, maintainer, artifacts })
+    else known.artifacts = [...known.artifacts, ...artifacts]
   }
   for (const item of packages.values()) {
+    if (item.artifacts.length < 2) continue
     item.artifacts = [
       ...new Map(item.artifacts.map((artifact) => [artifactKey(artifact), artifact])).values(),
     ]

@@ -52,7 +52,7 @@ async function recorded(folder: string, random: () => number): Promise<{ steps: 
   const steps: Step[] = []
   const giveBack = listenTo(folder, steps)
   try {
-    const file = await openSqlFile(join(folder, 'p.db'), asset('sql-wasm.wasm'))
+    const { file } = await openSqlFile(join(folder, 'p.db'), asset('sql-wasm.wasm'))
     for (const pragma of pragmas) file.exec(`PRAGMA ${pragma}`)
     file.exec('PRAGMA cache_size = 20; PRAGMA wal_autocheckpoint = 40') // spill and checkpoint often
     file.exec('CREATE TABLE account (id INTEGER PRIMARY KEY, balance INTEGER, pad TEXT)')

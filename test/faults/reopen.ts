@@ -10,7 +10,7 @@ const wasm = asset('sql-wasm.wasm')
 
 /** @param path the same each time: sql.js is one for each thread, and was told once which file to open */
 async function foundIn(path: string): Promise<Found> {
-  const file = await openSqlFile(path, wasm)
+  const { file } = await openSqlFile(path, wasm)
   try {
     for (const pragma of pragmas) file.exec(`PRAGMA ${pragma}`)
     const valueOf = (question: string): unknown => file.exec(question)[0]?.values[0]?.[0]

@@ -1,5 +1,5 @@
-import type { Database as SqlFile, Statement } from 'sql.js'
 import { rowOf, type Row, type Sql, type Transaction, type Value } from './database.ts'
+import type { OpenFile, Prepare } from './sqljs.ts'
 
 /** Rows as JSON text: for lists it takes a third of the time that a structured clone does. */
 export type Rows = { columns: string[]; rows: string }
@@ -9,22 +9,22 @@ const noRows: Rows = { columns: [], rows: '[]' }
 export type Engine = ReturnType<typeof openEngine>
 
 /** Runs the statements of one database; each is prepared once. */
-export function openEngine(file: SqlFile) {
-  const prepared = new Map<string, { statement: Statement; columns: string[] }>()
+export function openEngine({ file, prepare: begin }: OpenFile) {
+  const prepared = new Map<string, ReturnType<Prepare> & { columns: string[] }>()
   const prepare = (text: string) => {
     const known = prepared.get(text)
     if (known !== undefined) return known
-    const statement = file.prepare(text)
-    const made = { statement, columns: statement.getColumnNames() }
+    const begun = begin(text)
+    const made = { ...begun, columns: begun.statement.getColumnNames() }
     prepared.set(text, made)
     return made
   }
   /** Runs a statement; its rows as lists of values. We store no blobs. */
   const run = ({ text, values }: Sql): { columns: string[]; rows: Value[][] } => {
-    const { statement, columns } = prepare(text)
+    const { statement, bind, columns } = prepare(text)
     const rows: Value[][] = []
     try {
-      if (values.length > 0) statement.bind(values as Value[])
+      if (values.length > 0) bind(values)
       while (statement.step() && columns.length > 0) rows.push(statement.get() as Value[])
     } finally {
       statement.reset()

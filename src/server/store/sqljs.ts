@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { closeSync, openSync } from 'node:fs'
-import initSqlJs, { type Database as SqlFile } from 'sql.js'
+import initSqlJs, { type Database as SqlFile, type Statement } from 'sql.js'
+import type { Value } from './database.ts'
 import { hostCalls } from './hostfs.ts'
 
 /** The very module whose import names stand below; another version has other names. */
@@ -36,9 +37,32 @@ const importNames: Readonly<Record<string, string>> = {
 type Imports = Record<string, Record<string, (...args: number[]) => number>>
 type EmscriptenModule = {
   _sqlite3_open: (path: number, result: number) => number
+  _sqlite3_prepare_v2: (file: number, text: number, length: number, result: number, rest: number) => number
+  _sqlite3_bind_text: (
+    statement: number,
+    place: number,
+    text: number,
+    length: number,
+    destructor: number,
+  ) => number
+  _sqlite3_bind_int: (statement: number, place: number, value: number) => number
+  _sqlite3_bind_double: (statement: number, place: number, value: number) => number
+  _sqlite3_bind_blob: (
+    statement: number,
+    place: number,
+    bytes: number,
+    length: number,
+    destructor: number,
+  ) => number
   stringToNewUTF8: (text: string) => number
+  _malloc: (size: number) => number
   _free: (pointer: number) => void
 }
+
+/** Prepares a statement; the function gives it values, which last until it is reset. */
+export type Prepare = (text: string) => { statement: Statement; bind: (values: readonly Value[]) => void }
+/** An open file, and a way to give statements their values that takes a third of the time of sql.js's own. */
+export type OpenFile = { file: SqlFile; prepare: Prepare }
 
 /**
  * Opens a database file with unmodified sql.js, page by page (see hostfs.ts).
@@ -46,12 +70,13 @@ type EmscriptenModule = {
  * @param wasm the bytes of sql.js's sql-wasm.wasm
  * @throws Error where the file cannot be opened, or the module is not the one we know
  */
-export async function openSqlFile(path: string, wasm: Uint8Array): Promise<SqlFile> {
+export async function openSqlFile(path: string, wasm: Uint8Array): Promise<OpenFile> {
   if (createHash('sha256').update(wasm).digest('hex') !== wasmSha256) {
     throw new Error('sql-wasm.wasm is not that of sql.js 1.16.0; refusing to write a database with it')
   }
   closeSync(openSync(path, 'a', 0o600)) // SQLite would call every trouble with the path "out of memory"
   let memory: WebAssembly.Memory | undefined
+  let prepared = 0
   const module: Partial<EmscriptenModule> & Record<string, unknown> = {
     useOldExtensionFunctions: false,
     instantiateWasm(
@@ -65,10 +90,28 @@ export async function openSqlFile(path: string, wasm: Uint8Array): Promise<SqlFi
       done(instance, compiled)
       return {}
     },
-    preRun: [() => openAt(module as EmscriptenModule, path)], // Emscripten has filled it in by then
+    preRun: [
+      () => {
+        openAt(module as EmscriptenModule, path) // Emscripten has filled it in by then
+        tellPrepared(module as EmscriptenModule, (at) => (prepared = viewOf(memory).getInt32(at, true)))
+      },
+    ],
   }
   const SQL = await initSqlJs(module)
-  return new SQL.Database([]) // [] makes the scratch file that close() removes; what is opened is `path`
+  const file = new SQL.Database([]) // [] makes the scratch file that close() removes; what is opened is `path`
+  const bind = binder(module as EmscriptenModule, () => new Uint8Array(viewOf(memory).buffer))
+  return {
+    file,
+    prepare(text) {
+      const statement = file.prepare(text)
+      const pointer = prepared
+      return { statement, bind: (values) => bind(statement, pointer, values) }
+    },
+  }
+}
+
+function viewOf(memory: WebAssembly.Memory | undefined): DataView {
+  return new DataView(memory?.buffer ?? new ArrayBuffer(0))
 }
 
 function replaceCalls(imports: Imports, memory: () => WebAssembly.Memory): void {
@@ -84,6 +127,51 @@ function replaceCalls(imports: Imports, memory: () => WebAssembly.Memory): void 
     }
   }
   if (missing.size > 0) throw new Error(`sql.js does not import ${[...missing].join(', ')}`)
+}
+
+/** Tells where SQLite writes the address of each statement that it prepares: sql.js keeps it to itself. */
+function tellPrepared(module: EmscriptenModule, tell: (result: number) => void): void {
+  const prepare = module._sqlite3_prepare_v2
+  module._sqlite3_prepare_v2 = (file, text, length, result, rest) => {
+    const code = prepare(file, text, length, result, rest)
+    tell(result)
+    return code
+  }
+}
+
+/** Bytes of values that are written at once; longer ones are left to sql.js. */
+const roomForValues = 1024 * 1024
+
+/**
+ * Writes all texts of a statement into SQLite's memory in one go, and tells it where each is. sql.js goes through every
+ * text three times, letter by letter.
+ */
+function binder(module: EmscriptenModule, bytes: () => Uint8Array) {
+  const encoder = new TextEncoder()
+  const room = module._malloc(roomForValues)
+  const encoded = (text: string, at: number): number =>
+    encoder.encodeInto(text, bytes().subarray(at, room + roomForValues)).written
+
+  return (statement: Statement, pointer: number, values: readonly Value[]): void => {
+    const texts = values.filter((value) => typeof value === 'string').join('')
+    if (3 * texts.length > roomForValues) return void statement.bind(values as Value[])
+    const isPlain = encoded(texts, room) === texts.length
+    let at = room
+    const place = (value: Value, index: number): number => {
+      if (value === null) return module._sqlite3_bind_blob(pointer, index, 0, 0, 0) // no bytes at all are NULL
+      if (typeof value === 'number')
+        return value === (value | 0)
+          ? module._sqlite3_bind_int(pointer, index, value)
+          : module._sqlite3_bind_double(pointer, index, value)
+      const length = isPlain ? value.length : encoded(value, at)
+      at += length
+      return module._sqlite3_bind_text(pointer, index, at - length, length, 0) // 0: it stays where it is
+    }
+    for (const [index, value] of values.entries()) {
+      const code = place(value, index + 1)
+      if (code !== 0) throw new Error(`SQLite does not take value ${index + 1} of a statement (${code})`)
+    }
+  }
 }
 
 /** sql.js opens a scratch file of its own name; ours is put in its place. */

@@ -45,8 +45,8 @@ const groupTime = 15
 /** Milliseconds that a commit waits for others to share it, while so many come at once: an fsync takes as long. */
 const gatherTime = 2
 const manyTogether = 4
-/** Parts that share a commit: many change the same pages. */
-const partLimit = 10
+/** Parts that share a commit: many change the same pages, and each commit writes all that it changed. */
+const partLimit = 20
 /** Milliseconds that an answer may wait for others to go along in one message. */
 const tellTime = 1
 
@@ -325,9 +325,9 @@ function causeOf(error: unknown): unknown {
 
 async function start(port: MessagePort): Promise<void> {
   const { path, wasm } = workerData as ThreadData
-  const file = await openSqlFile(path, wasm)
-  for (const pragma of pragmas) file.exec(`PRAGMA ${pragma}`)
-  answering(openEngine(file), path)(port)
+  const open = await openSqlFile(path, wasm)
+  for (const pragma of pragmas) open.file.exec(`PRAGMA ${pragma}`)
+  answering(openEngine(open), path)(port)
   port.postMessage([{ id: 0, value: null }] satisfies Reply[])
 }
 

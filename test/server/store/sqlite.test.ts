@@ -164,6 +164,26 @@ const add = (n) => db.transaction((tx) => tx.all(sql\`INSERT INTO numbers VALUES
 for (let n = Number(process.argv[3]); ; n += 8) await Promise.all([0, 1, 2, 3, 4, 5, 6, 7].map((more) => add(n + more)))
 `
 
+test('values of one statement keep apart, whatever letters they have', async (t) => {
+  const { db } = await numbers(t)
+  const long = 'ä'.repeat(700_000)
+  const rows = [
+    ['plain', '', 'text', null, 0, -1, 2 ** 31, 0.5],
+    ['ä', 'plain', '€uro', null, 2 ** 53 - 1, -(2 ** 31), 1e300, 7],
+    ['😀', '', '\u0001', null, 1, 2, 3, 4],
+    [long, 'behind it', '', null, 1, 2, 3, 4],
+    ['\ud83d', '\ude00', 'halves', null, 1, 2, 3, 4],
+  ] as const
+
+  for (const [a, b, c, d, e, f, g, h] of rows) {
+    const [row] = await db.all(
+      sql`SELECT ${a} AS a, ${b} AS b, ${c} AS c, ${d} AS d, ${e} AS e, ${f} AS f, ${g} AS g, ${h} AS h`,
+    )
+    const whole = (text: string): string => text.toWellFormed()
+    assert.deepEqual(row, { a: whole(a), b: whole(b), c, d, e, f, g, h })
+  }
+})
+
 test('what was acknowledged survives kill -9, again and again', { timeout: 60_000 }, async (t) => {
   const { db, file } = await numbers(t)
   await db.close()
