@@ -23,13 +23,16 @@ const form = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
 export async function openAsked(directory: string, leases: readonly string[]): Promise<Asked> {
   const path = join(directory, file)
   const kept = (await readFile(path, 'utf8').catch(() => '')).trim()
-  let pending = form.test(kept) && !leases.includes(kept) ? kept : null
+  let pending = Promise.resolve(form.test(kept) && !leases.includes(kept) ? kept : null)
   return {
     async name() {
-      pending ??= await written(path)
-      return pending
+      const name = (await pending) ?? (await written(path))
+      pending = Promise.resolve(name)
+      return name
     },
-    answered: () => (pending = null),
+    answered() {
+      pending = written(path).catch(() => null) // while the job is worked on; whoever asks next tries again
+    },
   }
 }
 

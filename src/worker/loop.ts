@@ -223,8 +223,8 @@ function openTurn(): Turn {
 }
 
 /**
- * Takes one job after the other. The next one is asked for once the result of the last one is on disk: sending that
- * and removing the folder goes on meanwhile, for one result at a time, so that no pile of them can grow.
+ * Takes one job after the other. The next one is asked for once the last one has a result: writing that to disk,
+ * sending it and removing the folder goes on meanwhile, for one result at a time, so that no pile of them can grow.
  */
 async function takeJobs(running: Running, turn: Turn): Promise<void> {
   let last: Promise<void> = Promise.resolve()
@@ -242,7 +242,7 @@ async function takeJobs(running: Running, turn: Turn): Promise<void> {
   await last
 }
 
-/** Begins to work on a job. `built`: another one may be built, because the result is on disk or there is none. */
+/** Begins to work on a job. `built`: another one may be built, because this one has its result or will have none. */
 function begin(given: Given, running: Running): { built: Promise<void>; done: Promise<void> } {
   const { promise, resolve } = Promise.withResolvers<void>()
   const done = workOn(given, running, resolve)
@@ -356,8 +356,12 @@ async function idle({ idleSeconds, lastJobAt, signal, wake, ...running }: Runnin
   over.abort()
 }
 
-/** From the assignment to the acknowledged, or at least stored, result; `onKept` is called once that is on disk. */
-async function workOn({ assignment, directory }: Given, running: Running, onKept: () => void): Promise<void> {
+/** From the assignment to the acknowledged, or at least stored, result; `onBuilt` is called once there is one. */
+async function workOn(
+  { assignment, directory }: Given,
+  running: Running,
+  onBuilt: () => void,
+): Promise<void> {
   const { client, log, drop } = running
   const { job } = assignment
   const started = Date.now()
@@ -376,10 +380,8 @@ async function workOn({ assignment, directory }: Given, running: Running, onKept
   const work = async (signal: AbortSignal): Promise<void> => {
     const result = await build(assignment, running, directory, signal)
     log.info(`worker: ${titleOf(assignment)}: ${wordsFor(result, (Date.now() - started) / 1000)}`)
-    await report(assignment, result, running, async () => {
-      await forgetHeld(directory)
-      onKept()
-    })
+    onBuilt()
+    await report(assignment, result, running, () => forgetHeld(directory))
   }
   try {
     const everyMilliseconds = running.pingMilliseconds ?? pingMilliseconds

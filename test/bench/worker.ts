@@ -1,10 +1,20 @@
 /** What a worker costs: memory with large logs and files, time beside the backend, hashing, many jobs at once, live logs. */
 import { spawn } from 'node:child_process'
-import { chmodSync, createReadStream, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  createReadStream,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { createServer } from 'node:http'
 import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { openClient, type Client } from '../../src/client.ts'
 import { getBuild, listBuilds } from '../../src/wire/builds.ts'
@@ -31,11 +41,20 @@ export async function measureWorker(
   isQuick: boolean,
   add: Add,
 ): Promise<void> {
-  await withScript((script) => measured(server, { folder, script }, isQuick, add))
+  mkdirSync(cache, { recursive: true })
+  const state = mkdtempSync(join(cache, 'worker-'))
+  try {
+    await withScript((script) => measured(server, { folder, state, script }, isQuick, add))
+  } finally {
+    rmSync(state, { recursive: true, force: true })
+  }
 }
 
-/** Where the bench works, and the program that is the worker. */
-type Place = { folder: string; script: string }
+/** Not below /tmp, where a worker's folder is never: builds have a /tmp of their own. */
+const cache = fileURLToPath(new URL('../../.cache/bench/', import.meta.url))
+
+/** Where the bench works, the worker's own folder, and the program that is the worker. */
+type Place = { folder: string; state: string; script: string }
 
 async function measured(server: ServerProcess, place: Place, isQuick: boolean, add: Add): Promise<void> {
   const { folder } = place
@@ -83,22 +102,14 @@ function anArchive(server: ServerProcess, folder: string, base: string): Archive
 /** One worker process while some work is done; what it used of memory at most, in megabytes. */
 async function withWorker(
   server: ServerProcess,
-  { folder, script }: Place,
+  { folder, state, script }: Place,
   jobs: number,
   work: () => Promise<void>,
 ): Promise<number> {
   const path = join(folder, 'backend.sh')
   writeFileSync(path, backend)
   chmodSync(path, 0o755)
-  const args = [
-    'worker',
-    'connect',
-    server.address,
-    '--secret',
-    signupSecret,
-    '--data',
-    join(folder, 'worker'),
-  ]
+  const args = ['worker', 'connect', server.address, '--secret', signupSecret, '--data', state]
   const child = spawn(
     process.execPath,
     [...flags, script, ...args, '--backend', `debian=${path}`, '--jobs', String(jobs)],
