@@ -19,7 +19,10 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { openClient, type Client } from '../../src/client.ts'
 import { getBuild, listBuilds } from '../../src/wire/builds.ts'
 import { submitPackages } from '../../src/wire/packages.ts'
-import { listQueue, watchLog } from '../../src/wire/queue.ts'
+import { dropJob, listQueue, popQueue, watchLog } from '../../src/wire/queue.ts'
+import { registerWorker } from '../../src/wire/workers.ts'
+import { silentLog } from '../../src/log.ts'
+import { openWake } from '../../src/worker/wake.ts'
 import { compareFiles, fingerprintOf } from '../../src/worker/compare.ts'
 import { withScript } from '../help/script.ts'
 import { aPackage, aReport, anArtifact } from '../help/server.ts'
@@ -71,6 +74,7 @@ async function measured(server: ServerProcess, place: Place, isQuick: boolean, a
   const size = isQuick ? gigabyte / 10 : gigabyte
   try {
     await measureHashing(folder, add)
+    await measureWaiting(server, archive, add)
     await measureJobs(server, archive, place, add)
     await measureMemory(server, archive, place, size, add)
   } finally {
@@ -157,6 +161,65 @@ async function measureHashing(folder: string, add: Add): Promise<void> {
   const printed = await rate(() => fingerprintOf(one, { signal }))
   add({ group, what: 'SHA-256 and SHA-512 of a file', value: printed, unit: 'GB per CPU s', least: 0.5 })
   for (const path of [one, other]) writeFileSync(path, '')
+}
+
+const waiting = 300
+
+/** Workers without a job that listen for one: what they cost a server, and how soon one of them has it. */
+async function measureWaiting(server: ServerProcess, archive: Archive, add: Add): Promise<void> {
+  const over = new AbortController()
+  const before = server.memory().now
+  let pops = 0
+  let taken = Promise.withResolvers<number>()
+  const listen = async (number: number): Promise<void> => {
+    const workerKey = Buffer.alloc(32, `waiting-${number} `).toString('base64')
+    const client = openClient({ base: server.address, workerKey, signupSecret })
+    await client.call(registerWorker, { body: { name: `waiting-${number}`, tags: [] } })
+    const wake = openWake(server.address, silentLog, over.signal)
+    const body = {
+      supported_backends: ['debian'],
+      architecture: 'x86_64',
+      supported_architectures: ['amd64'],
+    }
+    void (async () => {
+      for (;;) {
+        await wake(over.signal)
+        if (over.signal.aborted) return
+        const found = await client.call(popQueue, { body })
+        pops += 1
+        if (found === 'Nothing') continue
+        taken.resolve(performance.now())
+        await archive.client.call(dropJob, { params: { id: found.Rebuild.job.id } })
+      }
+    })()
+  }
+  for (let number = 0; number < waiting; number++) await listen(number)
+  await sleep(3000)
+  const what = `${waiting} workers that wait`
+  add({ group, what, value: (server.memory().now - before) / waiting, unit: 'MB RSS each' })
+  const idle = server.cpu()
+  await sleep(10_000)
+  add({ group, what, value: (server.cpu() - idle) * 10, unit: '% of a CPU' })
+  const delays: number[] = []
+  const begin = { cpu: server.cpu(), pops }
+  for (const name of ['sudden-1', 'sudden-2', 'sudden-3', 'sudden-4', 'sudden-5']) {
+    taken = Promise.withResolvers()
+    await archive.publish([name], quick)
+    const published = performance.now()
+    delays.push((await taken.promise) - published)
+    await sleep(1000)
+  }
+  add({
+    group,
+    what: `a new job until one of ${waiting} has it`,
+    value: Math.max(...delays) / 1000,
+    unit: 's at most',
+    most: 1,
+  })
+  const each = (1000 * (server.cpu() - begin.cpu)) / delays.length
+  const note = `${(pops - begin.pops) / delays.length} questions`
+  add({ group, what: `a new job with ${waiting} that wait`, value: each, unit: 'ms CPU of the server', note })
+  over.abort()
 }
 
 const quick = 'printf "good bytes" > "$REBUILDERD_OUTDIR/original"'
