@@ -116,7 +116,7 @@ function section(title: string, rows: readonly Row[]): string {
 }
 
 /** Text in lines of at most `width` characters. */
-function folded(text: string, width: number): string[] {
+export function folded(text: string, width: number): string[] {
   const lines = ['']
   for (const word of text.split(' ')) {
     const line = lines.at(-1) ?? ''

@@ -9,6 +9,7 @@ import { diffoscope } from '../worker/diffoscope.ts'
 import { checkBackends, type BackendHealth } from '../worker/doctor.ts'
 import { runWorker } from '../worker/loop.ts'
 import { command, flag, number, text, texts, type Command, type Context, type Given } from './command.ts'
+import { folded } from './help.ts'
 import { shownJson } from './output.ts'
 import { build } from './worker-build.ts'
 import { architecturesOf, backendsOf, diffoscopeOf, setUp, settingsOf, setupOptions } from './worker-setup.ts'
@@ -198,10 +199,19 @@ const workerDoctor = command(
   { exits: { 0: 'At least one backend works here.', 1: 'None does.' } },
 )
 
-function tellHealth({ name, doc, works, missing, install }: BackendHealth, { out }: Context): void {
-  out(`${name}: ${works ? 'works' : 'does not work'} (${doc})`)
+/** The line that installs what is missing stays one, to be copied. */
+function tellHealth(
+  { name, doc, works, missing, install }: BackendHealth,
+  { out, columns, isTerminal }: Context,
+): void {
+  const width = isTerminal ? columns - 4 : Infinity
+  const indented = (text: string): void => {
+    for (const [index, line] of folded(text, width).entries()) out(`${index === 0 ? '  ' : '    '}${line}`)
+  }
+  out(`${name}: ${works ? 'works' : 'does not work'}`)
+  indented(doc)
   for (const { program, purpose, must } of missing)
-    out(`  ${must ? 'missing' : 'not there'}: ${program}, which ${purpose}`)
+    indented(`${must ? 'missing' : 'not there'}: ${program}, which ${purpose}`)
   if (install !== null) out(`  ${install}`)
 }
 
