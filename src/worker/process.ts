@@ -20,7 +20,7 @@ export type ProcessRun = {
   graceSeconds?: number
   /** Bytes of output that are kept; null: `defaultLogBytes`. */
   maxLogBytes: number | null
-  /** Send SIGTERM once the output is full, for programs of which only the output counts. */
+  /** End it once the output is full, as at the time limit, for programs of which only the output counts. */
   stopWhenFull?: boolean
   /** Largest file that may be written, bytes. */
   maxFileBytes?: number
@@ -58,8 +58,9 @@ export async function runProcess(run: ProcessRun): Promise<ProcessResult> {
   const child = start(run)
   const over = new AbortController()
   const watching = watch(run, child, log, over.signal)
+  let ending: Promise<void> = Promise.resolve()
   const reading = readAll(child.stdout as Readable, log, () => {
-    if (run.stopWhenFull === true) signalGroup(child, 'SIGTERM')
+    if (run.stopWhenFull === true) ending = askToEnd(run, child, over.signal)
   })
   try {
     const [exitCode, killedBy] = await ended(child)
@@ -71,7 +72,7 @@ export async function runProcess(run: ProcessRun): Promise<ProcessResult> {
   } finally {
     over.abort()
     child.stdout?.destroy()
-    await watching
+    await Promise.all([watching, ending])
   }
 }
 
@@ -122,10 +123,16 @@ async function watch(
   if (cause === 'over') return
   if (cause === 'timeout') {
     log.timeOut(run.timeoutSeconds)
-    signalGroup(child, 'SIGTERM')
-    const grace = sleep((run.graceSeconds ?? 10) * 1000, null, { signal: over }).catch(() => null)
-    await Promise.race([grace, aborted(run.signal, over)])
+    return askToEnd(run, child, over)
   }
+  await killEverything(child, run)
+}
+
+/** Asks a program to end, and kills it where it has not done so after a while. */
+async function askToEnd(run: ProcessRun, child: ChildProcess, over: AbortSignal): Promise<void> {
+  signalGroup(child, 'SIGTERM')
+  const grace = sleep((run.graceSeconds ?? 10) * 1000, null, { signal: over }).catch(() => null)
+  await Promise.race([grace, aborted(run.signal, over)])
   await killEverything(child, run)
 }
 

@@ -183,3 +183,18 @@ test('a program of which only the output counts is stopped once that is full', a
   assert.equal(result.timedOut, false)
   assert.ok(result.seconds < 20)
 })
+
+test('one that does not end when it is asked to is killed, long before its time is over', async () => {
+  const result = await runProcess({
+    command: ['/bin/sh', '-c', "trap '' TERM; echo too much output; while :; do sleep 1; done"],
+    directory: '/',
+    environment: { PATH: process.env['PATH'] ?? '' },
+    timeoutSeconds: 300,
+    graceSeconds: 0.2,
+    maxLogBytes: 10,
+    stopWhenFull: true,
+    signal: AbortSignal.timeout(60_000),
+  })
+
+  assert.deepEqual([result.killedBy, result.timedOut], ['SIGKILL', false])
+})
