@@ -177,7 +177,9 @@ testRows('error bodies', {
   },
   '403: v1 says nothing, v0 `Authentication failed` and a line feed': async ({ get, sent }) => {
     told(await sent('DELETE', queue), 403, '')
-    told(await get('/api/v0/workers'), 403, 'Authentication failed\n')
+    const refused = await get('/api/v0/workers')
+    told(refused, 403, 'Authentication failed\n')
+    assert.match(refused.headers['content-type'] ?? '', /^text\/plain/) // ours; the existing server names no type
   },
   '404: v1 says nothing, v0 `Not found` and a line feed': async ({ get }) => {
     told(await get('/api/v1/builds/4711'), 404, '')

@@ -73,6 +73,33 @@ test('the server puts its signature under nothing but a link of this worker abou
   assert.deepEqual(attested, Object.fromEntries(none))
 })
 
+test('a worker that tells its hash by its attestation only is held to the index by it', async (t) => {
+  const server = await startServer(t)
+  const key = generateSigningKey()
+  const workerKey = Buffer.from(key.publicKey).toString('base64')
+  const { call } = openClient({ base: server.address, workerKey, signupSecret })
+  await call(registerWorker, { body: { name: 'w', tags: [] } })
+  const link = (hash: string): Uint8Array =>
+    serialiseEnvelope(signLink(makeLink({ artifact: hashed(file, hash), input: hashed('i') }), key))
+  const results: unknown[] = []
+  await importPackages(server.call, [aPackage({ artifacts: [anArtifact({ sha256, size: 1 })] })])
+
+  for (const hash of ['c'.repeat(64), sha256]) {
+    await server.call(requestRebuild, { body: anyBuild })
+    const job = await popped(call)
+    const artifacts = [anArtifactResult({ attestation: link(hash) })]
+    await call(submitBuild, { body: aResult(job, { artifacts }) })
+    const build = (await call(listBuilds)).records.at(-1)
+    const [artifact] = await call(listArtifacts, { params: { id: build?.id ?? 0 } })
+    results.push([build?.status, build?.reason, artifact?.has_attestation, artifact?.rebuilt_sha256])
+  }
+
+  assert.deepEqual(results, [
+    ['FAIL', 'input_mismatch', false, 'c'.repeat(64)],
+    ['GOOD', null, true, sha256],
+  ])
+})
+
 test('a result from the future pins neither itself nor the date of the list', async (t) => {
   const { call, address } = await startServer(t)
   await importPackages(call, [aPackage()])
