@@ -118,14 +118,15 @@ export async function matches(
   const found = await namesContaining(tx, kind, search, bounds.few, isPrefix ? 'beginning' : 'anywhere')
   if (found === null) return null
   const alone = async (): Promise<number> => found.rows
-  if (!found.isCut && found.rows <= bounds.few)
-    return [compared(column, sql`IN ${found.names}`, { rows: alone, isExact: true, alone })]
-  if (!isPrefix) return [{ test: (sign: Sql) => contains(sql`${sign}${name}`, search), alone }]
+  const exactly = { rows: alone, isExact: true, alone }
   const [from, to] = found.spelt
-  const range = sql`${name} BETWEEN ${from} AND ${`${to}\u{10ffff}`}` // where the index of names has them, and perhaps others
+  const range = sql`BETWEEN ${from} AND ${`${to}\u{10ffff}`}` // where the index of names has them
+  if (isPrefix && from === to) return [compared(column, range, { ...exactly, walks: ['name'] })]
+  if (!found.isCut && found.rows <= bounds.few) return [compared(column, sql`IN ${found.names}`, exactly)]
+  if (!isPrefix) return [{ test: (sign: Sql) => contains(sql`${sign}${name}`, search), alone }]
   const test = (sign: Sql): Sql => {
     const begins = beginsWith(sql`+${name}`, search)
-    return sign.text === '' ? sql`(${range} AND ${begins})` : begins
+    return sign.text === '' ? sql`(${name} ${range} AND ${begins})` : begins // others are in between
   }
   return [{ test, alone, walks: ['name'] }]
 }
