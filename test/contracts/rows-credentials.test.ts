@@ -1,6 +1,6 @@
 /** Where server, ctl and worker have their secrets and settings from, as processes: one test for each row. */
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { chmod, mkdir, readFile, readdir, stat, writeFile } from 'node:fs/promises'
 import { createServer, type IncomingHttpHeaders } from 'node:http'
@@ -31,7 +31,19 @@ type Given = {
   environment?: Readonly<Record<string, string>>
   /** Below the home; absent: the place that a server takes by itself. */
   data?: string
+  /** Run as an ordinary user. */
+  asNobody?: boolean
 }
+
+const nobody = '65534'
+const unprivileged = ['setpriv', '--reuid', nobody, '--regid', nobody, '--clear-groups'] as const
+const isRoot = process.getuid?.() === 0
+/** Why nothing can be run as another user here, or false. */
+const noOther =
+  !isRoot ||
+  spawnSync('setpriv', [...unprivileged.slice(1), process.execPath, door, '--version']).status === 0
+    ? false
+    : 'the sources or setpriv are out of reach for an ordinary user'
 
 /** A folder with files below it, by their paths. */
 async function aHome(t: TestContext, given: Files = {}): Promise<string> {
@@ -44,10 +56,14 @@ async function aHome(t: TestContext, given: Files = {}): Promise<string> {
 }
 
 /** A server in a process of its own, gone when the test is; as any user but root it would choose its own folder. */
-async function serving(t: TestContext, { home, args = [], environment = {}, data = 'data' }: Given) {
+async function serving(
+  t: TestContext,
+  { home, args = [], environment = {}, data = 'data', asNobody = false }: Given,
+) {
   const listen = args.includes('--listen') || 'HTTP_ADDR' in environment ? [] : ['--listen', '127.0.0.1:0']
   const words = [door, 'serve', '--data', join(home, data), ...listen, ...args]
-  const child = spawn(process.execPath, words, {
+  const [program, ...before] = asNobody ? ([...unprivileged, process.execPath] as const) : [process.execPath]
+  const child = spawn(program, [...before, ...words], {
     env: { ...cleanEnvironment(home), ...environment },
     cwd: home,
   })
@@ -133,10 +149,11 @@ suite('the cookie of the server', { concurrency: 2 }, () => {
 
   test(
     '5. what an older server of this user left in rebuilderd-auth-cookie, where the server has its usual folder',
-    { skip: process.getuid?.() === 0 ? 'as root the usual folder is that of the machine' : false },
+    { skip: noOther },
     async (t) => {
       const home = await aHome(t, { [left]: 'left\n' })
-      const { opens } = await serving(t, { home, data: '.local/state/rebuilderd' })
+      if (isRoot) spawnSync('chown', ['-R', nobody, home])
+      const { opens } = await serving(t, { home, data: '.local/state/rebuilderd', asNobody: isRoot })
 
       assert.ok(await opens('left'))
     },
