@@ -403,6 +403,7 @@ test('what is not there is told as a page, while the API keeps its own words', a
 })
 
 test('what goes wrong inside is told as a page without what it was, which is for the log', async () => {
+  const broken = (): Promise<never> => Promise.reject(new TypeError('undefined is a secret'))
   const said: string[] = []
   const app = new Hono()
   mountPages(app, {
@@ -411,7 +412,7 @@ test('what goes wrong inside is told as a page without what it was, which is for
     signingKey: generateSigningKey(),
     basePath: '',
     now: () => new Date(),
-    db: { all: () => Promise.reject(new TypeError('undefined is a secret')) },
+    db: { all: broken, batch: broken },
   } as unknown as Service)
 
   const reply = await app.request('/workers')
