@@ -66,4 +66,7 @@ test('the unit of the worker hands on what limits and kills builds', () => {
   assert.match(unit, /^KillMode=mixed$/m) // nor may a stop reach builds before the worker has
   assert.match(unit, /^StartLimitIntervalSec=0$/m)
   assert.doesNotMatch(unit, /^(PrivateUsers|ProtectControlGroups|RestrictNamespaces)=(yes|true)/m)
+  const withheld = unit.match(/^CapabilityBoundingSet=~.*$/gm)?.join(' ') ?? ''
+  assert.match(withheld, /CAP_SYS_BOOT/)
+  assert.doesNotMatch(withheld, /CAP_(SYS_(ADMIN|PTRACE|CHROOT|RESOURCE)|MKNOD|NET_ADMIN|SETFCAP|SETPCAP)\b/) // sandboxes do
 })
