@@ -10,8 +10,11 @@ export type Wake = (signal: AbortSignal) => Promise<void>
 
 /** After so many milliseconds a server that knows no events is asked again: it may have become a newer one. */
 const againMilliseconds = 3_600_000
-/** Workers that are woken together spread their questions over so many milliseconds. */
-const spreadMilliseconds = 200
+/**
+ * Workers that are woken together spread their questions over so many milliseconds, a few of them at once: one of
+ * these has the job then, and does not wait with hundreds for the answer.
+ */
+const spreadMilliseconds = 600
 
 /**
  * Listens to the events of a server until the signal is aborted.
@@ -33,7 +36,7 @@ export function openWake(base: string, log: Log, signal: AbortSignal): Wake {
       })
     }
     hasRung = false
-    await pause(Math.random() * spreadMilliseconds, waiting)
+    await pause(Math.random() ** 2 * spreadMilliseconds, waiting)
   }
 }
 

@@ -42,11 +42,11 @@ async function rebuild(
       artifacts: [],
     },
     cache: join(folder, 'cache'),
-    timeoutSeconds: 60,
+    timeoutSeconds: 150,
     maxLogBytes: null,
     silent: true,
     isolation: 'auto',
-    signal: AbortSignal.timeout(60_000),
+    signal: AbortSignal.timeout(180_000),
     ...more,
   })
 }
