@@ -2,7 +2,14 @@ import { complaintOf } from '../errors.ts'
 import { longestBlob, type Blob, type Blobs } from './store/blobs.ts'
 import type { Database } from './store/database.ts'
 import { oursOf } from './store/takeover.ts'
-import { blobKinds, theirBlob, type BlobKind, type TheirArtifact, type TheirBuild } from './store/upstream.ts'
+import {
+  blobKinds,
+  theirBlob,
+  theirSmallBlobs,
+  type BlobKind,
+  type TheirArtifact,
+  type TheirBuild,
+} from './store/upstream.ts'
 
 /** Files read and written at the same time: each one waits for the disk. */
 const filesAtOnce = 8
@@ -28,9 +35,12 @@ export async function keptFiles(
     const known = await oursOf(site.db, kind, ids)
     const found = new Map<number, Blob>()
     kept.set(kind, found)
-    for (const id of ids.filter((id) => !known.has(id))) {
+    const missing = ids.filter((id) => !known.has(id))
+    const small = await theirSmallBlobs(site.theirs, kind, missing)
+    for (const id of missing) {
       work.push(async () => {
-        const blob = await keptFile(site, kind, id)
+        const bytes = small.get(id) ?? (await theirBlob(site.theirs, kind, id, longestBlob))
+        const blob = bytes === null ? null : await keptFile(site.blobs, bytes)
         if (blob === null) site.onDamaged()
         else found.set(id, blob)
       })
@@ -40,9 +50,8 @@ export async function keptFiles(
   return kept
 }
 
-async function keptFile({ theirs, blobs }: FileSite, kind: BlobKind, id: number): Promise<Blob | null> {
-  const bytes = await theirBlob(theirs, kind, id, longestBlob)
-  if (bytes === null) return null
+/** Null where it cannot be unpacked. */
+async function keptFile(blobs: Blobs, bytes: Uint8Array): Promise<Blob | null> {
   return blobs.keep(bytes).catch((error: unknown) => {
     if (complaintOf(error)?.exitCode === 2) return null // it cannot be unpacked: nobody could have read it there
     throw error

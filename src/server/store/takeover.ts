@@ -1,5 +1,14 @@
 /** Writes what another server's database says. Ids of rows on the way are kept in a table of their own until all is done. */
-import { first, sql, trusted, type Database, type Row, type Sql, type Transaction } from './database.ts'
+import {
+  first,
+  inRows,
+  sql,
+  trusted,
+  type Database,
+  type Row,
+  type Sql,
+  type Transaction,
+} from './database.ts'
 import type { Blob } from './blobs.ts'
 import { failedFiles, keptBlob } from './builds.ts'
 import { adopted, fileOf, refreshed } from './imports.ts'
@@ -47,8 +56,12 @@ export async function oursOf(
   return new Map(rows.map((row) => [row.theirs, row.ours]))
 }
 
-function named(kind: Kind, theirs: number, ours: number): Sql {
-  return sql`INSERT INTO takeover_ids (kind, theirs, ours) VALUES (${kind}, ${theirs}, ${ours}) ON CONFLICT DO NOTHING`
+/** @param ids theirs and ours of each */
+function allNamed(kind: Kind, ids: readonly (readonly [number, number])[]): Sql[] {
+  return inRows(
+    ids.map(([theirs, ours]) => sql`(${kind}, ${theirs}, ${ours})`),
+    (rows) => sql`INSERT INTO takeover_ids (kind, theirs, ours) VALUES ${rows} ON CONFLICT DO NOTHING`,
+  )
 }
 
 /** `2026-01-02 03:04:05.678` → `2026-01-02T03:04:05.678`; null where it is no moment. */
@@ -111,7 +124,12 @@ export async function takeSources(
           first_seen = min(first_seen, excluded.first_seen), last_seen = max(last_seen, excluded.last_seen) RETURNING id`
     }),
   )
-  await tx.batch(rows.map((row, index) => named('source', row.id, written[index]?.[0]?.id ?? 0)))
+  await tx.batch(
+    allNamed(
+      'source',
+      rows.map((row, index) => [row.id, written[index]?.[0]?.id ?? 0]),
+    ),
+  )
 }
 
 export async function takeInputs(
@@ -150,7 +168,12 @@ export async function takeInputs(
         ON CONFLICT (source_package_id, group_id) DO UPDATE SET seen = ${seenAfter(manner, 'build_inputs')} RETURNING id`,
     ),
   )
-  await tx.batch(rows.map((row, index) => named('input', row.id, inputs[index]?.[0]?.id ?? 0)))
+  await tx.batch(
+    allNamed(
+      'input',
+      rows.map((row, index) => [row.id, inputs[index]?.[0]?.id ?? 0]),
+    ),
+  )
 }
 
 export async function takeBinaries(
@@ -236,7 +259,12 @@ async function takeBlobs(
 ): Promise<void> {
   const ids = [...those.keys()]
   const kept = await tx.batch<Id>([...those.values()].map((blob) => keptBlob(blob, now)))
-  await tx.batch(ids.map((id, index) => named(kind, id, kept[index]?.[0]?.id ?? 0)))
+  await tx.batch(
+    allNamed(
+      kind,
+      ids.map((id, index) => [id, kept[index]?.[0]?.id ?? 0]),
+    ),
+  )
 }
 
 type Judged = { status: string; reason: string | null }

@@ -192,6 +192,26 @@ export type BlobKind = (typeof blobKinds)[number]
 /** Bytes read at once: as hexadecimal text they take twice as much, and again on their way to us. */
 const pieceSize = 4 * 1024 * 1024
 
+/** Bytes of a file that is read together with others, and how many of those with one question. */
+const [smallFile, filesTogether] = [64 * 1024, 32]
+
+/** Those of some logs, diffs or attestations that are small, as they lie there, by id; the others are not among them. */
+export async function theirSmallBlobs(
+  db: Database,
+  kind: BlobKind,
+  ids: readonly number[],
+): Promise<Map<number, Uint8Array>> {
+  const [column, from] = [trusted(kind), trusted(`${kind}s`)]
+  const found = new Map<number, Uint8Array>()
+  for (let start = 0; start < ids.length; start += filesTogether) {
+    const rows = await db.all<{ id: number; hex: string }>(sql`
+      SELECT id, hex(${column}) AS hex FROM ${from}
+       WHERE id IN ${ids.slice(start, start + filesTogether)} AND length(CAST(${column} AS BLOB)) <= ${smallFile}`)
+    for (const { id, hex } of rows) found.set(id, Buffer.from(hex, 'hex'))
+  }
+  return found
+}
+
 /**
  * The bytes of a log, diff or attestation, as they lie there: usually a zstd frame.
  * @returns null where there is no such row, or it is larger than `limit`
