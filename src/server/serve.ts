@@ -20,7 +20,7 @@ import { silentNoted } from './registry.ts'
 import { openCookie, openSigningKey } from './secrets.ts'
 import { openBlobs } from './store/blobs.ts'
 import { lockFolder } from './store/lock.ts'
-import { migrate } from './store/schema.ts'
+import { migrate, migrations } from './store/schema.ts'
 import { openSqlite } from './store/sqlite.ts'
 import { refuseHalfTaken } from './takeover.ts'
 import { trendKeeper } from './trends.ts'
@@ -86,7 +86,7 @@ export async function startServer(options: ServeOptions): Promise<RunningServer>
     const file = join(data, 'rebuilderd.db')
     const db = await openSqlite(file)
     cleanUp.push(() => db.close())
-    await during(`bringing the database ${file} up to date`, () => migrate(db, file))
+    await during(`bringing the database ${file} up to date`, () => migrate(db, file, migrations, log.info))
     await refuseHalfTaken(db)
     await applyRules(db, settings['schedule.rule'], wireTime(now()))
     const folders = { blobs: join(data, 'blobs'), copies: join(data, copiesFolder) }

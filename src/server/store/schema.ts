@@ -492,16 +492,18 @@ export const migrations: readonly string[] = [
 ]
 
 /**
- * Brings a database to the newest version, one transaction per step. Before the first step of a database that
+ * Brings a database to the newest version, one transaction per step (a new one in a single one). Before the first step of a database that
  * has data a copy is kept beside it.
  * @param file the database's file, for the copy
  * @param steps all migrations; tests give fewer to make databases of earlier versions
+ * @param tell told of each step of a database that has data: with millions of builds one takes seconds
  * @throws Complaint where the database is newer than this program
  */
 export async function migrate(
   db: Database,
   file: string,
   steps: readonly string[] = migrations,
+  tell: (text: string) => void = () => undefined,
 ): Promise<void> {
   const version = await versionOf(db)
   if (version > steps.length) {
@@ -512,14 +514,27 @@ export async function migrate(
       },
     )
   }
-  if (version > 0 && version < steps.length) keepCopy(file, version)
-  for (const [index, step] of steps.entries()) {
-    if (index < version) continue
-    await db.transaction(async (tx) => {
-      for (const statement of statementsOf(step)) await tx.all(trusted(statement))
-      await tx.all(trusted(`PRAGMA user_version = ${index + 1}`))
-    })
+  const isOld = version > 0 && version < steps.length
+  if (isOld) {
+    tell(
+      `the database is of version ${version}, ${steps.length} is wanted: first a copy, ${file}.version-${version}`,
+    )
+    keepCopy(file, version)
   }
+  if (version === 0) await taken(db, steps.flatMap(statementsOf), steps.length)
+  for (const [index, step] of steps.entries()) {
+    if (!isOld || index < version) continue
+    tell(`bringing the database to version ${index + 1} of ${steps.length}; nobody is answered until then`)
+    await taken(db, statementsOf(step), index + 1)
+  }
+  if (isOld) tell('the database is up to date')
+}
+
+/** Runs the statements of one step, or of all for a database that is new. */
+async function taken(db: Database, statements: readonly string[], version: number): Promise<void> {
+  await db.transaction((tx) =>
+    tx.batch([...statements, `PRAGMA user_version = ${version}`].map((text) => trusted(text))),
+  )
 }
 
 async function versionOf(db: Database): Promise<number> {

@@ -57,9 +57,22 @@ test('before a database with data takes a step, a copy is kept that opens as it 
   assert.deepEqual(await copy.all(sql`SELECT * FROM things`), [{ name: 'kept' }])
 })
 
+test('whoever waits is told of each step of a database that has data, and of none of a new one', async (t) => {
+  const { db, file } = await aDatabase(t)
+  const told: string[] = []
+  const tell = (text: string): void => void told.push(text)
+
+  await migrate(db, file, [first], tell)
+  assert.deepEqual(told, [])
+  await migrate(db, file, [first, second], tell)
+
+  assert.match(told.join('\n'), /of version 1, 2 is wanted.*version-1\n.*to version 2 of 2.*\n.*up to date$/)
+})
+
 test('a step that fails leaves the database at the step before, and the next try goes on from there', async (t) => {
   const { db, file } = await aDatabase(t)
   const broken = `${second}INSERT INTO nowhere VALUES (1);\n`
+  await migrate(db, file, [first])
 
   await assert.rejects(migrate(db, file, [first, broken]), /no such table/)
   assert.deepEqual(await db.all(sql`PRAGMA user_version`), [{ user_version: 1 }])
