@@ -140,11 +140,18 @@ async function record(tx: Transaction, taken: Recording): Promise<void> {
   ])
 }
 
-/** What was judged of the files that one input has: friends share work, not each other's verdicts. */
+/**
+ * What was judged of the files that one input has: friends share work, not each other's verdicts. Nothing was proven of
+ * a file whose index names other bytes than those that were compared.
+ */
 function ownOf(verdict: Verdict, files: readonly Expected[]): Judged[] {
-  return verdict.artifacts.filter((item) =>
-    files.some(({ name, file }) => name === item.name && file === item.file),
-  )
+  return verdict.artifacts.flatMap((item) => {
+    const own = files.filter(({ name, file }) => name === item.name && file === item.file)
+    const compared = item.reported.sha256
+    const isOther = own.some(({ sha256 }) => sha256 !== null && compared !== null && sha256 !== compared)
+    if (isOther) return [{ ...item, status: 'FAIL' as const, reason: 'input_mismatch' as const }]
+    return own.length > 0 ? [item] : []
+  })
 }
 
 type After = {

@@ -17,7 +17,7 @@ import { listArtifacts, listBuilds, submitBuild } from '../../src/wire/builds.ts
 import { dropJobs, listQueue, requestRebuild } from '../../src/wire/queue.ts'
 import { listReleases } from '../../src/wire/meta.ts'
 import { registerWorker } from '../../src/wire/workers.ts'
-import { buildsOf, hour, popped, rebuilt, refusal, sourcesOf } from '../contracts/asking.ts'
+import { binariesOf, buildsOf, hour, popped, rebuilt, refusal, sourcesOf } from '../contracts/asking.ts'
 import { ask, documentOf } from '../contracts/raw.ts'
 import {
   aPackage,
@@ -98,6 +98,32 @@ test('a worker that tells its hash by its attestation only is held to the index 
     ['FAIL', 'input_mismatch', false, 'c'.repeat(64)],
     ['GOOD', null, true, sha256],
   ])
+})
+
+test('what was compared for a friend says nothing about a file of the same name with other bytes', async (t) => {
+  const { call } = await startServer(t)
+  const url = 'https://buildinfos.example/shared.buildinfo'
+  const listed = (hash: string) => [aPackage({ url, artifacts: [anArtifact({ sha256: hash, size: 1 })] })]
+  const other = 'c'.repeat(64)
+  await importPackages(call, listed(sha256), { release: 'sid' })
+  await importPackages(call, listed(other), { release: 'trixie' })
+  const job = await popped(call)
+  const artifacts = [anArtifactResult({ url: job.artifacts[0]?.url ?? null, sha256, rebuilt_sha256: sha256 })]
+  await call(submitBuild, { body: aResult(job, { artifacts }) })
+  await importPackages(call, listed(other), { release: 'forky' })
+
+  const verdicts: Record<string, unknown> = {}
+  for (const release of ['sid', 'trixie', 'forky']) {
+    const [source] = await sourcesOf(call, { release })
+    const [binary] = await binariesOf(call, { release })
+    verdicts[release] = [source?.status, binary?.status]
+  }
+
+  assert.deepEqual(verdicts, {
+    sid: ['GOOD', 'GOOD'],
+    trixie: ['FAIL', null],
+    forky: ['FAIL', null],
+  })
 })
 
 test('a result from the future pins neither itself nor the date of the list', async (t) => {

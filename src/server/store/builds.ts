@@ -349,7 +349,7 @@ export async function writeBuild(
   return id
 }
 
-/** An artifact is written where the input has its file. */
+/** An artifact is written where the input has its file, unless its index names other bytes than those compared. */
 function writtenArtifact(buildId: number, inputId: number, artifact: NewArtifact): Sql {
   return sql`
     INSERT INTO artifacts (build_id, name, url, file, status, reason, sha256, size, rebuilt_sha256, rebuilt_size,
@@ -359,6 +359,7 @@ function writtenArtifact(buildId: number, inputId: number, artifact: NewArtifact
            ${artifact.diffoscopeId}, ${artifact.htmlId}, ${artifact.attestationId}
       FROM binary_packages b
      WHERE b.build_input_id = ${inputId} AND b.name = ${artifact.name} AND b.file = ${artifact.file}
+       AND (${artifact.status} = 'FAIL' OR coalesce(b.sha256, ${artifact.sha256}, '') = coalesce(${artifact.sha256}, b.sha256, ''))
      ORDER BY b.seen DESC, b.id LIMIT 1`
 }
 
