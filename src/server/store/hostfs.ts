@@ -1,4 +1,5 @@
 import fs from 'node:fs'
+import { gatherWrites, type Gathered, type Move } from './gathered.ts'
 import { noteWritten } from './written.ts'
 
 /**
@@ -57,8 +58,11 @@ const F_UNLCK = 2
 /** Type of a file descriptor in wasi's fdstat: a regular file. */
 const regularFile = 4
 
-/** fs.readSync and fs.writeSync as we call them. */
-type Move = (fd: number, bytes: Uint8Array, offset: number, length: number, position: number) => number
+/** Writes to a database, not to its log. */
+function writeNoted(fd: number, bytes: Uint8Array, offset: number, length: number, position: number): number {
+  noteWritten(position, length)
+  return fs.writeSync(fd, bytes, offset, length, position)
+}
 
 /** 64-bit arguments arrive as BigInt. */
 function wide(value: number | bigint): number {
@@ -111,6 +115,8 @@ export function hostCalls(memory: () => WebAssembly.Memory): Readonly<Record<str
   const positions = new Map<number, number>()
   /** Paths of databases and of their logs, by descriptor. */
   const [files, logs] = [new Map<number, string>(), new Map<number, string>()]
+  /** What was written to a log and is not in its file yet. */
+  const gathered = new Map<number, Gathered>()
 
   /** Whether others have taken a log or its database away, so that what is written now is lost with the process. */
   const isTakenAway = (fd: number, log: string): boolean => {
@@ -197,8 +203,10 @@ export function hostCalls(memory: () => WebAssembly.Memory): Readonly<Record<str
     __syscall_openat: byPathAt((path, flags = 0, varargs = 0) => {
       const fd = fs.openSync(path, flags, varargs === 0 ? 0 : data().getInt32(varargs, true))
       positions.set(fd, 0)
-      if (path.endsWith(logEnding)) logs.set(fd, path)
-      else files.set(fd, path)
+      if (path.endsWith(logEnding)) {
+        logs.set(fd, path)
+        gathered.set(fd, gatherWrites(fd))
+      } else files.set(fd, path)
       return fd + firstDescriptor
     }),
     __syscall_faccessat: byPathAt((path, mode) => (fs.accessSync(path, mode), 0)),
@@ -207,7 +215,10 @@ export function hostCalls(memory: () => WebAssembly.Memory): Readonly<Record<str
     __syscall_newfstatat: byPathAt((path, at = 0, flags = 0) =>
       writeStat(at, (flags & noFollow) === 0 ? fs.statSync(path) : fs.lstatSync(path)),
     ),
-    __syscall_fstat64: byDescriptor((fd, at = 0) => writeStat(at, fs.fstatSync(fd))),
+    __syscall_fstat64: byDescriptor((fd, at = 0) => {
+      gathered.get(fd)?.flush()
+      return writeStat(at, fs.fstatSync(fd))
+    }),
     __syscall_unlinkat: byPathAt(
       (path, flags = 0) => (flags === 0 ? fs.unlinkSync(path) : fs.rmdirSync(path), 0),
     ),
@@ -222,7 +233,11 @@ export function hostCalls(memory: () => WebAssembly.Memory): Readonly<Record<str
     __syscall_fchmod: byDescriptor((fd, mode = 0) => (fs.fchmodSync(fd, mode), 0)),
     __syscall_fchown32: byDescriptor((fd, user = 0, group = 0) => (fs.fchownSync(fd, user, group), 0)),
     __syscall_utimensat: byPathAt((path) => (fs.utimesSync(path, new Date(), new Date()), 0)),
-    __syscall_ftruncate64: byDescriptor((fd, size = 0) => (fs.ftruncateSync(fd, wide(size)), 0)),
+    __syscall_ftruncate64: byDescriptor((fd, size = 0) => {
+      gathered.get(fd)?.flush()
+      fs.ftruncateSync(fd, wide(size))
+      return 0
+    }),
     // Locks are always granted: lock.ts keeps other processes of ours away, and exclusive mode needs no more.
     __syscall_fcntl64: byDescriptor((_fd, command = 0, varargs = 0) => {
       if (command === F_GETLK) data().setInt16(data().getUint32(varargs, true), F_UNLCK, true)
@@ -233,6 +248,8 @@ export function hostCalls(memory: () => WebAssembly.Memory): Readonly<Record<str
       (...args) =>
         (args[3] ?? 0) >= firstDescriptor ? -43 : original(...args),
     fd_close: byDescriptor((fd) => {
+      gathered.get(fd)?.flush()
+      gathered.delete(fd)
       positions.delete(fd)
       logs.delete(fd)
       files.delete(fd)
@@ -242,6 +259,7 @@ export function hostCalls(memory: () => WebAssembly.Memory): Readonly<Record<str
     fd_sync: byDescriptor((fd) => {
       const log = logs.get(fd)
       if (log !== undefined && isTakenAway(fd, log)) return EIO
+      gathered.get(fd)?.flush()
       fs.fsyncSync(fd)
       return 0
     }, 1),
@@ -253,6 +271,7 @@ export function hostCalls(memory: () => WebAssembly.Memory): Readonly<Record<str
       return 0
     }, 1),
     fd_seek: byDescriptor((fd, offset = 0, whence = 0, result = 0) => {
+      if (whence === 2) gathered.get(fd)?.flush()
       const bases = [0, positions.get(fd) ?? 0, whence === 2 ? fs.fstatSync(fd).size : 0]
       const position = (bases[whence] ?? 0) + wide(offset)
       positions.set(fd, position)
@@ -261,15 +280,12 @@ export function hostCalls(memory: () => WebAssembly.Memory): Readonly<Record<str
     }, 1),
     fd_read: byDescriptor(
       (fd, list = 0, length = 0, result = 0) =>
-        transfer(fd, list, length, result, (...at) => fs.readSync(...at)),
+        transfer(fd, list, length, result, gathered.get(fd)?.read ?? fs.readSync),
       1,
     ),
     fd_write: byDescriptor(
       (fd, list = 0, length = 0, result = 0) =>
-        transfer(fd, list, length, result, (file, from, offset, size, position) => {
-          if (!logs.has(file)) noteWritten(position, size)
-          return fs.writeSync(file, from, offset, size, position)
-        }),
+        transfer(fd, list, length, result, gathered.get(fd)?.write ?? writeNoted),
       1,
     ),
   }
