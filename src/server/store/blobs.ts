@@ -1,6 +1,6 @@
 import { createHash, randomUUID } from 'node:crypto'
-import { statSync } from 'node:fs'
-import { mkdir, open, readFile, rename, rm, utimes, type FileHandle } from 'node:fs/promises'
+import fs from 'node:fs'
+import { readFile, utimes } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { isZstd, plainParts, zstdFrame } from '../../compression.ts'
 import { Complaint } from '../../errors.ts'
@@ -27,8 +27,11 @@ export function openBlobs(folder: string): Blobs {
   const pathOf = (sha256: string): string => join(folder, sha256.slice(0, 2), sha256)
   /** Files on their way to the disk: whoever keeps the same bytes meanwhile waits for the same file. */
   const underWay = new Map<string, Promise<void>>()
+  const inFolder = folderMaker()
   const written = async (sha256: string, frame: Uint8Array): Promise<void> => {
-    if (!(await hasSize(pathOf(sha256), frame.length))) await writeDurably(pathOf(sha256), frame)
+    const path = pathOf(sha256)
+    if (await hasSize(path, frame.length)) return
+    await inFolder(dirname(path), () => writeDurably(path, frame))
   }
   const keep = async (bytes: Uint8Array): Promise<Blob> => {
     const frame = isZstd(bytes) ? await soundFrame(bytes) : await zstdFrame(bytes)
@@ -61,53 +64,84 @@ async function soundFrame(frame: Uint8Array): Promise<Uint8Array> {
 
 /** Whether the file is there; its time is set anew first, so that the sweeper leaves it alone. */
 async function hasSize(path: string, size: number): Promise<boolean> {
-  const isThere = (): boolean => statSync(path, { throwIfNoEntry: false })?.size === size
+  const isThere = (): boolean => fs.statSync(path, { throwIfNoEntry: false })?.size === size
   if (!isThere()) return false // most are new, and an error for each would cost more than the look
   const now = new Date()
   await utimes(path, now, now).catch(() => undefined) // it has just been swept
   return isThere()
 }
 
-/** Writes aside, syncs, renames, syncs the folder: after a crash the file is whole or not there. */
+/**
+ * Writes aside, syncs, renames, syncs the folder: after a crash the file is whole or not there. What may wait for the
+ * disk is done by other threads; to close what is synced, or to open a folder, does not.
+ */
 async function writeDurably(path: string, bytes: Uint8Array): Promise<void> {
   const folder = dirname(path)
   const aside = join(folder, `.${randomUUID()}`)
   try {
-    const file = await openIn(folder, aside)
+    const file = await called<number>((done) => fs.open(aside, 'wx', 0o600, done))
     try {
-      await file.writeFile(bytes)
-      await file.sync()
+      for (let at = 0; at < bytes.length;)
+        at += await called<number>((done) => fs.write(file, bytes, at, bytes.length - at, at, done))
+      await called<void>((done) => fs.fsync(file, done))
     } finally {
-      await file.close()
+      fs.closeSync(file)
     }
-    await rename(aside, path)
+    await called<void>((done) => fs.rename(aside, path, done))
     await syncFolder(folder)
   } catch (error) {
-    await rm(aside, { force: true })
-    throw new Complaint('cannot keep a log, diff or attestation', {
-      cause: error,
-      hint: 'is the disk of the data folder full?',
-    })
+    fs.rmSync(aside, { force: true })
+    throw error
   }
 }
 
-/** A new file; its folder is made when it is the first in it. */
-async function openIn(folder: string, path: string): Promise<FileHandle> {
-  try {
-    return await open(path, 'wx', 0o600)
-  } catch (error) {
-    if (!(error instanceof Error) || !('code' in error) || error.code !== 'ENOENT') throw error
-    await mkdir(folder, { recursive: true, mode: 0o700 })
-    await syncFolder(dirname(folder))
-    return open(path, 'wx', 0o600)
+/** Runs work in a folder that is there and will be after a crash, whoever was the first to need it. */
+function folderMaker() {
+  const made = new Map<string, Promise<void>>()
+  const ready = (folder: string): Promise<void> => {
+    const known = made.get(folder) ?? makeDurably(folder)
+    made.set(folder, known)
+    return known
+  }
+  return async (folder: string, work: () => Promise<void>): Promise<void> => {
+    try {
+      await ready(folder)
+      await work()
+    } catch (error) {
+      made.delete(folder) // it may have been removed: the next one looks
+      throw new Complaint('cannot keep a log, diff or attestation', {
+        cause: error,
+        hint: 'is the disk of the data folder full?',
+      })
+    }
+  }
+}
+
+/** Makes a folder, and those above it that are missing. */
+async function makeDurably(folder: string): Promise<void> {
+  const first = await called<string | undefined>((done) =>
+    fs.mkdir(folder, { recursive: true, mode: 0o700 }, done),
+  )
+  for (let made = folder; ; made = dirname(made)) {
+    await syncFolder(dirname(made))
+    if (first === undefined || made === first) return
   }
 }
 
 async function syncFolder(path: string): Promise<void> {
-  const folder = await open(path, 'r')
+  const folder = fs.openSync(path, 'r')
   try {
-    await folder.sync()
+    await called<void>((done) => fs.fsync(folder, done))
   } finally {
-    await folder.close()
+    fs.closeSync(folder)
   }
+}
+
+type Done<T> = (error: Error | null, value: T) => void
+
+/** A call with descriptors as numbers: the objects of node:fs/promises take twice as long. */
+function called<T>(start: (done: Done<T>) => void): Promise<T> {
+  return new Promise((resolve, reject) =>
+    start((error, value) => (error === null || error === undefined ? resolve(value) : reject(error))),
+  )
 }
