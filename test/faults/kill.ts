@@ -21,7 +21,7 @@ import { logOf, seeded } from '../bench/data.ts'
 import { signupSecret, startProcess } from '../bench/process.ts'
 import { aPackage, aReport, aResult } from '../help/server.ts'
 import { onCopy } from './inspect.ts'
-import type { FaultReport } from './report.ts'
+import { paced, type FaultReport, type Goal } from './report.ts'
 
 /** What the server has acknowledged: it must be there after any death. */
 type Promised = {
@@ -44,7 +44,7 @@ const packagesPerImport = 60
  * disk each time, and starts it anew. Whoever was cut off repeats what it asked, as workers and sync do.
  * @param script the program to run; undefined: the source tree
  */
-export async function killings(kills: number, script?: string): Promise<FaultReport> {
+export async function killings(kills: Goal, script?: string): Promise<FaultReport> {
   const folder = await mkdtemp(join(tmpdir(), 'rebuilderd-kill-'))
   const data = join(folder, 'data')
   const promised: Promised = { reports: new Map(), imports: new Map(), workers: new Set() }
@@ -56,12 +56,13 @@ export async function killings(kills: number, script?: string): Promise<FaultRep
   const over = new AbortController()
   const load = loadOn(base, server.cookie, promised, losses, over.signal)
   let [killed, whileStarting, slowest] = [0, 0, server.readyAfter]
+  const goesOn = paced(kills)
   try {
-    while (killed < kills && losses.length === 0) {
-      await pause(20 + random() * 800)
+    while (goesOn(killed) && losses.length === 0) {
+      await pause(20 + random() * 600)
       await server.kill('SIGKILL')
       killed += 1
-      if (killed % startsCutOff === 0 && killed < kills) {
+      if (killed % startsCutOff === 0 && goesOn(killed)) {
         await killedWhileStarting(data, script, random() * server.readyAfter)
         killed += 1
         whileStarting += 1

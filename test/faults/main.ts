@@ -4,29 +4,40 @@ import { fullDisk } from './full.ts'
 import { killings } from './kill.ts'
 import { clockJumps, foreignProgram, spoiltBlobs, twoServers } from './others.ts'
 import { powerLosses } from './power.ts'
-import { longRun, reportLine, shortRun } from './report.ts'
+import { powerLossesOfReports } from './power-reports.ts'
+import { longRun, reportLine, shortRun, type FaultReport } from './report.ts'
 import { workerKillings } from './worker.ts'
 
 const isShort = process.argv.includes('--short')
-const { kills, cuts, workerKills } = isShort ? shortRun : longRun
-const faults = [
-  () => twoServers(),
-  () => foreignProgram(),
-  () => spoiltBlobs(),
-  () => clockJumps(),
-  () => fullDisk(),
-  () => powerLosses(cuts),
-  () => (isShort ? killings(kills) : withScript((script) => killings(kills, script))),
-  () => (isShort ? workerKillings(workerKills) : withScript((script) => workerKillings(workerKills, script))),
+const { kills, cuts, reportCuts, workerKills } = isShort ? shortRun : longRun
+
+/** Those of a line run one after the other, the lines at once: most of the time each of them waits for something. */
+const lines = (script?: string): readonly (readonly (() => Promise<FaultReport>)[])[] => [
+  [
+    twoServers,
+    foreignProgram,
+    spoiltBlobs,
+    clockJumps,
+    fullDisk,
+    () => powerLosses(cuts),
+    () => powerLossesOfReports(reportCuts),
+  ],
+  [() => killings(kills, script)],
+  [() => workerKillings(workerKills, script)],
 ]
 
 let losses = 0
-const begin = performance.now()
-for (const fault of faults) {
-  const report = await fault()
-  losses += report.losses.length
-  console.log(reportLine(report))
+async function run(line: readonly (() => Promise<FaultReport>)[]): Promise<void> {
+  for (const fault of line) {
+    const report = await fault()
+    losses += report.losses.length
+    console.log(reportLine(report))
+  }
 }
+
+const begin = performance.now()
+const all = async (script?: string): Promise<void> => void (await Promise.all(lines(script).map(run)))
+await (isShort ? all() : withScript(all))
 const seconds = Math.round((performance.now() - begin) / 1000)
 console.log(`${losses === 0 ? 'nothing was lost' : `${losses} losses`} in ${seconds} s`)
 process.exitCode = losses === 0 ? 0 : 1

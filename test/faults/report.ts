@@ -1,9 +1,29 @@
 /** What a fault run found: what was counted, and every loss in words. A run without losses is a good one. */
 export type FaultReport = { name: string; counts: Record<string, number>; losses: string[]; skipped?: string }
 
-export type FaultScale = { kills: number; cuts: number; workerKills: number }
-export const longRun: FaultScale = { kills: 150, cuts: 500, workerKills: 110 }
-export const shortRun: FaultScale = { kills: 3, cuts: 12, workerKills: 5 }
+/** How often something is broken: `least` times however long that takes, and up to `most` times in the seconds given. */
+export type Goal = { least: number; most: number; seconds: number }
+
+/** Tells whether a run goes on after so many times; its seconds count from now. */
+export function paced({ least, most, seconds }: Goal): (done: number) => boolean {
+  const end = performance.now() + seconds * 1000
+  return (done) => done < least || (done < most && performance.now() < end)
+}
+
+export type FaultScale = { kills: Goal; cuts: Goal; reportCuts: Goal; workerKills: Goal }
+const exactly = (count: number): Goal => ({ least: count, most: count, seconds: 0 })
+export const longRun: FaultScale = {
+  kills: { least: 100, most: 150, seconds: 240 },
+  cuts: { least: 200, most: 500, seconds: 100 },
+  reportCuts: { least: 200, most: 300, seconds: 60 },
+  workerKills: { least: 40, most: 110, seconds: 240 },
+}
+export const shortRun: FaultScale = {
+  kills: exactly(3),
+  cuts: exactly(12),
+  reportCuts: exactly(8),
+  workerKills: exactly(5),
+}
 
 export function reportLine({ name, counts, losses, skipped }: FaultReport): string {
   if (skipped !== undefined) return `${name}: SKIPPED, ${skipped}`

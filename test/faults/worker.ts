@@ -10,7 +10,7 @@ import { seeded } from '../bench/data.ts'
 import { startProcess, type ServerProcess } from '../bench/process.ts'
 import { processesWith } from '../help/machine.ts'
 import { aPackage, aReport, anArtifact } from '../help/server.ts'
-import type { FaultReport } from './report.ts'
+import { paced, type FaultReport, type Goal } from './report.ts'
 import {
   entriesOf,
   leftBy,
@@ -113,15 +113,16 @@ const patience = 90_000
  * steps in their order, later at any time. Each job has to come to one verdict, and nothing may be left over.
  * @param script the program to run in place of the source tree
  */
-export async function workerKillings(kills: number, script?: string): Promise<FaultReport> {
+export async function workerKillings(kills: Goal, script?: string): Promise<FaultReport> {
   const folder = await mkdtemp(join(tmpdir(), 'rebuilderd-kill-'))
   const stage = await openStage(folder, script)
   const losses: string[] = []
   const killed: Record<Victim, number> = { worker: 0, backend: 0, server: 0 }
-  const random = seeded(kills)
+  const random = seeded(kills.most)
+  const goesOn = paced(kills)
   let slowest = 0
   try {
-    for (let number = 1; number <= kills && losses.length < 5; number++) {
+    for (let number = 1; goesOn(number - 1) && losses.length < 5; number++) {
       const known = steps[number - 1] ?? (number % 3 === 0 ? anyTime(random) : steps[number % steps.length])
       if (known === undefined) break
       const begin = performance.now()

@@ -4,6 +4,7 @@ import { fullDisk } from '../faults/full.ts'
 import { killings } from '../faults/kill.ts'
 import { clockJumps, foreignProgram, spoiltBlobs, twoServers } from '../faults/others.ts'
 import { powerLosses } from '../faults/power.ts'
+import { powerLossesOfReports } from '../faults/power-reports.ts'
 import { reportLine, shortRun, type FaultReport } from '../faults/report.ts'
 import { workerKillings } from '../faults/worker.ts'
 
@@ -13,6 +14,8 @@ const faults: Readonly<Record<string, () => Promise<FaultReport>>> = {
   'worker, builds and server killed while jobs run come to one verdict each and leave nothing': () =>
     workerKillings(shortRun.workerKills),
   'power that goes off loses no acknowledged commit': () => powerLosses(shortRun.cuts),
+  'power that goes off while reports are taken leaves every log that a row names': () =>
+    powerLossesOfReports(shortRun.reportCuts),
   'a full disk is told in words, and the service goes on when there is space': fullDisk,
   'a second server is turned away from a folder that is in use': twoServers,
   'another program on the live file is kept from writing': foreignProgram,
