@@ -59,6 +59,7 @@ export async function killings(kills: Goal, script?: string): Promise<FaultRepor
   const goesOn = paced(kills)
   try {
     while (goesOn(killed) && losses.length === 0) {
+      await untilMore(promised)
       await pause(20 + random() * 600)
       await server.kill('SIGKILL')
       killed += 1
@@ -92,6 +93,17 @@ export async function killings(kills: Goal, script?: string): Promise<FaultRepor
     'slowest start in ms': Math.round(slowest),
   }
   return { name: 'kill -9 of the server under load', counts, losses }
+}
+
+/** Milliseconds that a server may take to do its first work. */
+const firstWork = 5000
+
+/** Waits until a server that has just started has acknowledged something: however slow the machine, it is killed at work. */
+async function untilMore(promised: Promised): Promise<void> {
+  const count = (): number =>
+    promised.reports.size + [...promised.imports.values()].reduce((sum, number) => sum + number, 0)
+  const [before, end] = [count(), performance.now() + firstWork]
+  while (count() === before && performance.now() < end) await pause(10)
 }
 
 /** Starts a server and kills it before, or just when, it is ready. */

@@ -59,10 +59,10 @@ async function recorded({ folder, jobs }: Recording): Promise<Recorded> {
   const path = join(folder, 'p.db')
   const giveBack = listenTo(folder, steps)
   try {
-    const file = await openSqlFile(path, asset('sql-wasm.wasm'))
-    for (const pragma of pragmas) file.exec(`PRAGMA ${pragma}`)
-    file.exec('PRAGMA wal_autocheckpoint = 60') // often
-    const db = databaseOf(openEngine(file))
+    const open = await openSqlFile(path, asset('sql-wasm.wasm'))
+    for (const pragma of pragmas) open.file.exec(`PRAGMA ${pragma}`)
+    open.file.exec('PRAGMA wal_autocheckpoint = 60') // often
+    const db = databaseOf(openEngine(open))
     await migrate(db, path)
     const schedule = scheduleOf(await loadSettings(serverSettings, []))
     const packages = Array.from({ length: jobs }, (_, index) => aPackage({ name: `pkg-${index}` }))
