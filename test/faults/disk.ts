@@ -95,8 +95,7 @@ function listenToCallbacks(
       mkdir(path, options, (error, first) => {
         const made: string[] = []
         const shortest = first?.length ?? Infinity
-        for (let each = path; each.length >= shortest; each = dirname(each))
-          made.unshift(each)
+        for (let each = path; each.length >= shortest; each = dirname(each)) made.unshift(each)
         for (const each of made) steps.push({ kind: 'make folder', path: each })
         done(error, first)
       }),

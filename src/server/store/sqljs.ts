@@ -75,6 +75,30 @@ export async function openSqlFile(path: string, wasm: Uint8Array): Promise<OpenF
     throw new Error('sql-wasm.wasm is not that of sql.js 1.16.0; refusing to write a database with it')
   }
   closeSync(openSync(path, 'a', 0o600)) // SQLite would call every trouble with the path "out of memory"
+  const { SQL, module, bytes, prepared } = await (loading ??= load(path, wasm))
+  const file = new SQL.Database([]) // [] makes the scratch file that close() removes; what is opened is `path`
+  const bind = binder(module, bytes)
+  return {
+    file,
+    prepare(text) {
+      const statement = file.prepare(text)
+      const pointer = prepared()
+      return { statement, bind: (values) => bind(statement, pointer, values) }
+    },
+  }
+}
+
+type Loaded = {
+  SQL: Awaited<ReturnType<typeof initSqlJs>>
+  module: EmscriptenModule
+  bytes: () => Uint8Array
+  /** Where the statement is that was prepared last. */
+  prepared: () => number
+}
+/** There is one sql.js in a thread, which was told once which file to open. */
+let loading: Promise<Loaded> | undefined
+
+async function load(path: string, wasm: Uint8Array): Promise<Loaded> {
   let memory: WebAssembly.Memory | undefined
   let prepared = 0
   const module: Partial<EmscriptenModule> & Record<string, unknown> = {
@@ -98,15 +122,11 @@ export async function openSqlFile(path: string, wasm: Uint8Array): Promise<OpenF
     ],
   }
   const SQL = await initSqlJs(module)
-  const file = new SQL.Database([]) // [] makes the scratch file that close() removes; what is opened is `path`
-  const bind = binder(module as EmscriptenModule, () => new Uint8Array(viewOf(memory).buffer))
   return {
-    file,
-    prepare(text) {
-      const statement = file.prepare(text)
-      const pointer = prepared
-      return { statement, bind: (values) => bind(statement, pointer, values) }
-    },
+    SQL,
+    module: module as EmscriptenModule,
+    bytes: () => new Uint8Array(viewOf(memory).buffer),
+    prepared: () => prepared,
   }
 }
 
