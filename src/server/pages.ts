@@ -305,9 +305,9 @@ function siteOfWeb(service: Service, web: WebOptions): SiteOf {
 
 /** Where the caller found us. A proxy may tell that it speaks https. */
 function originOf(c: Context): string {
-  const { host } = new URL(c.req.url)
+  const [, host = 'localhost'] = /^\w+:\/\/([\w.\-:[\]]{1,260})(?:[/?]|$)/.exec(c.req.url) ?? [] // has been parsed before
   const isSecure = c.req.header('x-forwarded-proto') === 'https'
-  return `${isSecure ? 'https' : 'http'}://${/^[\w.\-:[\]]{1,260}$/.test(host) ? host : 'localhost'}`
+  return `${isSecure ? 'https' : 'http'}://${host}`
 }
 
 /** @param isMapped there is a site map */
