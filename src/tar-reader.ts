@@ -19,8 +19,11 @@ export type TarReader = {
   push: (chunk: Uint8Array) => void
   /** How many bytes that come now nobody asks for. They count as taken: who reads from a file reads on behind them. */
   passOver: () => number
-  /** @throws Complaint where the tar is not whole */
-  end: () => void
+  /**
+   * @param mayLackZeros something else tells that all of it came: not every program writes the zeros at the end
+   * @throws Complaint where the tar is not whole
+   */
+  end: (mayLackZeros?: boolean) => void
 }
 
 const block = 512
@@ -129,9 +132,11 @@ export function openTarReader(what: string, begin: (header: TarHeader) => TakeCo
       read += passed
       return passed
     },
-    end() {
+    end(mayLackZeros = false) {
       // it ends in zeros: one cut off between two members would look whole else
-      if (!isEnded || left > 0 || padding > 0 || held.length > 0) throw new Complaint(`${what} is cut short`)
+      const hasZeros = isEnded && padding === 0
+      if (!(hasZeros || mayLackZeros) || left > 0 || held.length > 0)
+        throw new Complaint(`${what} is cut short`)
     },
   }
 }

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
 import { readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
@@ -7,6 +8,7 @@ import { gzipSync } from 'node:zlib'
 import { openImage } from '../../src/cmd/check/image.ts'
 import { readInventory } from '../../src/cmd/check/sources.ts'
 import { aTar, coded, digest, dockerArchive, ociArchive, type Coding, type Member } from '../help/images.ts'
+import { lacksPrograms } from '../help/debs.ts'
 import { temporaryFolder } from '../help/server.ts'
 import { aRebuilder, listingOf, runCheck, standingsOf, statusOf } from './help.ts'
 
@@ -128,6 +130,38 @@ for (const [what, layers, expected] of [
     assert.deepEqual((await packagesIn(t, await dockerArchive(tars))).sort(), [...expected].sort())
   })
 }
+
+test('a layer may lack the zeros at its end, a file system that was exported may not', async (t) => {
+  const flat = await aTar({ ...release, 'var/lib/dpkg/status': status('one') })
+
+  assert.deepEqual(await packagesIn(t, await dockerArchive([flat.subarray(0, -1024)])), ['one'])
+  await assert.rejects(packagesIn(t, flat.subarray(0, -1024)), /reading the image/)
+})
+
+const tools = lacksPrograms('umoci', 'skopeo')
+
+test('images of umoci, as skopeo copies them', { skip: tools }, async (t) => {
+  const home = await temporaryFolder(t)
+  const run = (program: string, ...args: string[]): Buffer => execFileSync(program, args, { cwd: home })
+  for (const [name, content] of [
+    ['os-release', 'ID=debian\n'],
+    ['one', entry('one')],
+    ['two', entry('two')],
+  ] as const)
+    await writeFile(join(home, name), content)
+  run('umoci', 'init', '--layout', 'layout')
+  run('umoci', 'new', '--image', 'layout:app')
+  run('umoci', 'insert', '--image', 'layout:app', 'os-release', '/etc/os-release')
+  for (const name of ['one', 'two'])
+    run('umoci', 'insert', '--image', 'layout:app', name, `/var/lib/dpkg/status.d/${name}`)
+  run('umoci', 'insert', '--image', 'layout:app', '--whiteout', '/var/lib/dpkg/status.d/one')
+  for (const form of ['docker', 'oci']) {
+    const file = join(home, `${form}.tar`)
+    run('skopeo', '--insecure-policy', 'copy', '-q', 'oci:layout:app', `${form}-archive:${file}:app:1`)
+
+    assert.deepEqual(await namesIn(file, Readable.from([])), ['two'])
+  }
+})
 
 test('of several images the one of this machine is taken, and what is no image is passed over', async (t) => {
   const here = { os: 'linux', architecture: process.arch === 'x64' ? 'amd64' : process.arch }

@@ -129,7 +129,7 @@ async function* layerRead(
     reader.push(chunk)
     yield chunk.length
   }
-  reader.end()
+  reader.end(place.start > 0) // a layer in an archive has its length from there
   layer.settle()
 }
 
