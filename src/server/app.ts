@@ -36,6 +36,7 @@ import {
   removeWorker,
   type Worker,
 } from '../wire/workers.ts'
+import type { Again } from './again.ts'
 import { bodyOf } from './encoding.ts'
 import { openDoor, type Identity } from './callers.ts'
 import { openChallenges, openSessions, type Sessions } from './challenge.ts'
@@ -77,8 +78,11 @@ import type { PageRequest } from './store/page.ts'
 import type { PackageFilter } from './store/packages.ts'
 import { isKeyProven } from './store/workers.ts'
 
-/** The HTTP application: API v1, mounted from the table of endpoints. */
-export function openApp(service: Service): Hono {
+/**
+ * The HTTP application: API v1, mounted from the table of endpoints, and the pages.
+ * @param again is given the replies of pages that are the same until something changes
+ */
+export function openApp(service: Service, again: Again): Hono {
   const app = new Hono()
   const { log, db, secrets, now, largestBody } = service
   const sessions = openSessions(service.signingKey, now)
@@ -101,7 +105,7 @@ export function openApp(service: Service): Hono {
   mountGates(mount, service)
   mountWatching(mount, service)
   mountBackup(mount, service)
-  mountPages(app, service)
+  mountPages(app, service, again)
   app.notFound(() => errorReply(notFound(), log, ''))
   app.onError((error, c) => errorReply(error, log, `${c.req.method} ${c.req.path}`))
   return app

@@ -1,9 +1,12 @@
 import { createHash } from 'node:crypto'
 import type { Context } from 'hono'
+import { isTagKnown } from './again.ts'
 import { codingFor, encoded, type Coding } from './encoding.ts'
 import { readingTogether } from './turns.ts'
 
 export type PageReply = { text: string; type: string }
+/** A page as it was given out. */
+export type GivenPage = { headers: Record<string, string> & { etag: string }; bytes: Uint8Array }
 
 type Kept = { tag: string; type: string; plain: Uint8Array; codings: Map<Coding, Promise<Uint8Array>> }
 
@@ -29,7 +32,7 @@ export function addressOf(c: Context, asked: readonly string[]): string {
 /**
  * Pages, kept as bytes for as long as what they show is the same; however many ask at once, each is made once.
  * @param most how many are kept: of more, those go that nobody has asked for longest
- * @returns a function that answers: `address` is what a page is kept under, `tag` names the revision of what the page shows; null: the page is its own tag
+ * @returns a function that answers: `address` is what a page is kept under, `tag` names the revision of what the page shows; null: the page is its own tag. `told` is called with what is given out whole
  */
 export function pageKeeper(most: number) {
   const kept = new Map<string, Promise<Kept | Response>>()
@@ -87,19 +90,22 @@ export function pageKeeper(most: number) {
     address: string,
     tag: string | null,
     render: () => Promise<PageReply | Response>,
+    told?: (page: GivenPage) => void,
   ): Promise<Response> => {
     const known = c.req.header('if-none-match')
-    if (tag !== null && isKnown(known, `W/"${tag}"`)) return unchanged(`W/"${tag}"`)
+    if (tag !== null && isTagKnown(known, `W/"${tag}"`)) return unchanged(`W/"${tag}"`)
     const made = await (tag === null
       ? together(address, () => makeKept(null, render))
       : fetch(address, tag, render))
     if (made instanceof Response) return made.clone() // others may get it too
-    if (isKnown(known, made.tag)) return unchanged(made.tag)
-    return replyOf(c, made)
+    if (isTagKnown(known, made.tag)) return unchanged(made.tag)
+    const given = await givenTo(c, made)
+    told?.(given)
+    return new Response(given.bytes as Uint8Array<ArrayBuffer>, { headers: given.headers })
   }
 }
 
-async function replyOf(c: Context, page: Kept): Promise<Response> {
+async function givenTo(c: Context, page: Kept): Promise<GivenPage> {
   const coding = codingFor(c.req.header('accept-encoding'))
   const pending = page.codings.get(coding) ?? encoded(page.plain, coding)
   page.codings.set(coding, pending)
@@ -111,13 +117,7 @@ async function replyOf(c: Context, page: Kept): Promise<Response> {
     etag: page.tag,
     'cache-control': 'no-cache',
   }
-  return new Response(bytes as Uint8Array<ArrayBuffer>, {
-    headers: coding === 'identity' ? headers : { ...headers, 'content-encoding': coding },
-  })
-}
-
-function isKnown(header: string | undefined, tag: string): boolean {
-  return header !== undefined && header.split(',').some((item) => item.trim() === tag || item.trim() === '*')
+  return { bytes, headers: coding === 'identity' ? headers : { ...headers, 'content-encoding': coding } }
 }
 
 function unchanged(tag: string): Response {

@@ -5,8 +5,10 @@ import { keyidOf, publicKeyToPem } from '../attestation.ts'
 import { asset } from '../assets.ts'
 import { version } from '../version.ts'
 import { turnWords } from '../wire/history.ts'
+import type { IncomingMessage } from 'node:http'
+import type { Again } from './again.ts'
 import { mountFeeds } from './feeds.ts'
-import { addressOf, longestParameter, pageKeeper, type PageReply } from './pages-kept.ts'
+import { addressOf, longestParameter, pageKeeper, type GivenPage, type PageReply } from './pages-kept.ts'
 import { notFound } from './refusal.ts'
 import { revisionOf, wordsOf } from './revision.ts'
 import { errorReply } from './route.ts'
@@ -75,8 +77,11 @@ const securityHeaders = {
 /** Builds the place that pages are served from, for one request. */
 export type SiteOf = (c: Context) => Site
 
-/** Mounts all pages, feeds and badges. */
-export function mountPages(app: Hono, service: Service): void {
+/**
+ * Mounts all pages, feeds and badges.
+ * @param again keeps the replies of those that are the same until something changes
+ */
+export function mountPages(app: Hono, service: Service, again?: Again): void {
   if (service.web === null) return
   const siteOf = siteOfWeb(service, service.web)
   mountFiles(app, siteOf, service.web.sitemap)
@@ -95,8 +100,17 @@ export function mountPages(app: Hono, service: Service): void {
           : { text: documentOf(site, made), type: 'text/html; charset=utf-8' }
       }
       try {
-        const tag = await tagOf?.()
-        return withHeaders(await keep(c, site.address + addressOf(c, asked), tag ?? null, render))
+        const tag = (await tagOf?.()) ?? null
+        const address = site.address + addressOf(c, asked)
+        if (again === undefined || tagOf === null || tag === null)
+          return withHeaders(await keep(c, address, tag, render))
+        const told = ({ headers, bytes }: GivenPage): void =>
+          again.remember(incomingOf(c), {
+            headers: { ...headers, ...securityHeaders, 'access-control-allow-origin': '*' },
+            bytes,
+            isCurrent: async () => (await tagOf()) === tag,
+          })
+        return withHeaders(await keep(c, address, tag, render, told))
       } catch (error) {
         return withHeaders(failurePage(site, error, errorReply(error, service.log, `GET ${c.req.path}`)))
       }
@@ -335,6 +349,11 @@ function mountFiles(app: Hono, siteOf: SiteOf, isMapped: boolean): void {
       ? c.body(null, 304, { etag })
       : c.text(text, 200, { etag, 'cache-control': 'no-cache' })
   })
+}
+
+/** The request as Node has it (@hono/node-server passes it on). */
+function incomingOf(c: Context): IncomingMessage {
+  return (c.env as { incoming: IncomingMessage }).incoming
 }
 
 function withHeaders(reply: Response): Response {

@@ -1,5 +1,5 @@
 import { accessSync, constants, existsSync, mkdirSync } from 'node:fs'
-import { createServer, type Server as HttpServer } from 'node:http'
+import { createServer, type IncomingMessage, type Server as HttpServer, type ServerResponse } from 'node:http'
 import { dirname, join } from 'node:path'
 import { getRequestListener } from '@hono/node-server'
 import type { ServerSettings } from '../config.ts'
@@ -7,6 +7,7 @@ import { Complaint, during, explain } from '../errors.ts'
 import type { Log } from '../log.ts'
 import { publicKeyToPem } from '../attestation.ts'
 import { wireTime } from '../wire/schema.ts'
+import { openAgain } from './again.ts'
 import { openApp } from './app.ts'
 import { boundConnections, possibleConnections } from './connections.ts'
 import { isSharedAddress, openPulse, openWatchers } from './events.ts'
@@ -241,9 +242,14 @@ async function listen(
     mostConnections,
   }: { bind: string; basePath: string; timeLimits: TimeLimits; mostConnections: number },
 ): Promise<HttpServer> {
-  const app = openApp(service)
+  const again = openAgain()
+  const app = openApp(service, again)
   const prefix = basePathOf(basePath)
   const listener = getRequestListener((request, env) => app.fetch(request, env))
+  const served = async (incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> => {
+    if (again.knows(incoming) && (await again.answer(incoming, outgoing))) return
+    await listener(incoming, outgoing)
+  }
   const server = createServer(
     {
       requestTimeout: timeLimits.request,
@@ -254,7 +260,7 @@ async function listen(
     (incoming, outgoing) => {
       if (!admits(incoming, outgoing)) return
       incoming.url = normalised(incoming.url ?? '/', prefix)
-      void listener(incoming, outgoing)
+      void served(incoming, outgoing)
     },
   )
   server.maxHeadersCount = 100

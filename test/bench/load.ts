@@ -4,7 +4,13 @@ import { zstdCompressSync } from 'node:zlib'
 import { logsOf, seeded } from './data.ts'
 
 export type Ask = { method: string; path: string; headers?: Record<string, string>; body?: Uint8Array }
-export type Answer = { status: number; headers: IncomingMessage['headers']; body: Buffer }
+/** `startedAt`: when its first bytes were there (performance.now()). */
+export type Answer = {
+  status: number
+  headers: IncomingMessage['headers']
+  body: Buffer
+  startedAt: number
+}
 
 export type ReadsJob = {
   kind: 'reads'
@@ -64,10 +70,16 @@ function askerOf(base: string, connections: number): Asker {
         headers: { ...headers, ...length },
       }
       const asked = request(options, (reply) => {
+        const startedAt = performance.now()
         const chunks: Buffer[] = []
         reply.on('data', (chunk: Buffer) => chunks.push(chunk))
         reply.on('end', () =>
-          resolve({ status: reply.statusCode ?? 0, headers: reply.headers, body: Buffer.concat(chunks) }),
+          resolve({
+            status: reply.statusCode ?? 0,
+            headers: reply.headers,
+            body: Buffer.concat(chunks),
+            startedAt,
+          }),
         )
         reply.on('error', reject)
       })
@@ -87,8 +99,8 @@ function tally(): Outcome & { timed: (what: string, work: () => Promise<Answer>)
       const start = performance.now()
       try {
         const answer = await work()
-        const times = (outcome.times[what] ??= [])
-        times.push(performance.now() - start)
+        ;(outcome.times[what] ??= []).push(performance.now() - start)
+        ;(outcome.times[firstByteOf(what)] ??= []).push(answer.startedAt - start)
         outcome.bytes += answer.body.length
         if (answer.status < 400) return answer
         failed(`${what} ${answer.status}`)
@@ -98,6 +110,11 @@ function tally(): Outcome & { timed: (what: string, work: () => Promise<Answer>)
       return null
     },
   })
+}
+
+/** What the times to the first byte of an answer are kept under. */
+function firstByteOf(what: string): string {
+  return `${what}, first byte`
 }
 
 /** What is sent back. */
