@@ -237,8 +237,9 @@ export async function importing({ address, process }: Target, report: PackageRep
 /** Cycles of pop, ping and report, for several numbers of workers. */
 export async function measureWorkers(target: Target, group: string, scale: Scale, add: Add): Promise<void> {
   for (const workers of scale.workers) {
-    const before = target.process?.cpu() ?? 0
     const job = { ...cycles(target, workers), seconds: scale.seconds }
+    await drive({ ...job, seconds: scale.seconds / 2 }) // once warm: a server with many workers runs for months
+    const before = target.process?.cpu() ?? 0
     const outcome = await drive(job)
     const what = `pop→ping→report, ${workers} workers`
     const reports = (outcome.times['report'] ?? []).length
