@@ -16,18 +16,23 @@ const [quick, medium] = [{ params: { [constants.BROTLI_PARAM_QUALITY]: 4 } }, { 
 const compressors = {
   br: {
     whole: (bytes: Uint8Array) => promisify(zlib.brotliCompress)(bytes, quick),
+    atOnce: (bytes: Uint8Array) => zlib.brotliCompressSync(bytes, quick),
     stream: () => zlib.createBrotliCompress(quick),
   },
   zstd: {
-    whole: (bytes: Uint8Array) => promisify(zlib.zstdCompress)(bytes),
+    // Told the size, it sets aside what that needs, not some megabytes.
+    whole: (bytes: Uint8Array) => promisify(zlib.zstdCompress)(bytes, { pledgedSrcSize: bytes.length }),
+    atOnce: (bytes: Uint8Array) => zlib.zstdCompressSync(bytes, { pledgedSrcSize: bytes.length }),
     stream: () => zlib.createZstdCompress(),
   },
   gzip: {
     whole: (bytes: Uint8Array) => promisify(zlib.gzip)(bytes, medium),
+    atOnce: (bytes: Uint8Array) => zlib.gzipSync(bytes, medium),
     stream: () => zlib.createGzip(medium),
   },
   deflate: {
     whole: (bytes: Uint8Array) => promisify(zlib.deflate)(bytes, medium),
+    atOnce: (bytes: Uint8Array) => zlib.deflateSync(bytes, medium),
     stream: () => zlib.createDeflate(medium),
   },
 } as const
@@ -71,8 +76,14 @@ function weightsOf(accepted = ''): Map<string, number> {
   return weights
 }
 
+/** Bytes that are compressed in less time than it takes to hand them to another thread. */
+const short = 128 * 1024
+
+/** Bytes in a coding. */
 export async function encoded(bytes: Uint8Array, coding: Coding): Promise<Uint8Array> {
-  return coding === 'identity' ? bytes : compressors[coding].whole(bytes)
+  if (coding === 'identity') return bytes
+  const { atOnce, whole } = compressors[coding]
+  return bytes.length <= short ? atOnce(bytes) : whole(bytes)
 }
 
 /** Compresses what is too long to be in memory at once. */

@@ -109,8 +109,13 @@ export async function measureReads(target: Target, group: string, scale: Scale, 
       headers: { 'accept-encoding': 'zstd' },
     })
   }
-  const what = '304 of a list page'
   const path = readPaths['list page of 100']
+  for (const coding of ['gzip', 'zstd']) {
+    const what = `list page of 100, ${coding}`
+    const headers = { 'accept-encoding': coding }
+    await measureRead(target, { group, what, path, connections: 8, scale, add, headers })
+  }
+  const what = '304 of a list page'
   await measureRead(target, { group, what, path, connections: 8, scale, add, isConditional: true })
 }
 
