@@ -14,9 +14,9 @@ import { revisionOf, wordsOf } from './revision.ts'
 import { errorReply } from './route.ts'
 import type { Service, WebOptions } from './service.ts'
 import { distributionNames, releaseNames } from './store/origins.ts'
-import { generationsAndFarm, type GenerationsAndFarm } from './store/web.ts'
+import { generationsAndFarm } from './store/web.ts'
 import { mountSitemap } from './sitemap.ts'
-import { readingTogether } from './turns.ts'
+import { readUntilChange } from './unchanged.ts'
 import {
   changesView,
   homeView,
@@ -134,9 +134,9 @@ function taggerOf(service: Service, parts: readonly Part[]): () => Promise<strin
   const counted = parts.filter((part) => part !== 'farm')
   const { revision } = revisionOf(service, ...counted)
   if (!parts.includes('farm')) return async () => `${(await revision()).tag.slice(3, -1)}-${seal}`
-  const together = readingTogether<GenerationsAndFarm>()
+  const read = readUntilChange(service.db, () => generationsAndFarm(service.db, counted))
   return async () => {
-    const { generations, farm } = await together('', () => generationsAndFarm(service.db, counted))
+    const { generations, farm } = await read()
     const period = Math.floor(service.now().getTime() / farmTime)
     return `${wordsOf(generations)}-${farm.online}.${farm.known}.${period.toString(36)}-${seal}`
   }

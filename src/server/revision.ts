@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto'
 import type { Context } from 'hono'
 import type { Database } from './store/database.ts'
 import { generationsOf, type Generation } from './store/generations.ts'
-import { readingTogether } from './turns.ts'
+import { readUntilChange } from './unchanged.ts'
 
 /** What a reply depends on, as it was when it was asked for. */
 export type Revision = {
@@ -17,13 +17,13 @@ export type Revision = {
 /** The parts of the data that count their changes. */
 const parts = ['builds', 'packages', 'queue', 'scopes', 'snapshots', 'syncs', 'workers'] as const
 
-/** One reading of all parts serves everybody who asks a database at the same moment. */
-const readers = new WeakMap<Database, ReturnType<typeof readingTogether<Generation[]>>>()
+/** One reading of all parts serves everybody who asks a database until something changes. */
+const readers = new WeakMap<Database, () => Promise<Generation[]>>()
 
 function generationsNow(db: Database): Promise<Generation[]> {
-  const together = readers.get(db) ?? readingTogether<Generation[]>()
-  readers.set(db, together)
-  return together('', () => generationsOf(db, parts))
+  const read = readers.get(db) ?? readUntilChange(db, () => generationsOf(db, parts))
+  readers.set(db, read)
+  return read()
 }
 
 /** Tells the revision of the named parts of the data. */

@@ -55,8 +55,7 @@ test('a page that is asked for again is the same to the byte, with the same head
 test('a page that is asked for again tells what has happened since', async (t) => {
   const server = await startServer(t)
   await importPackages(server.call, [aPackage({ name: 'hello' })])
-  const page = async (): Promise<string> =>
-    (await get(`${server.address}/debian/sid/hello`)).body.toString()
+  const page = async (): Promise<string> => (await get(`${server.address}/debian/sid/hello`)).body.toString()
   const search = async (): Promise<string> => (await get(`${server.address}/search?q=second`)).body.toString()
   assert.equal(await page(), await page())
   assert.doesNotMatch(await search(), /second-package/)

@@ -106,6 +106,11 @@ export type Database = {
    * @param isGoingOn whether they are to be noted from now on
    */
   writtenBlocks: (isGoingOn: boolean) => Promise<number[]>
+  /**
+   * A number that is another one once anything may have changed, before anybody is told of it; asking takes no time.
+   * Not there where others may change something without a word.
+   */
+  change?: () => number
   /** Texts of the statements run so far, for the test of their query plans. */
   statements: () => Promise<string[]>
   close: () => Promise<void>

@@ -5,7 +5,7 @@ import { keepOthersOut } from './barrier.ts'
 import { rowOf, type Database, type Row, type Sql, type Transaction, type Value } from './database.ts'
 import type { Rows } from './engine.ts'
 import { errorOf } from './failure.ts'
-import type { Numbered, Reply, Request } from './thread.ts'
+import type { Numbered, Reply, Request, ThreadData } from './thread.ts'
 
 /**
  * Opens a database file in a thread of its own. What waits there at the same moment shares one commit (one fsync);
@@ -15,13 +15,15 @@ import type { Numbered, Reply, Request } from './thread.ts'
  */
 export async function openSqlite(path: string): Promise<Database> {
   const barrier = keepOthersOut(path)
-  const thread = startThread('database', { path, wasm: asset('sql-wasm.wasm') })
+  const changes = new Int32Array(new SharedArrayBuffer(4))
+  const data: ThreadData = { path, wasm: asset('sql-wasm.wasm'), changes }
+  const thread = startThread('database', data)
   const gone = new Promise((resolve) => thread.once('exit', resolve)).then(barrier.release)
   const post = connectTo(thread)
   await post.started.catch((error: unknown) => {
     throw unusable(path, error instanceof Error ? error.message : String(error))
   })
-  return databaseBy(post, gone)
+  return { ...databaseBy(post, gone), change: () => Atomics.load(changes, 0) }
 }
 
 /** The same database, for another thread: `port` comes from `Database.port`. */

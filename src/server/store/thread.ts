@@ -10,7 +10,8 @@ import { openSqlFile } from './sqljs.ts'
 import { isPreliminary, workNamed } from './work.ts'
 import { takeWritten } from './written.ts'
 
-export type ThreadData = { path: string; wasm: Uint8Array }
+/** `changes` counts what was committed or taken back, for the thread that started this one. */
+export type ThreadData = { path: string; wasm: Uint8Array; changes: Int32Array<SharedArrayBuffer> }
 /** A statement by its number; its text goes along the first time only, as texts are long and few. */
 export type Numbered = { number: number; text?: string; values: readonly Value[] }
 
@@ -72,7 +73,7 @@ type Kind = 'others' | 'work' | 'questions' | 'parts' | 'end'
  * Kinds take turns; work never waits for more than one long question, questions not for more than one group, and
  * parts of something larger (an import) give way to all else.
  */
-function answering(sqlite: Engine, path: string) {
+function answering(sqlite: Engine, { path, changes }: ThreadData) {
   const clients = new Set<Client>()
   const waiting: Record<Kind, Asked[]> = { others: [], work: [], questions: [], parts: [], end: [] }
   let last: Kind = 'others'
@@ -128,6 +129,17 @@ function answering(sqlite: Engine, path: string) {
     sqlite.do('BEGIN IMMEDIATE')
   }
 
+  const commit = (): void => {
+    sqlite.do('COMMIT')
+    Atomics.add(changes, 0, 1)
+  }
+
+  /** What was seen of it meanwhile is not so. */
+  const undo = (): void => {
+    rollBack(sqlite)
+    Atomics.add(changes, 0, 1)
+  }
+
   const answered = async (asked: Asked): Promise<Answered> => {
     return { client: asked.client, reply: { id: asked.request.id, value: await valueOf(asked) } }
   }
@@ -145,7 +157,7 @@ function answering(sqlite: Engine, path: string) {
       if (waiting.work.length === 0 && isBusy) gather()
     }
     isBusy = taken.length >= manyTogether
-    sqlite.do('COMMIT')
+    commit()
     lastGroupTook = performance.now() - start
     return replies
   }
@@ -163,7 +175,7 @@ function answering(sqlite: Engine, path: string) {
       const hasTime = waiting.work.length + waiting.others.length === 0 && taken.length < partLimit
       next = hasTime ? waiting.parts.shift() : undefined
     }
-    sqlite.do('COMMIT')
+    commit()
     return replies
   }
 
@@ -192,10 +204,10 @@ function answering(sqlite: Engine, path: string) {
       if (request.do !== 'run') return await answered(asked)
       begin(true)
       const done = await answered(asked)
-      sqlite.do('COMMIT')
+      commit()
       return done
     } catch (error) {
-      if (request.do === 'run') undo(sqlite)
+      if (request.do === 'run') undo()
       return failed(asked, error)
     }
   }
@@ -205,7 +217,7 @@ function answering(sqlite: Engine, path: string) {
     try {
       return await together(first, taken)
     } catch (error) {
-      undo(sqlite)
+      undo()
       if (taken.length === 1) return [failed(first, error)]
       const replies: Answered[] = []
       for (const asked of taken) replies.push(await alone(asked))
@@ -218,13 +230,13 @@ function answering(sqlite: Engine, path: string) {
     const { client, request } = asked
     try {
       if (request.do === 'begin') begin(true)
-      if (request.do === 'commit') sqlite.do('COMMIT')
-      if (request.do === 'rollback') sqlite.do('ROLLBACK')
+      if (request.do === 'commit') commit()
+      if (request.do === 'rollback') undo()
       isInSession = request.do === 'begin' || request.do === 'step'
       return { client, reply: { id: request.id, value: await valueOf(asked) } }
     } catch (error) {
       // A full disk takes the whole transaction back by itself; its caller hears of it and ends it.
-      if (request.do === 'commit' || request.do === 'rollback') undo(sqlite)
+      if (request.do === 'commit' || request.do === 'rollback') undo()
       isInSession = request.do === 'step'
       return failed(asked, error)
     }
@@ -302,7 +314,7 @@ function isOfSession({ do: what }: Request): boolean {
   return what === 'step' || what === 'commit' || what === 'rollback'
 }
 
-function undo(sqlite: Engine): void {
+function rollBack(sqlite: Engine): void {
   try {
     sqlite.do('ROLLBACK')
   } catch {
@@ -324,10 +336,11 @@ function causeOf(error: unknown): unknown {
 }
 
 async function start(port: MessagePort): Promise<void> {
-  const { path, wasm } = workerData as ThreadData
+  const data = workerData as ThreadData
+  const { path, wasm } = data
   const open = await openSqlFile(path, wasm)
   for (const pragma of pragmas) open.file.exec(`PRAGMA ${pragma}`)
-  answering(openEngine(open), path)(port)
+  answering(openEngine(open), data)(port)
   port.postMessage([{ id: 0, value: null }] satisfies Reply[])
 }
 
