@@ -21,7 +21,8 @@ import { temporaryFolder } from '../help/server.ts'
 import { aTar, coded, ociArchive } from '../help/images.ts'
 import { aWitness, runCheck, standingsOf } from './help.ts'
 
-const readme = readFileSync(fileURLToPath(new URL('../../README.md', import.meta.url)), 'utf8')
+const project = fileURLToPath(new URL('../../', import.meta.url))
+const readme = readFileSync(join(project, 'README.md'), 'utf8')
 
 /** The commands of a section of README. */
 function example(heading: string): string {
@@ -57,6 +58,9 @@ async function runIn(
     '/proc',
     '--tmpfs',
     '/tmp',
+    '--ro-bind', // it may lie there itself
+    project,
+    project,
     '--bind',
     home,
     home,
