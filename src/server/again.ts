@@ -3,6 +3,7 @@
  * built for the request but what goes over the wire: with many readers that is most of the work.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { isTagKnown } from './revision.ts'
 
 /** Characters of what tells requests apart; longer ones are built anew each time. */
 const longestKey = 1000
@@ -19,10 +20,11 @@ export type Reply = {
 export type Again = {
   /** Keeps what was answered to a request. */
   remember: (incoming: IncomingMessage, reply: Reply) => void
-  /** Answers a request as one like it was answered; false: nobody asked like this, or things have changed since. */
-  answer: (incoming: IncomingMessage, outgoing: ServerResponse) => Promise<boolean>
-  /** Whether one like it was answered. */
-  knows: (incoming: IncomingMessage) => boolean
+  /**
+   * Answers a request as one like it was answered; false, at once: nobody asked like this; false, later: things have
+   * changed since.
+   */
+  answer: (incoming: IncomingMessage, outgoing: ServerResponse) => Promise<boolean> | false
 }
 
 /** Keeps the latest replies, as far as there is room. */
@@ -33,6 +35,18 @@ export function openAgain(room = mostBytes): Again {
   const forget = (key: string): void => {
     size -= replies.get(key)?.bytes.length ?? 0
     replies.delete(key)
+  }
+  const answered = async (
+    key: string,
+    reply: Reply,
+    incoming: IncomingMessage,
+    outgoing: ServerResponse,
+  ): Promise<boolean> => {
+    // Who cannot tell lets the whole way tell, with its words for what is wrong.
+    const isCurrent = await reply.isCurrent().catch(() => false)
+    if (isCurrent) send(reply, incoming, outgoing)
+    else if (replies.get(key) === reply) forget(key)
+    return isCurrent
   }
   return {
     remember(incoming, reply) {
@@ -46,19 +60,10 @@ export function openAgain(room = mostBytes): Again {
         forget(oldest)
       }
     },
-    knows: (incoming) => replies.has(keyOf(incoming) ?? ''),
-    async answer(incoming, outgoing) {
+    answer(incoming, outgoing) {
       const key = keyOf(incoming) ?? ''
       const reply = replies.get(key)
-      if (reply === undefined) return false
-      // Who cannot tell lets the whole way tell, with its words for what is wrong.
-      const isCurrent = await reply.isCurrent().catch(() => false)
-      if (!isCurrent) {
-        if (replies.get(key) === reply) forget(key)
-        return false
-      }
-      send(reply, incoming, outgoing)
-      return true
+      return reply === undefined ? false : answered(key, reply, incoming, outgoing)
     },
   }
 }
@@ -77,9 +82,4 @@ function send({ headers, bytes }: Reply, incoming: IncomingMessage, outgoing: Se
   }
   const { 'content-type': _type, 'content-length': _length, 'content-encoding': _coding, ...others } = headers
   outgoing.writeHead(304, others).end()
-}
-
-/** Whether If-None-Match names the tag (RFC 9110 section 13.1.2). */
-export function isTagKnown(header: string | undefined, tag: string): boolean {
-  return header !== undefined && header.split(',').some((item) => item.trim() === tag || item.trim() === '*')
 }

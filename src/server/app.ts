@@ -41,6 +41,7 @@ import { bodyOf } from './encoding.ts'
 import { openDoor, type Identity } from './callers.ts'
 import { openChallenges, openSessions, type Sessions } from './challenge.ts'
 import { importBytes } from './import-elsewhere.ts'
+import { incomingOf } from './incoming.ts'
 import {
   artifactsOfBuild,
   findArtifact,
@@ -133,8 +134,7 @@ function callerAddress(c: Context, header: string | null): string {
     const told = c.req.header(header)?.split(',').at(-1)?.trim() // what stands before, the caller may have made up
     if (told !== undefined && /^[0-9a-fA-F.:]{2,45}$/.test(told)) return told
   }
-  const env = c.env as { incoming?: { socket?: { remoteAddress?: string } } } | undefined // as @hono/node-server passes it
-  return env?.incoming?.socket?.remoteAddress ?? '127.0.0.1'
+  return incomingOf(c)?.socket.remoteAddress ?? '127.0.0.1'
 }
 
 function mountPackages(mount: Mount, service: Service): void {

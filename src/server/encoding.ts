@@ -4,6 +4,7 @@ import { promisify } from 'node:util'
 import zlib from 'node:zlib'
 import type { Context } from 'hono'
 import { plainAtOnce } from '../compression.ts'
+import { incomingOf } from './incoming.ts'
 import { Refusal } from './refusal.ts'
 import { noRoom, type Room } from './room.ts'
 
@@ -133,7 +134,7 @@ async function decoded(
 
 /** The bytes as they came: from the connection itself where there is one, as a stream of the web's kind takes longer. */
 function sentBody(c: Context, limit: number, room: Room): Promise<Uint8Array> {
-  const { incoming } = (c.env ?? {}) as { incoming?: IncomingMessage } // as @hono/node-server passes it
+  const incoming = incomingOf(c)
   return incoming === undefined
     ? collected(bounded(c.req.raw.body ?? [], limit, room))
     : fromConnection(incoming, limit, room)

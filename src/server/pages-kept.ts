@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { Context } from 'hono'
-import { isTagKnown } from './again.ts'
 import { codingFor, encoded, type Coding } from './encoding.ts'
+import { isTagKnown } from './revision.ts'
 import { readingTogether } from './turns.ts'
 
 export type PageReply = { text: string; type: string }
@@ -14,7 +14,13 @@ type Kept = { tag: string; type: string; plain: Uint8Array; codings: Map<Coding,
 const longestKept = 300_000
 
 /** Characters of a query parameter that are read. */
-export const longestParameter = 256
+const longestParameter = 256
+
+/** A query parameter of a page, as far as it is read; undefined where it is empty. */
+export function parameterOf(c: Context, name: string): string | undefined {
+  const value = c.req.query(name)?.trim().slice(0, longestParameter)
+  return value === '' ? undefined : value
+}
 
 /**
  * What a page is kept under: its path and the parameters that it knows, in one order and as far as they are read, so
@@ -23,8 +29,8 @@ export const longestParameter = 256
  */
 export function addressOf(c: Context, asked: readonly string[]): string {
   const given = asked.flatMap((name) => {
-    const value = c.req.query(name)?.trim().slice(0, longestParameter)
-    return value === undefined || value === '' ? [] : [[name, value]]
+    const value = parameterOf(c, name)
+    return value === undefined ? [] : [[name, value]]
   })
   return `${c.req.path}?${new URLSearchParams(given).toString()}`
 }

@@ -5,10 +5,10 @@ import { keyidOf, publicKeyToPem } from '../attestation.ts'
 import { asset } from '../assets.ts'
 import { version } from '../version.ts'
 import { turnWords } from '../wire/history.ts'
-import type { IncomingMessage } from 'node:http'
 import type { Again } from './again.ts'
 import { mountFeeds } from './feeds.ts'
-import { addressOf, longestParameter, pageKeeper, type GivenPage, type PageReply } from './pages-kept.ts'
+import { incomingOf } from './incoming.ts'
+import { addressOf, pageKeeper, parameterOf, type GivenPage, type PageReply } from './pages-kept.ts'
 import { notFound } from './refusal.ts'
 import { revisionOf, wordsOf } from './revision.ts'
 import { errorReply } from './route.ts'
@@ -102,10 +102,11 @@ export function mountPages(app: Hono, service: Service, again?: Again): void {
       try {
         const tag = (await tagOf?.()) ?? null
         const address = site.address + addressOf(c, asked)
-        if (again === undefined || tagOf === null || tag === null)
+        const incoming = incomingOf(c)
+        if (again === undefined || incoming === undefined || tagOf === null)
           return withHeaders(await keep(c, address, tag, render))
         const told = ({ headers, bytes }: GivenPage): void =>
-          again.remember(incomingOf(c), {
+          again.remember(incoming, {
             headers: { ...headers, ...securityHeaders, 'access-control-allow-origin': '*' },
             bytes,
             isCurrent: async () => (await tagOf()) === tag,
@@ -264,10 +265,7 @@ const releaseParameters = [
 ] as const
 
 function queryGiven(c: Context): ReleaseQuery {
-  const text = (name: (typeof releaseParameters)[number]): string | undefined => {
-    const value = c.req.query(name)?.trim().slice(0, longestParameter)
-    return value === '' ? undefined : value
-  }
+  const text = (name: (typeof releaseParameters)[number]): string | undefined => parameterOf(c, name)
   const id = (name: 'after' | 'before'): number | undefined => {
     const value = text(name)
     return value !== undefined && /^\d{1,10}$/.test(value) ? Number(value) : undefined
@@ -287,15 +285,12 @@ function queryGiven(c: Context): ReleaseQuery {
 }
 
 function changesGiven(c: Context): ChangesQuery {
-  const text = (name: string): string | undefined => {
-    const value = c.req.query(name)?.trim().slice(0, longestParameter)
-    return value === '' ? undefined : value
-  }
-  const before = text('before')
+  const before = parameterOf(c, 'before')
+  const turnGiven = parameterOf(c, 'turn')
   return {
-    turn: turnWords.find((turn) => turn === text('turn')),
-    of: text('of'),
-    maintainer: text('maintainer'),
+    turn: turnWords.find((turn) => turn === turnGiven),
+    of: parameterOf(c, 'of'),
+    maintainer: parameterOf(c, 'maintainer'),
     before: before !== undefined && /^\d{1,15}$/.test(before) ? Number(before) : undefined,
   }
 }
@@ -349,11 +344,6 @@ function mountFiles(app: Hono, siteOf: SiteOf, isMapped: boolean): void {
       ? c.body(null, 304, { etag })
       : c.text(text, 200, { etag, 'cache-control': 'no-cache' })
   })
-}
-
-/** The request as Node has it (@hono/node-server passes it on). */
-function incomingOf(c: Context): IncomingMessage {
-  return (c.env as { incoming: IncomingMessage }).incoming
 }
 
 function withHeaders(reply: Response): Response {

@@ -106,9 +106,14 @@ const httpDate = /^(\w{3}, *)?\d{1,2} \w{3} \d{4} \d\d:\d\d(:\d\d)? (GMT|UTC|[+-
 /** Whether a caller has this revision already. */
 export function isUnchanged(c: Context, { tag, modified, isSettled }: Revision): boolean {
   const known = c.req.header('if-none-match')
-  if (known !== undefined) return known.split(',').some((item) => item.trim() === tag || item.trim() === '*')
+  if (known !== undefined) return isTagKnown(known, tag)
   const given = c.req.header('if-modified-since') ?? ''
   return isSettled && httpDate.test(given) && modified.getTime() <= Date.parse(given)
+}
+
+/** Whether If-None-Match names the tag (RFC 9110 section 13.1.2). */
+export function isTagKnown(header: string | undefined, tag: string): boolean {
+  return header !== undefined && header.split(',').some((item) => item.trim() === tag || item.trim() === '*')
 }
 
 export function notModified(c: Context, revision: Revision): Response {

@@ -247,8 +247,8 @@ async function listen(
   const prefix = basePathOf(basePath)
   const listener = getRequestListener((request, env) => app.fetch(request, env))
   const served = async (incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> => {
-    if (again.knows(incoming) && (await again.answer(incoming, outgoing))) return
-    await listener(incoming, outgoing)
+    const answer = again.answer(incoming, outgoing)
+    if (answer === false || !(await answer)) await listener(incoming, outgoing)
   }
   const server = createServer(
     {

@@ -1,13 +1,13 @@
 import { execFile, execFileSync } from 'node:child_process'
 import { createReadStream } from 'node:fs'
-import { chmod, mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises'
-import { createServer } from 'node:http'
-import { once } from 'node:events'
-import { tmpdir } from 'node:os'
+import { chmod, mkdir, readFile, readdir, rm, writeFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import type { TestContext } from 'node:test'
+import { aServer } from './files.ts'
+
+export { aFolder } from './files.ts'
 
 const run = promisify(execFile)
 export const sandbox = fileURLToPath(new URL('../../src/worker/backends/sandbox.sh', import.meta.url))
@@ -24,13 +24,6 @@ export function lacksPrograms(...programs: string[]): string | false {
     }
   })
   return missing.length === 0 ? false : `needs ${missing.join(', ')}`
-}
-
-/** A folder that is gone when the test is. */
-export async function aFolder(t: TestContext): Promise<string> {
-  const folder = await mkdtemp(join(tmpdir(), 'rebuilderd-test-'))
-  t.after(() => rm(folder, { recursive: true, force: true }))
-  return folder
 }
 
 export type SourceIdea = {
@@ -154,20 +147,12 @@ export function debianArchitecture(): string {
 
 /** Serves a folder over HTTP on this machine for as long as the test runs: its base URL. */
 export async function serveFolder(t: TestContext, folder: string): Promise<string> {
-  const server = createServer((request, response) => {
+  return aServer(t, (request, response) => {
     const path = decodeURIComponent(request.url ?? '/')
     const file = createReadStream(join(folder, path.replaceAll('..', '')))
     file.on('error', () => response.writeHead(404).end())
     file.on('open', () => file.pipe(response))
   })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  t.after(() => {
-    server.closeAllConnections()
-    server.close()
-  })
-  const address = server.address()
-  return `http://127.0.0.1:${typeof address === 'object' && address !== null ? address.port : 0}`
 }
 
 /** Makes a folder of packages and sources an apt archive, or brings its indexes up to date. */

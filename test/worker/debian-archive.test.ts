@@ -1,8 +1,6 @@
 /** The built-in Debian backend and archives that move on, lead elsewhere or are gone: without the machine's mirror. */
 import assert from 'node:assert/strict'
-import { once } from 'node:events'
 import { copyFile, mkdir, readFile, readdir } from 'node:fs/promises'
-import { createServer } from 'node:http'
 import { basename, dirname, join } from 'node:path'
 import { test, type TestContext } from 'node:test'
 import { builtInBackend, runBackend, type BackendResult } from '../../src/worker/backend.ts'
@@ -16,6 +14,7 @@ import {
   linesFor,
   serveFolder,
 } from '../help/debs.ts'
+import { aServer } from '../help/files.ts'
 
 const skip = lacksPrograms('mmdebstrap', 'dpkg-buildpackage', 'apt-ftparchive', 'unshare', 'setpriv')
 const architecture = skip === false ? debianArchitecture() : ''
@@ -88,7 +87,7 @@ async function aProxy(
   leads: (url: URL) => string | null,
 ): Promise<{ base: string; asked: string[] }> {
   const asked: string[] = []
-  const server = createServer((request, response) => {
+  const base = await aServer(t, (request, response) => {
     const url = new URL(request.url ?? '')
     asked.push(url.href)
     const target = leads(url)
@@ -101,17 +100,7 @@ async function aProxy(
       () => response.writeHead(404).end(),
     )
   })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  t.after(() => {
-    server.closeAllConnections()
-    server.close()
-  })
-  const address = server.address()
-  return {
-    base: `http://127.0.0.1:${typeof address === 'object' && address !== null ? address.port : 0}`,
-    asked,
-  }
+  return { base, asked }
 }
 
 const servers: Readonly<Record<string, string>> = {

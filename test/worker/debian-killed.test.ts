@@ -5,7 +5,6 @@ import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { existsSync, readdirSync } from 'node:fs'
 import { chmod, copyFile, cp, mkdir, readFile, writeFile } from 'node:fs/promises'
-import { createServer } from 'node:http'
 import { basename, dirname, join } from 'node:path'
 import { test, type TestContext } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -20,6 +19,7 @@ import {
   lacksPrograms,
   linesFor,
 } from '../help/debs.ts'
+import { aServer } from '../help/files.ts'
 import { groupFolders, linesWith, processesWith } from '../help/machine.ts'
 
 const run = promisify(execFile)
@@ -33,7 +33,7 @@ type Stage = { folder: string; data: string; base: string; held: Promise<string>
 async function aStage(t: TestContext, holds: RegExp): Promise<Stage> {
   const folder = await aFolder(t)
   const { promise: held, resolve } = Promise.withResolvers<string>()
-  const server = createServer((request, response) => {
+  const base = await aServer(t, (request, response) => {
     const path = decodeURIComponent(request.url ?? '')
     if (holds.test(path)) return resolve(path)
     readFile(join(folder, path.replaceAll('..', ''))).then(
@@ -41,14 +41,6 @@ async function aStage(t: TestContext, holds: RegExp): Promise<Stage> {
       () => response.writeHead(404).end(),
     )
   })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  t.after(() => {
-    server.closeAllConnections()
-    server.close()
-  })
-  const address = server.address()
-  const base = `http://127.0.0.1:${typeof address === 'object' && address !== null ? address.port : 0}`
   const data = join(folder, 'worker')
   await writeFile(
     join(folder, 'worker.conf'),

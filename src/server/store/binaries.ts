@@ -19,6 +19,7 @@ import {
   isCountable,
   matches,
   ofMaintainer,
+  ofName,
   tables,
   type Asked,
   type PackageFilter,
@@ -163,20 +164,7 @@ async function binaryConditions(
     })),
     ...given(filter.architecture, (value) => compared('b.architecture', sql`= ${value}`)),
     ...given(filter.seen_only, (value) => compared('b.seen', sql`= ${value}`)),
-    ...given(filter.name, (value) =>
-      compared('b.name', sql`= ${value}`, {
-        rows: some(sql`b.name = ${value}`),
-        isExact: true,
-        walks: ['name'],
-      }),
-    ),
-    ...given(filter.version, (value) =>
-      compared('b.version', sql`= ${value}`, {
-        rows: some(sql`b.version = ${value}`),
-        isExact: true,
-        walks: ['version'],
-      }),
-    ),
+    ...ofName(tx, 'binary', filter),
     ...given(filter.source_name, (value) => {
       const named = sql`b.source_package_id IN (SELECT x.id FROM source_packages x WHERE x.name = ${value})`
       return { test: (sign: Sql) => sql`${sign}${named}`, rows: some(named) }

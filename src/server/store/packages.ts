@@ -32,6 +32,21 @@ export const tables = {
   source: trusted('source_packages s'),
 } as const satisfies Record<Kind, Sql>
 
+const aliases = { binary: 'b', source: 's' } as const satisfies Record<Kind, string>
+
+/** Packages of this very name and version. */
+export function ofName(tx: Transaction, kind: Kind, filter: PackageFilter): Condition[] {
+  return (['name', 'version'] as const).flatMap((member) =>
+    given(filter[member], (value) => {
+      const column = `${aliases[kind]}.${member}`
+      const comparison = sql`= ${value}`
+      const rows = (): Promise<number> =>
+        someOf(tx, sql`SELECT 1 FROM ${tables[kind]} WHERE ${trusted(column)} ${comparison}`)
+      return compared(column, comparison, { rows, isExact: true, walks: [member] })
+    }),
+  )
+}
+
 /** Only what the counters know by: their sum is then the number of rows. */
 export function isCountable({
   name,
@@ -77,7 +92,7 @@ export function inStatuses(
 /** What got its latest verdict since a moment. */
 export function decidedSince(tx: Transaction, kind: Kind, since: string | undefined): Condition[] {
   const table = tables[kind]
-  const column = kind === 'binary' ? 'b.decided_at' : 's.decided_at'
+  const column = `${aliases[kind]}.decided_at`
   return given(since, (value) => {
     const query = sql`SELECT 1 FROM ${table} WHERE ${trusted(column)} >= ${value}`
     const rows = (): Promise<number> => someOf(tx, query)

@@ -19,6 +19,7 @@ import {
   isCountable,
   matches,
   ofMaintainer,
+  ofName,
   sourceCount,
   tables,
   type Asked,
@@ -124,8 +125,6 @@ async function sourceConditions(
   if (search === null) return null
   const own = scopes === null ? 's' : 'i'
   const counter = (part: PackageFilter) => (): Promise<number> => numberOf(tx, sourceCount(part, null))
-  const some = (where: Sql) => (): Promise<number> =>
-    someOf(tx, sql`SELECT 1 FROM source_packages s WHERE ${where}`)
   const results: Condition[] =
     scopes === null
       ? [
@@ -145,20 +144,7 @@ async function sourceConditions(
     ...inReleases(tx, 's.release_id', releases, (ids) => sourceCount({}, ids)),
     ...given(filter.component, (value) => hasComponent(tx, 's.id', value)),
     ...given(filter.seen_only, (value) => compared(`${own}.seen`, sql`= ${value}`)),
-    ...given(filter.name, (value) =>
-      compared('s.name', sql`= ${value}`, {
-        rows: some(sql`s.name = ${value}`),
-        isExact: true,
-        walks: ['name'],
-      }),
-    ),
-    ...given(filter.version, (value) =>
-      compared('s.version', sql`= ${value}`, {
-        rows: some(sql`s.version = ${value}`),
-        isExact: true,
-        walks: ['version'],
-      }),
-    ),
+    ...ofName(tx, 'source', filter),
     ...results,
     ...(await ofMaintainer(tx, filter.maintainer, (names) => {
       const query = sql`SELECT 1 FROM source_packages s WHERE s.maintainer IN ${names}`

@@ -121,6 +121,26 @@ export function option(value: string, label: string, chosen: string | undefined)
   </option>`
 }
 
+/** The field of a filter that a maintainer is typed into. */
+export function maintainerField(value: string | undefined, placeholder: string): Html {
+  return html`<p>
+    <label for="maintainer">Maintainer</label>
+    <input
+      id="maintainer"
+      type="search"
+      name="maintainer"
+      value="${value ?? ''}"
+      autocomplete="off"
+      placeholder="${placeholder}"
+    />
+  </p>`
+}
+
+/** The end of a filter, whose form leads to `action`. */
+export function showOrReset(action: string): Html {
+  return html`<p><button>Show</button> <a class="reset" href="${action}">Reset</a></p>`
+}
+
 /** Parts of a path, each from outside. */
 export function segments(...parts: readonly string[]): string {
   return parts

@@ -6,6 +6,7 @@ import {
   chip,
   count,
   html,
+  maintainerField,
   name,
   option,
   originQueryOf,
@@ -14,6 +15,7 @@ import {
   raw,
   releaseSegment,
   segments,
+  showOrReset,
   time,
   verdictOf,
   type Html,
@@ -142,24 +144,14 @@ function filterForm(action: string, view: ReleaseView): Html {
       query.architecture,
     )}
     ${choice('component', 'Component', components, query.component)}
-    <p>
-      <label for="maintainer">Maintainer</label>
-      <input
-        id="maintainer"
-        type="search"
-        name="maintainer"
-        value="${query.maintainer ?? ''}"
-        autocomplete="off"
-        placeholder="part of it"
-      />
-    </p>
+    ${maintainerField(query.maintainer, 'part of it')}
     <p>
       <label for="sort">Order</label>
       <select id="sort" name="sort">
         ${sortWords.map(([value, label]) => option(value, label, query.sort))}
       </select>
     </p>
-    <p><button>Show</button> <a class="reset" href="${action}">Reset</a></p>
+    ${showOrReset(action)}
   </form>`
 }
 

@@ -1,7 +1,17 @@
 import { turnWords } from '../../wire/history.ts'
 import type { ChangesView } from '../views.ts'
 import { changeTable, originWords } from './changes.ts'
-import { html, option, originQueryOf, queryOf, releaseSegment, segments, type Html } from './html.ts'
+import {
+  html,
+  maintainerField,
+  option,
+  originQueryOf,
+  queryOf,
+  releaseSegment,
+  segments,
+  showOrReset,
+  type Html,
+} from './html.ts'
 import type { Page, Site } from './layout.ts'
 
 /** What the turns of the API are called here. */
@@ -59,17 +69,6 @@ function filterForm(action: string, { query, releases }: ChangesView): Html {
         ${option('', 'anywhere', query.of)} ${where}
       </select>
     </p>
-    <p>
-      <label for="maintainer">Maintainer</label>
-      <input
-        id="maintainer"
-        type="search"
-        name="maintainer"
-        value="${query.maintainer ?? ''}"
-        autocomplete="off"
-        placeholder="Name &lt;address&gt;"
-      />
-    </p>
-    <p><button>Show</button> <a class="reset" href="${action}">Reset</a></p>
+    ${maintainerField(query.maintainer, 'Name <address>')} ${showOrReset(action)}
   </form>`
 }
