@@ -1,16 +1,7 @@
-/** The process that asks: a load generator on plain node:http, so that its own work stays small. Started by drive.ts. */
-import { Agent, request, type IncomingMessage } from 'node:http'
-import { zstdCompressSync } from 'node:zlib'
+/** The process that asks: a load generator whose own work is kept small. Started by drive.ts. */
+import { zstdCompressSync, zstdDecompressSync } from 'node:zlib'
+import { headerIn, openConnection, type Answer, type Connection } from './connection.ts'
 import { logsOf, seeded } from './data.ts'
-
-export type Ask = { method: string; path: string; headers?: Record<string, string>; body?: Uint8Array }
-/** `startedAt`: when its first bytes were there (performance.now()). */
-export type Answer = {
-  status: number
-  headers: IncomingMessage['headers']
-  body: Buffer
-  startedAt: number
-}
 
 export type ReadsJob = {
   kind: 'reads'
@@ -51,44 +42,6 @@ export type Outcome = {
   times: Record<string, number[]>
 }
 
-type Asker = (ask: Ask) => Promise<Answer>
-
-/** Asks one server over connections that are kept. */
-function askerOf(base: string, connections: number): Asker {
-  const agent = new Agent({ keepAlive: true, maxSockets: connections })
-  const { hostname, port, pathname } = new URL(base)
-  const prefix = pathname.replace(/\/$/, '')
-  return ({ method, path, headers, body }) =>
-    new Promise((resolve, reject) => {
-      const length = body === undefined ? {} : { 'content-length': body.length }
-      const options = {
-        agent,
-        hostname,
-        port,
-        method,
-        path: prefix + path,
-        headers: { ...headers, ...length },
-      }
-      const asked = request(options, (reply) => {
-        const startedAt = performance.now()
-        const chunks: Buffer[] = []
-        reply.on('data', (chunk: Buffer) => chunks.push(chunk))
-        reply.on('end', () =>
-          resolve({
-            status: reply.statusCode ?? 0,
-            headers: reply.headers,
-            body: Buffer.concat(chunks),
-            startedAt,
-          }),
-        )
-        reply.on('error', reject)
-      })
-      asked.setTimeout(120_000, () => asked.destroy(new Error('no answer in two minutes')))
-      asked.on('error', reject)
-      asked.end(body)
-    })
-}
-
 function tally(): Outcome & { timed: (what: string, work: () => Promise<Answer>) => Promise<Answer | null> } {
   const outcome: Outcome = { seconds: 0, count: 0, bytes: 0, errors: {}, times: {} }
   const failed = (what: string): void => {
@@ -123,32 +76,44 @@ function finished({ count, bytes, errors, times }: Outcome, start: number): Outc
 }
 
 async function reads(job: ReadsJob): Promise<Outcome> {
-  const ask = askerOf(job.base, job.connections)
+  const connections = Array.from({ length: job.connections }, () => openConnection(job.base))
   const results = tally()
-  const known = new Map<string, string>()
-  if (job.isConditional) {
-    for (const path of job.paths) {
-      const { headers } = await ask({ method: 'GET', path, headers: job.headers })
-      known.set(path, headers.etag ?? '')
-    }
-  }
+  const requests = await requestsOf(job)
   const end = performance.now() + job.seconds * 1000
   const start = performance.now()
   let next = 0
-  const connection = async (): Promise<void> => {
+  const read = async (connection: Connection): Promise<void> => {
     while (performance.now() < end && results.count < job.most) {
-      const path = job.paths[next++ % job.paths.length] ?? '/'
-      const tag = known.get(path)
-      const headers = tag === undefined ? job.headers : { ...job.headers, 'if-none-match': tag }
+      const request = requests[next++ % requests.length] ?? new Uint8Array(0)
       results.count += 1
-      await results.timed('read', () => ask({ method: 'GET', path, headers }))
+      await results.timed('read', () => connection.send(request))
     }
   }
-  await Promise.all(Array.from({ length: job.connections }, connection))
+  await Promise.all(connections.map(read))
+  for (const connection of connections) connection.close()
   return finished(results, start)
 }
 
-const json = { 'content-type': 'application/json' }
+/** The requests for each path, written out; those that ask whether something changed have asked before. */
+async function requestsOf({ base, paths, headers, isConditional }: ReadsJob): Promise<Buffer[]> {
+  const connection = openConnection(base)
+  const requests: Buffer[] = []
+  for (const path of paths) {
+    const plain = { method: 'GET', path, headers }
+    const tag = isConditional ? headerIn(await connection.ask(plain), 'etag') : null
+    const told = tag === null ? headers : { ...headers, 'if-none-match': tag }
+    requests.push(connection.requestOf({ ...plain, headers: told }))
+  }
+  connection.close()
+  return requests
+}
+
+/** As workers of ours send them. */
+const json = {
+  'accept-encoding': 'zstd, gzip',
+  'user-agent': 'rebuilderd',
+  'content-type': 'application/json',
+}
 const wanted = Buffer.from(
   JSON.stringify({
     supported_backends: ['debian'],
@@ -157,17 +122,24 @@ const wanted = Buffer.from(
   }),
 )
 
+/** Logs that are made before the clock runs, for each second: those of real builds are made on other machines. */
+const logsASecond = 500
+
 /** Workers that pop, ping and report, each one thing at a time, as many as asked for at once. */
 async function workers(job: WorkersJob): Promise<Outcome> {
-  const ask = askerOf(job.base, job.workers)
   const results = tally()
   const random = seeded(job.seed)
   const nextLog = logsOf(random, job.logBytes)
-  const keys = Array.from({ length: job.workers }, (_, index) => `bench-${index}`)
-  for (const key of keys) {
-    const headers = { ...json, 'x-worker-key': key, 'x-signup-secret': job.secret }
+  const logs = Array.from({ length: job.popsOnly ? 0 : logsASecond * job.seconds }, () =>
+    zstdCompressSync(nextLog()),
+  )
+  const all = Array.from({ length: job.workers }, (_, index) => workerOf(job.base, `bench-${index}`))
+  for (const { connection, key, headers } of all) {
+    const signup = { ...headers, 'x-signup-secret': job.secret }
     const body = Buffer.from(JSON.stringify({ name: key }))
-    await results.timed('register', () => ask({ method: 'POST', path: '/api/v1/workers', headers, body }))
+    await results.timed('register', () =>
+      connection.ask({ method: 'POST', path: '/api/v1/workers', headers: signup, body }),
+    )
   }
   delete results.times['register']
   const start = performance.now() + job.warmUp * 1000
@@ -176,31 +148,48 @@ async function workers(job: WorkersJob): Promise<Outcome> {
     results.times = {}
     results.count = 0
   }, job.warmUp * 1000)
-  const one = async (key: string): Promise<void> => {
-    const headers = { ...json, 'x-worker-key': key }
+  const one = async (worker: Worker): Promise<void> => {
     await sleep(job.pause * random())
     while (performance.now() < end && results.count < job.most) {
-      const body = wanted
-      const answer = await results.timed('pop', () =>
-        ask({ method: 'POST', path: '/api/v1/queue/pop', headers, body }),
-      )
-      const given: unknown = answer === null ? null : JSON.parse(answer.body.toString())
-      if (isRebuild(given) && !job.popsOnly) await work(headers, given.Rebuild)
+      const answer = await results.timed('pop', () => worker.connection.send(worker.pop))
+      const given = answer === null ? null : documentOf(answer)
+      if (isRebuild(given) && !job.popsOnly) await work(worker, given.Rebuild)
       if (given === 'Nothing') results.errors['nothing to do'] = (results.errors['nothing to do'] ?? 0) + 1
       results.count += 1
       if (job.pause > 0 || given === 'Nothing') await sleep(Math.max(job.pause, 20) * (0.5 + random()))
     }
   }
-  const work = async (headers: Record<string, string>, given: Rebuild['Rebuild']): Promise<void> => {
+  const work = async ({ connection, headers }: Worker, given: Rebuild['Rebuild']): Promise<void> => {
     const { id } = given.job
-    await results.timed('ping', () => ask({ method: 'POST', path: `/api/v1/queue/${id}/ping`, headers }))
-    const body = reportOf(given, zstdCompressSync(nextLog()), random())
+    await results.timed('ping', () =>
+      connection.ask({ method: 'POST', path: `/api/v1/queue/${id}/ping`, headers }),
+    )
+    const body = reportOf(given, logs.pop() ?? zstdCompressSync(nextLog()), random())
     const coded = { ...headers, 'content-encoding': 'zstd' }
-    await results.timed('report', () => ask({ method: 'POST', path: '/api/v1/builds', headers: coded, body }))
+    await results.timed('report', () =>
+      connection.ask({ method: 'POST', path: '/api/v1/builds', headers: coded, body }),
+    )
   }
-  await Promise.all(keys.map(one))
+  await Promise.all(all.map(one))
   clearTimeout(warm)
+  for (const { connection } of all) connection.close()
   return finished(results, start)
+}
+
+/** `pop`: the request, written out. */
+type Worker = { connection: Connection; key: string; headers: Record<string, string>; pop: Buffer }
+
+function workerOf(base: string, key: string): Worker {
+  const connection = openConnection(base)
+  const headers = { ...json, 'x-worker-key': key }
+  const pop = connection.requestOf({ method: 'POST', path: '/api/v1/queue/pop', headers, body: wanted })
+  return { connection, key, headers, pop }
+}
+
+function documentOf(answer: Answer): unknown {
+  const coding = headerIn(answer, 'content-encoding')
+  const plain = coding === 'zstd' ? zstdDecompressSync(answer.body) : answer.body
+  return JSON.parse(plain.toString())
 }
 
 function sleep(milliseconds: number): Promise<void> {
@@ -241,8 +230,19 @@ function reportOf(
     lease,
   }
   // Written out: the numbers of a log are most of what is sent.
-  const text = JSON.stringify(report).replace('"build_log":null', `"build_log":[${log.join(',')}]`)
-  return zstdCompressSync(text)
+  const [before = '', after = ''] = JSON.stringify(report).split('"build_log":null', 2)
+  const parts = [Buffer.from(`${before}"build_log":[`), numbersOf(log), Buffer.from(`]${after}`)]
+  return zstdCompressSync(Buffer.concat(parts))
+}
+
+const numbers = Array.from({ length: 256 }, (_, byte) => Buffer.from(`${byte},`))
+
+/** Bytes as a list of JSON has them, without its brackets. */
+function numbersOf(bytes: Uint8Array): Uint8Array {
+  const text = Buffer.allocUnsafe(4 * bytes.length)
+  let length = 0
+  for (const byte of bytes) for (const digit of numbers[byte] ?? []) text[length++] = digit
+  return text.subarray(0, Math.max(0, length - 1))
 }
 
 process.once('message', (job: Job) => {
