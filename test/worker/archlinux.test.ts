@@ -7,6 +7,7 @@ import { promisify } from 'node:util'
 import { builtInBackend, runBackend, type BackendResult } from '../../src/worker/backend.ts'
 import { aFolder, lacksPrograms, sandbox, serveFolder } from '../help/debs.ts'
 import { clean, leftovers } from '../help/machine.ts'
+import { aStandIn } from '../help/files.ts'
 import { checksOfRecipes, noChecksOfRecipes } from '../help/makepkg.ts'
 
 const run = promisify(execFile)
@@ -65,7 +66,12 @@ package() { install -Dm644 made "$pkgdir/usr/share/$pkgname/made"; install -m644
   return join(folder, `${name}-1.0-1-any.pkg.tar.zst`)
 }
 
-async function rebuild(t: TestContext, input: string, directory: string): Promise<BackendResult> {
+async function rebuild(
+  t: TestContext,
+  input: string,
+  directory: string,
+  isolation: 'auto' | 'off' = 'auto',
+): Promise<BackendResult> {
   await mkdir(directory, { mode: 0o700 })
   return runBackend({
     backend: builtInBackend('archlinux'),
@@ -84,7 +90,7 @@ async function rebuild(t: TestContext, input: string, directory: string): Promis
     timeoutSeconds: 120,
     maxLogBytes: null,
     silent: true,
-    isolation: 'auto',
+    isolation,
     signal: AbortSignal.timeout(180_000),
   })
 }
@@ -125,6 +131,35 @@ test('a PKGBUILD that is not the recorded one is refused', { skip }, async (t) =
   assert.equal(result.exitCode, 4)
   assert.equal(result.told?.reason, 'source_unavailable')
 })
+
+test(
+  'a package that is installed on this machine is not rebuilt with what is installed here',
+  { skip },
+  async (t) => {
+    await aStandIn(t, 'pacman', 'echo "tiny 1:1.0-1"')
+    const folder = await aFolder(t)
+    const [packager, date, hash] = ['Tiny <tiny@mirror.example>', '1700000000', '0'.repeat(64)]
+    const record = `format = 2
+pkgname = tiny
+pkgbase = tiny
+pkgver = 1:1.0-1
+pkgarch = any
+pkgbuild_sha256sum = ${hash}
+packager = ${packager}
+builddate = ${date}
+builddir = /build
+startdir = /startdir
+`
+    await writeFile(join(folder, '.BUILDINFO'), record)
+    const input = join(folder, 'tiny-1%3A1.0-1-any.pkg.tar.zst')
+    await run('bsdtar', ['-C', folder, '--zstd', '-cf', input, '.BUILDINFO'])
+
+    const result = await rebuild(t, input, join(folder, 'job'), 'off') // the stand-in lies where no sandbox looks
+
+    assert.equal(result.exitCode, 3, Buffer.from(result.log).toString())
+    assert.equal(result.told?.note, 'tiny-1:1.0-1 is to be rebuilt and part of its own environment')
+  },
+)
 
 test('a file that is no package is bad input', { skip }, async (t) => {
   const folder = await aFolder(t)

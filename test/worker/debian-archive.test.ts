@@ -3,13 +3,13 @@ import assert from 'node:assert/strict'
 import { copyFile, mkdir, readFile, readdir } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { test, type TestContext } from 'node:test'
-import { builtInBackend, runBackend, type BackendResult } from '../../src/worker/backend.ts'
+import type { BackendResult } from '../../src/worker/backend.ts'
+import { rebuildDebian } from '../help/debian.ts'
 import {
   aFolder,
   aSource,
   anArchiveOf,
   buildinfoOf,
-  debianArchitecture,
   lacksPrograms,
   linesFor,
   serveFolder,
@@ -17,39 +17,6 @@ import {
 import { aServer } from '../help/files.ts'
 
 const skip = lacksPrograms('mmdebstrap', 'dpkg-buildpackage', 'apt-ftparchive', 'unshare', 'setpriv')
-const architecture = skip === false ? debianArchitecture() : ''
-
-type Options = Readonly<Record<string, string | boolean | readonly string[]>>
-
-async function rebuild(
-  t: TestContext,
-  { input, inputUrl, cache, options }: { input: string; inputUrl: string; cache: string; options: Options },
-): Promise<BackendResult> {
-  const directory = join(await aFolder(t), 'job')
-  await mkdir(directory, { mode: 0o700 })
-  const result = await runBackend({
-    backend: { ...builtInBackend('debian'), options },
-    input,
-    directory,
-    job: {
-      name: 'tiny',
-      version: '1.0',
-      distribution: 'debian',
-      release: 'stable',
-      architecture,
-      inputUrl,
-      artifacts: [],
-    },
-    cache,
-    timeoutSeconds: 120,
-    maxLogBytes: null,
-    silent: true,
-    isolation: 'auto',
-    signal: AbortSignal.timeout(180_000),
-  })
-  await result.cleared
-  return result
-}
 
 test(
   'lists that are young, yet older than the archive: what is gone from it is named',
@@ -63,8 +30,8 @@ test(
     const base = await serveFolder(t, folder)
     const build = async (version: string): Promise<BackendResult> => {
       const input = await buildinfoOf(folder, 'wanted', version)
-      const inputUrl = `${base}/${basename(input)}`
-      return rebuild(t, { input, inputUrl, cache: join(folder, 'cache'), options: { host: false, sources } })
+      const job = { release: 'stable', inputUrl: `${base}/${basename(input)}` }
+      return rebuildDebian(t, input, { job, cache: join(folder, 'cache'), options: { host: false, sources } })
     }
 
     const before = await build('0.9')
@@ -132,10 +99,8 @@ for (const [folderAsked, what, isFollowed] of [
       process.env['http_proxy'] = proxy.base
       const input = await alone(dsc)
 
-      const result = await rebuild(t, {
-        input,
-        inputUrl: `http://mirror.example${folderAsked}${basename(input)}`,
-        cache: join(folder, 'cache'),
+      const result = await rebuildDebian(t, input, {
+        job: { release: 'stable', inputUrl: `http://mirror.example${folderAsked}${basename(input)}` },
         options: { sources: ['deb [trusted=yes] http://mirror.example/none ./'] },
       })
 

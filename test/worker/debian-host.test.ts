@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { chmod, mkdir, readFile, readdir, writeFile } from 'node:fs/promises'
-import { basename, join } from 'node:path'
-import { test, type TestContext } from 'node:test'
-import { builtInBackend, runBackend, type BackendResult, type BackendRun } from '../../src/worker/backend.ts'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import type { BackendResult } from '../../src/worker/backend.ts'
+import { rebuildDebian } from '../help/debian.ts'
 import {
   aFolder,
   aSource,
@@ -12,44 +14,10 @@ import {
   changelogEntry,
   debianArchitecture,
   lacksPrograms,
-  serveFolder,
 } from '../help/debs.ts'
 
 const skip = lacksPrograms('dpkg-buildpackage', 'unshare', 'apt-get', 'setpriv')
 const architecture = skip === false ? debianArchitecture() : ''
-
-/** Rebuilds with the built-in script; the input's folder is served, so that the source is found beside it. */
-async function rebuild(
-  t: TestContext,
-  input: string,
-  more: Partial<BackendRun> = {},
-): Promise<BackendResult> {
-  const folder = await aFolder(t)
-  const directory = join(folder, 'job')
-  await mkdir(directory, { mode: 0o700 })
-  const url = await serveFolder(t, join(input, '..'))
-  return runBackend({
-    backend: builtInBackend('debian'),
-    input,
-    directory,
-    job: {
-      name: 'tiny',
-      version: '1.0',
-      distribution: 'debian',
-      release: null,
-      architecture,
-      inputUrl: `${url}/${basename(input)}`,
-      artifacts: [],
-    },
-    cache: join(folder, 'cache'),
-    timeoutSeconds: 150,
-    maxLogBytes: null,
-    silent: true,
-    isolation: 'auto',
-    signal: AbortSignal.timeout(180_000),
-    ...more,
-  })
-}
 
 async function same(result: BackendResult, out: string, name: string): Promise<boolean> {
   const [rebuilt, original] = await Promise.all([
@@ -64,7 +32,7 @@ test('a reproducible package comes out bit by bit', { skip }, async (t) => {
   const dsc = await aSource(folder, { name: 'steady', make: 'date -u -d "@$SOURCE_DATE_EPOCH" > made' })
   const buildinfo = await buildOriginals(dsc, folder)
 
-  const result = await rebuild(t, buildinfo)
+  const result = await rebuildDebian(t, buildinfo)
 
   assert.equal(result.exitCode, 0, Buffer.from(result.log).toString())
   assert.ok(await same(result, folder, `steady_1.0_${architecture}.deb`))
@@ -76,7 +44,7 @@ test('a package that rolls dice comes out different', { skip }, async (t) => {
   const dsc = await aSource(folder, { name: 'dice', make: 'od -An -N8 -tx8 /dev/urandom > made' })
   const buildinfo = await buildOriginals(dsc, folder)
 
-  const result = await rebuild(t, buildinfo)
+  const result = await rebuildDebian(t, buildinfo)
 
   assert.equal(result.exitCode, 0)
   assert.ok(!(await same(result, folder, `dice_1.0_${architecture}.deb`)))
@@ -88,7 +56,7 @@ test('a rebuild without changes (binNMU) gets its changelog entry', { skip }, as
   const entry = changelogEntry('again', '1.0+b1', 'Rebuild.', ', binary-only=yes')
   const buildinfo = await buildOriginals(dsc, folder, entry)
 
-  const result = await rebuild(t, buildinfo)
+  const result = await rebuildDebian(t, buildinfo)
 
   assert.match(buildinfo, /again_1\.0\+b1_/)
   assert.equal(result.exitCode, 0, Buffer.from(result.log).toString())
@@ -104,12 +72,36 @@ test('a source with packages for this and for all architectures makes all of the
   const dsc = await aSource(folder, { name: 'many', make: 'echo many > made', packages })
   const buildinfo = await buildOriginals(dsc, folder)
 
-  const result = await rebuild(t, buildinfo)
+  const result = await rebuildDebian(t, buildinfo)
 
   assert.equal(result.exitCode, 0, Buffer.from(result.log).toString())
   assert.ok(await same(result, folder, `many-program_1.0_${architecture}.deb`))
   assert.ok(await same(result, folder, 'many-data_1.0_all.deb'))
 })
+
+test(
+  'a package that this machine has installed is not rebuilt with what is installed here',
+  { skip },
+  async (t) => {
+    const folder = await aFolder(t)
+    const dsc = await aSource(folder, { name: 'copying', make: 'cp /usr/bin/dpkg made' })
+    const buildinfo = await buildOriginals(dsc, folder)
+    const { stdout } = spawnSync('dpkg-query', ['-W', '-f', '${Version}', 'dpkg'], { encoding: 'utf8' })
+    const text = await readFile(buildinfo, 'utf8')
+    await writeFile(buildinfo, text.replaceAll(/^ dpkg \(= .*\n| dpkg-dev \(= .*\n/gm, ''))
+
+    const result = await rebuildDebian(t, buildinfo, {
+      options: { sources: ['deb [trusted=yes] file:/nowhere ./'] },
+      job: { artifacts: [`dpkg_${stdout}_${architecture}.deb`] },
+    })
+
+    assert.equal(result.exitCode, 3, Buffer.from(result.log).toString())
+    assert.match(
+      Buffer.from(result.log).toString(),
+      /not with the packages of this machine: dpkg=\S+ is one of them/,
+    )
+  },
+)
 
 const unguarded =
   skip !== false
@@ -141,7 +133,7 @@ for (const [name, make, exits] of [
       t.after(() => (process.env['PATH'] = path))
       process.env['PATH'] = `${programs}:${path}`
 
-      const result = await rebuild(t, buildinfo, { isolation: 'off' })
+      const result = await rebuildDebian(t, buildinfo, { isolation: 'off' })
 
       assert.equal(result.exitCode, exits, Buffer.from(result.log).toString())
       assert.equal(result.isolation, 'none')

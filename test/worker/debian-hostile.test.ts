@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict'
-import { mkdir, readFile, readdir } from 'node:fs/promises'
-import { basename, join } from 'node:path'
+import { readFile, readdir } from 'node:fs/promises'
+import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { builtInBackend, defaultLimits, runBackend, type BackendRun } from '../../src/worker/backend.ts'
+import { defaultLimits } from '../../src/worker/backend.ts'
 import { openControlGroup } from '../../src/worker/cgroup.ts'
+import { rebuildDebian, type DebianRun } from '../help/debian.ts'
 import {
   aFolder,
   aSource,
@@ -13,7 +14,6 @@ import {
   buildinfoFor,
   debianArchitecture,
   lacksPrograms,
-  serveFolder,
 } from '../help/debs.ts'
 import { clean, leftovers } from '../help/machine.ts'
 
@@ -45,7 +45,7 @@ type Row = {
   exits: 0 | 1 | 'stopped'
   says?: RegExp
   reason?: string
-  more?: Partial<BackendRun>
+  more?: DebianRun
   skip?: string | false
 }
 
@@ -149,29 +149,14 @@ for (const row of table) {
     async (t) => {
       const folder = await aFolder(t)
       const directory = join(folder, 'job')
-      await mkdir(directory, { mode: 0o700 })
       await aSource(folder, { name: row.name, make: row.make })
       const input = await buildinfoFor(template, folder, row.name)
 
-      const result = await runBackend({
-        backend: builtInBackend('debian'),
-        input,
+      const result = await rebuildDebian(t, input, {
         directory,
-        job: {
-          name: row.name,
-          version: '1.0',
-          distribution: 'debian',
-          release: null,
-          architecture,
-          inputUrl: `${await serveFolder(t, folder)}/${basename(input)}`,
-          artifacts: [`${row.name}_1.0_${architecture}.deb`],
-        },
-        cache: join(folder, 'cache'),
+        job: { name: row.name, artifacts: [`${row.name}_1.0_${architecture}.deb`] },
         timeoutSeconds: 60,
-        maxLogBytes: null,
-        silent: true,
         isolation: 'require',
-        signal: AbortSignal.timeout(60_000),
         ...row.more,
       })
       await result.cleared

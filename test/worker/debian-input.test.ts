@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { existsSync } from 'node:fs'
-import { mkdir, writeFile } from 'node:fs/promises'
+import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { builtInBackend, runBackend } from '../../src/worker/backend.ts'
+import { rebuildDebian } from '../help/debian.ts'
 import { aFolder, debianArchitecture, lacksPrograms } from '../help/debs.ts'
 
 const skip = lacksPrograms('dpkg', 'apt-get', 'unshare')
@@ -59,35 +59,39 @@ for (const [name, text, exits, reason] of [
     2,
     'input_invalid',
   ],
+  [
+    'what stands before what is signed',
+    `${good}\n-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA512\n\n${good}-----BEGIN PGP SIGNATURE-----\nx\n-----END PGP SIGNATURE-----\n`,
+    2,
+    'input_invalid',
+  ],
+  [
+    'the wanted package in its own environment',
+    good.replace('libc6 (= 2.36-9)', 'tiny-c++ (= 2:1.0-1)'),
+    2,
+    'input_invalid',
+  ],
+  [
+    'a package that it says it made in its own environment',
+    good
+      .replace('libc6', 'other')
+      .replace('Env', `Checksums-Sha256:\n ${'0'.repeat(64)} 9 other_2.36-9_all.deb\nEnv`),
+    2,
+    'input_invalid',
+  ],
 ] as const) {
   test(
     `a .buildinfo with ${name} is refused before anything is run with it → ${exits}`,
     { skip },
     async (t) => {
       const folder = await aFolder(t)
-      const [directory, input] = [join(folder, 'job'), join(folder, 'tiny.buildinfo')]
-      await mkdir(directory, { mode: 0o700 })
+      const input = join(folder, 'tiny.buildinfo')
       await writeFile(input, text)
 
-      const result = await runBackend({
-        backend: builtInBackend('debian'),
-        input,
-        directory,
-        job: {
-          name: 'tiny',
-          version: '1.0-1',
-          distribution: 'debian',
-          release: null,
-          architecture,
-          inputUrl: '',
-          artifacts: [],
-        },
-        cache: join(folder, 'cache'),
+      const result = await rebuildDebian(t, input, {
+        directory: join(folder, 'job'),
+        job: { version: '1.0-1', inputUrl: '', artifacts: [`tiny-c%2B%2B_1.0-1_${architecture}.deb`] },
         timeoutSeconds: 30,
-        maxLogBytes: null,
-        silent: true,
-        isolation: 'auto',
-        signal: AbortSignal.timeout(60_000),
       })
 
       assert.equal(result.exitCode, exits, Buffer.from(result.log).toString())

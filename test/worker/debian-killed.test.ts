@@ -126,7 +126,7 @@ test(
     const stage = await aStage(t, /never/)
     const first = await anInput(stage, 'first', '1.0')
     const second = await anInput(stage, 'second', '1.0')
-    await aRoot(join(stage.data, 'cache/build/roots'), 'tiny-tool=1.0')
+    await aRoot(join(stage.data, 'cache/build/roots'), 'tiny-tool=1.0', linesFor(`${stage.base}/archive`))
 
     const victim = startBuild(stage, first)
     let asleep = processesWith('7654987')
@@ -143,9 +143,9 @@ test(
 )
 
 /** A root that is there already, with just enough in it to begin to build: that of `first` never ends. */
-async function aRoot(roots: string, environment: string): Promise<void> {
+async function aRoot(roots: string, environment: string, sources: readonly string[]): Promise<void> {
   const key = createHash('sha256')
-    .update(`${environment}\n${debianArchitecture()}\n`)
+    .update(`${environment}\n${debianArchitecture()}\n${sources.join('\n')}\n\n`)
     .digest('hex')
     .slice(0, 32)
   const root = join(roots, key, 'root')

@@ -5,7 +5,8 @@ import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { after, before, test, type TestContext } from 'node:test'
 import { promisify } from 'node:util'
-import { builtInBackend, runBackend, type BackendResult } from '../../src/worker/backend.ts'
+import type { BackendResult } from '../../src/worker/backend.ts'
+import { rebuildDebian } from '../help/debian.ts'
 import {
   aFolder,
   aSource,
@@ -13,7 +14,6 @@ import {
   buildOriginals,
   debianArchitecture,
   lacksPrograms,
-  serveFolder,
 } from '../help/debs.ts'
 import { clean, leftovers } from '../help/machine.ts'
 
@@ -54,26 +54,13 @@ async function rebuild(
   inputUrl = '',
 ): Promise<BackendResult> {
   const directory = join(await aFolder(t), 'job')
-  await mkdir(directory, { mode: 0o700 })
-  const result = await runBackend({
-    backend: { ...builtInBackend('debian'), options: { host: false, ...options } },
-    input,
+  const result = await rebuildDebian(t, input, {
     directory,
-    job: {
-      name: 'tiny',
-      version: '1.0',
-      distribution: 'debian',
-      release: codename(),
-      architecture,
-      inputUrl: inputUrl || `${await serveFolder(t, join(input, '..'))}/${basename(input)}`,
-      artifacts: [],
-    },
+    options: { host: false, ...options },
+    job: { release: codename(), ...(inputUrl === '' ? {} : { inputUrl }) },
     cache,
     timeoutSeconds: 600,
-    maxLogBytes: null,
-    silent: true,
     isolation: 'require',
-    signal: AbortSignal.timeout(10 * minutes),
   })
   await result.cleared
   assert.deepEqual(leftovers(directory), clean)

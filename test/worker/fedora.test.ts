@@ -226,6 +226,14 @@ for (const [what, lines, code, reason] of [
   })
 }
 
+test('an rpm that is installed on this machine is not rebuilt with what is installed here', async (t) => {
+  const lines = '[ "$1 $2" = "-q tiny-1.0-1.noarch" ]'
+  const result = await withStandIn(t, { ...mock, program: 'rpm', lines, options: { build_root: 'host' } })
+
+  assert.deepEqual([result.exitCode, result.told?.reason], [3, 'environment_unavailable'], result.text)
+  assert.match(result.text, /tiny-1\.0-1\.noarch is to be rebuilt and installed on this machine itself/)
+})
+
 test("a script for Tails gets the image's name and leaves images, by the documented interface", async (t) => {
   const mirror = await aServer(t, files({ '/tails-amd64-7.1.img': 'good', '/tails-amd64-7.1.iso': 'good' }))
   const script = `set -e; [ $# = 1 ]; case "$1" in /*/tails-amd64-7.1.img) ;; *) exit 9 ;; esac

@@ -130,10 +130,19 @@ without_checks() {
 }
 
 same_environment() {
-  command -v pacman > /dev/null || return 1
-  pacman -Q 2> /dev/null | sed 's/ /-/' | sort > "$work/installed"
+  : > "$work/installed"
+  ! command -v pacman > /dev/null || pacman -Q 2> /dev/null | sed 's/ /-/' | sort > "$work/installed"
   sed -nE 's/^installed = (.*)-[a-z0-9_]+$/\1/p' "$work/record" | sort > "$work/recorded"
   [ -s "$work/recorded" ] && [ -z "$(comm -23 "$work/recorded" "$work/installed")" ]
+}
+
+# What is to be rebuilt must not be there already: a build could make a copy of it.
+refuse_copies() {
+  local name
+  name=$(printf '%s\n' "${REBUILDERD_ARTIFACTS:-${input##*/}}" |
+    sed -E 's/%2[Bb]/+/g; s/%3[Aa]/:/g; s/-[a-z0-9_]+\.pkg\.tar\.[a-z0-9]+$//' | grep -xFf - "$work/recorded" "$work/installed" -h |
+    head -n 1) || return 0
+  finish 3 environment_unavailable "$name is to be rebuilt and part of its own environment"
 }
 
 with_makepkg() {
@@ -143,6 +152,7 @@ with_makepkg() {
   done
   read_record
   same_environment || present=true
+  refuse_copies
   get_source
   mkdir "$work/packages" "$work/pacman"
   settings > "$work/makepkg.conf"

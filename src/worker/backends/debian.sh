@@ -90,21 +90,22 @@ field() {
     on { sub(/^[ \t]/, ""); if ($0 == ".") $0 = ""; print }' "$1"
 }
 
-# Only what the signature covers, if there is one; whether it is good was for the server to check.
+# Only what the signature covers, if there is one; whether it is good was for the server to check. Fails where there
+# is text before it.
 without_armour() {
   awk '
-    /^-----BEGIN PGP SIGNED MESSAGE-----/ { signed = 1; header = 1; next }
+    /^-----BEGIN PGP SIGNED MESSAGE-----/ { if (before) exit 1; signed = 1; header = 1; next }
     header { if ($0 ~ /^[ \t\r]*$/) header = 0; next }
     /^-----BEGIN PGP SIGNATURE-----/ { exit }
     signed { sub(/^- /, "") }
-    { sub(/\r$/, ""); print }' "$1"
+    { sub(/\r$/, ""); if ($0 != "") before = !signed; print }' "$1"
 }
 
 matches() { [[ $1 =~ ^($2)$ ]]; }
 
 read_input() {
   [ "$(stat -c %s "$input")" -le 20000000 ] || finish 2 input_invalid 'the input is larger than 20 MB'
-  without_armour "$input" > "$work/input"
+  without_armour "$input" > "$work/input" || finish 2 input_invalid 'the input has text before what is signed'
   case $input in
     *.buildinfo) kind=buildinfo ;;
     *.dsc) kind=dsc ;;
@@ -150,10 +151,27 @@ read_buildinfo() {
   grep -vxE "$name_pattern(:[a-z0-9-]+)?=$version_pattern" "$work/recorded" > "$work/odd" &&
     finish 2 input_invalid 'the input has odd Installed-Build-Depends'
   mv "$work/recorded" "$work/environment"
+  line=$(wanted_among "$work/environment")
+  [ -z "$line" ] || finish 2 input_invalid "$line is to be rebuilt and part of its own recorded environment"
   field "$work/input" Environment | sed -nE 's/^ *([A-Z_0-9]+)="([^"\\]*)"$/\1=\2/p' |
     grep -E '^(DEB_[A-Z_]+|LANG|LANGUAGE|LC_[A-Z]+|TZ|SOURCE_DATE_EPOCH|(C|CPP|CXX|OBJC|OBJCXX|F|FC|GCJ|LD)FLAGS)=' \
       > "$work/variables" || :
   field "$work/input" Binary-Only-Changes | sed '1{/^$/d}' > "$work/changes"
+}
+
+# The first of the wanted packages that is among installed ones: a build could make a copy of what is installed there.
+wanted_among() { # FILE: lines of name=version
+  awk '
+    function want(file, part) {
+      gsub(/%2[Bb]/, "+", file); gsub(/%7[Ee]/, "~", file); gsub(/%3[Aa]/, ":", file)
+      if (split(file, part, "_") != 3 || part[3] !~ /^[a-z0-9-]+\.u?deb$/) return
+      sub(/^[0-9]+:/, "", part[2])
+      wanted[part[1] "=" part[2]] = 1
+    }
+    BEGIN { count = split(ENVIRON["REBUILDERD_ARTIFACTS"], files, "\n"); for (i = 1; i <= count; i++) want(files[i]) }
+    NR == FNR { if (NF == 3) want($3); next }
+    { name = $0; sub(/:[a-z0-9-]+=/, "=", name); sub(/=[0-9]+:/, "=", name) }
+    name in wanted { print name; exit }' "$work/input" "$1"
 }
 
 read_dsc() {
@@ -314,7 +332,7 @@ beside() { # NAME [SHA256]
 source_beside() {
   rm -f "$work/source/"*
   if [ "$kind" = dsc ]; then cp "$input" "$work/source/$dsc"; else beside "$dsc" "$dsc_hash" || return 1; fi
-  without_armour "$work/source/$dsc" > "$work/dsc"
+  without_armour "$work/source/$dsc" > "$work/dsc" || finish 2 input_invalid 'the .dsc has text before what is signed'
   local hash size name count=0
   while read -r hash size name; do
     matches "$name" '[A-Za-z0-9][A-Za-z0-9._+~-]*' && matches "$hash" '[0-9a-f]{64}' ||
@@ -405,11 +423,14 @@ collect() { # FOLDER
 # --- with the packages of this machine -----------------------------------------------------------------------------
 
 host_fits() {
+  local own
   [ "${REBUILDERD_BACKEND_HOST-true}" != false ] || return 1
   # shellcheck disable=SC2016
   dpkg-query -W -f '${db:Status-Status} ${Package}=${Version}\n${db:Status-Status} ${Package}:${Architecture}=${Version}\n' |
     sed -n 's/^installed //p' | sort -u > "$work/installed"
-  [ -z "$(comm -23 "$work/environment" "$work/installed")" ]
+  [ -z "$(comm -23 "$work/environment" "$work/installed")" ] || return 1
+  own=$(wanted_among "$work/installed")
+  [ -z "$own" ] || { say "not with the packages of this machine: $own is one of them"; return 1; }
 }
 
 build_on_host() {
@@ -548,9 +569,11 @@ find_missing() {
   apt_done
 }
 
+# Another distribution may have other packages under the same names and versions.
 build_in_exact_root() {
   local key
-  key=$({ cat "$work/environment"; echo "$machine"; } | sha256sum | cut -c1-32)
+  key=$({ cat "$work/environment"; printf '%s\n' "$machine" "${REBUILDERD_BACKEND_SOURCES-}" "${REBUILDERD_BACKEND_SNAPSHOT-}"; } |
+    sha256sum | cut -c1-32)
   if ! usable "$cache/roots/$key" 0; then
     apt_start
     find_missing 1800 0
@@ -655,7 +678,10 @@ build_in_root() {
   build /bin/bash "$here/sandbox.sh" --root "$top" --bind "$work/build" "$parent"
   collect "$work/build"
   local note=''
-  [ "$present" = false ] || note="built with the present toolchain of $release"
+  if [ "$present" = true ]; then
+    note=$(wanted_among "$work/environment")
+    note="built with the present toolchain of $release${note:+, of which $note is a part}"
+  fi
   finish 0 '' "$note"
 }
 

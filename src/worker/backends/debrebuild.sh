@@ -40,11 +40,11 @@ start() {
 # Only what the signature covers, if there is one; whether it is good was for the server to check.
 without_armour() {
   awk '
-    /^-----BEGIN PGP SIGNED MESSAGE-----/ { signed = 1; header = 1; next }
+    /^-----BEGIN PGP SIGNED MESSAGE-----/ { if (before) exit 1; signed = 1; header = 1; next }
     header { if ($0 ~ /^[ \t\r]*$/) header = 0; next }
     /^-----BEGIN PGP SIGNATURE-----/ { exit }
     signed { sub(/^- /, "") }
-    { sub(/\r$/, ""); if ($0 != "") print }' "$1"
+    { sub(/\r$/, ""); if ($0 != "") { before = !signed; print } }' "$1"
 }
 
 # debrebuild hands some fields to shells as they are: it gets a copy of what was looked at here.
@@ -54,7 +54,7 @@ check_input() {
   local odd='^[A-Z_][A-Z0-9_]*="[A-Za-z0-9 .,:;/=+_%@~^-]*"$'
   mkdir "$work/input"
   plain=$work/input/$(basename "$input")
-  without_armour "$input" > "$plain"
+  without_armour "$input" > "$plain" || finish 2 input_invalid 'the input has text before what is signed'
   awk '/^Environment:/ { on = 1; next } /^[^ \t]/ { on = 0 } on { sub(/^[ \t]+/, ""); print }' "$plain" |
     grep -vE "$odd" > "$work/odd" && finish 2 input_invalid 'the input has an odd Environment'
   grep -qE '^(Source|Version|Architecture|Build-Path|Build-Architecture|Host-Architecture):.*[^A-Za-z0-9 .:+~/()_-]' \

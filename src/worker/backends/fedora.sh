@@ -60,6 +60,7 @@ with_rpmbuild() {
   own=$(. /etc/os-release && echo "${ID-}${VERSION_ID-}")
   [ "$known" = host ] || [ "$own" = "fedora$release" ] ||
     finish 3 environment_unavailable "mock is not installed, and this machine is no Fedora $release"
+  refuse_copies
   # Times and host in the header as the distribution has them.
   builder_name=$(rpm -qp --nosignature --qf '%{BUILDHOST}' "$input" 2> /dev/null) || finish 2 input_invalid 'the input is no source package'
   [[ $builder_name =~ ^[A-Za-z0-9._-]{1,255}$ ]] || finish 2 input_invalid 'the source package has an odd build host'
@@ -74,6 +75,15 @@ with_rpmbuild() {
   [ "$code" != 125 ] || finish 5 backend_error 'the sandbox for the build cannot be made'
   [ "$code" = 0 ] || finish 1 build_failed "rpmbuild ended with $code"
   collect "$work/top/build/RPMS"
+}
+
+# What is to be rebuilt must not be installed here: a build could make a copy of it.
+refuse_copies() {
+  local name
+  while read -r name; do
+    [ -z "$name" ] || ! rpm -q "$name" > /dev/null 2>&1 ||
+      finish 3 environment_unavailable "$name is to be rebuilt and installed on this machine itself"
+  done < <(printf '%s\n' "${REBUILDERD_ARTIFACTS-}" | sed 's/%2[Bb]/+/g; s/%5[Ee]/^/g; s/%7[Ee]/~/g; s/\.rpm$//; /^-/d')
 }
 
 collect() {
