@@ -1,10 +1,27 @@
 /** Who gets a job, how long it is theirs, and what ends that. */
 import assert from 'node:assert/strict'
-import { describe, test } from 'node:test'
+import { describe, test, type TestContext } from 'node:test'
 import { submitBuild } from '../../src/wire/builds.ts'
-import { dropJob, dropJobs, getJob, pingJob, popQueue, requestRebuild } from '../../src/wire/queue.ts'
+import {
+  dropJob,
+  dropJobs,
+  getJob,
+  pingJob,
+  popQueue,
+  requestRebuild,
+  type Assignment,
+} from '../../src/wire/queue.ts'
 import { getWorker, listWorkers, registerWorker, removeWorker } from '../../src/wire/workers.ts'
-import { aPackage, aResult, anArtifact, importPackages, pop, startServer, anyBuild } from '../help/server.ts'
+import {
+  aPackage,
+  aResult,
+  anArtifact,
+  anyBuild,
+  importPackages,
+  pop,
+  someEvidence,
+  startServer,
+} from '../help/server.ts'
 import {
   binariesOf,
   buildsOf,
@@ -239,6 +256,52 @@ describe('pings and workers that stop answering', { concurrency: 4 }, () => {
 
     assert.equal(await refusal(other.call(pingJob, { params: { id: job.id } })), 403)
     assert.equal((await popped(call)).job.id, job.id)
+  })
+})
+
+describe('a package that leaves its release while its job runs', { concurrency: 4 }, () => {
+  const [old, other] = [aPackage(), aPackage({ name: 'other' })]
+  const evidence = { ...someEvidence, temporary: true }
+  const handedBack = (job: Assignment) => aResult(job, { status: 'FAIL', reason: 'worker_lost', evidence })
+
+  /** A worker holds the job of a package that is listed no more. */
+  async function held(t: TestContext) {
+    const server = await startServer(t)
+    await importPackages(server.call, [old])
+    const job = await popped(server.call)
+    await importPackages(server.call, [other])
+    await rebuilt(await server.worker('key-2').then(({ call }) => call))
+    assert.equal((await onlyJob(server.call)).id, job.job.id)
+    return { ...server, job }
+  }
+
+  for (const [how, ends] of [
+    ['its worker stops answering', ({ clock }) => void (clock.ahead = 600 * second)],
+    ['its worker hands it back', ({ call, job }) => call(submitBuild, { body: handedBack(job) })],
+    ['its worker is removed', ({ call }) => call(removeWorker, { params: { id: 1 } })],
+  ] satisfies [string, (house: Awaited<ReturnType<typeof held>>) => unknown][]) {
+    test(`is handed to nobody else when ${how}`, async (t) => {
+      const house = await held(t)
+
+      await ends(house)
+
+      for (let tries = 0; tries < 100 && (await jobsOf(house.call)).length > 0; tries++)
+        await new Promise((resolve) => setTimeout(resolve, 100))
+      assert.deepEqual(await jobsOf(house.call), [])
+    })
+  }
+
+  test('is rebuilt all the same when it is queued by hand, with the files it had', async (t) => {
+    const { call, clock, job } = await held(t)
+    await call(submitBuild, { body: aResult(job) })
+    clock.ahead = second
+    await call(requestRebuild, { body: { ...anyBuild, name: 'hello', version: '1.0-1' } })
+
+    const again = await popped(call)
+    assert.deepEqual(again.artifacts, job.artifacts)
+    await call(submitBuild, { body: handedBack(again) })
+
+    assert.equal((await onlyJob(call)).name, 'hello')
   })
 })
 

@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { existsSync } from 'node:fs'
@@ -54,13 +55,15 @@ export async function killings(kills: Goal, script?: string): Promise<FaultRepor
   const base = server.address
   const port = Number(new URL(base).port)
   const over = new AbortController()
-  const load = loadOn(base, server.cookie, promised, losses, over.signal)
-  let [killed, whileStarting, slowest] = [0, 0, server.readyAfter]
+  const gate = aGate()
+  const load = loadOn({ base, cookie: server.cookie, gate, signal: over.signal }, promised, losses)
+  let [killed, whileStarting, atWork, slowest] = [0, 0, 0, server.readyAfter]
   const goesOn = paced(kills)
   try {
     while (goesOn(killed) && losses.length === 0) {
-      await untilMore(promised)
-      await pause(20 + random() * 600)
+      atWork += (await untilMore(promised, random)) ? 1 : 0
+      await pause(random() * longestPause)
+      gate.close()
       await server.kill('SIGKILL')
       killed += 1
       if (killed % startsCutOff === 0 && goesOn(killed)) {
@@ -70,11 +73,13 @@ export async function killings(kills: Goal, script?: string): Promise<FaultRepor
       }
       losses.push(...(await findings(data, promised)).map((loss) => `after kill ${killed}: ${loss}`))
       server = await startProcess({ data, port, script })
+      gate.open()
       slowest = Math.max(slowest, server.readyAfter)
     }
     await pause(1000)
   } finally {
     over.abort()
+    gate.open()
     await load
     await server.kill('SIGTERM')
   }
@@ -86,6 +91,7 @@ export async function killings(kills: Goal, script?: string): Promise<FaultRepor
   const counts = {
     kills: killed,
     'of them while it started': whileStarting,
+    'at work': atWork,
     'acknowledged reports': promised.reports.size,
     'jobs handed out': handedOut,
     'acknowledged imports': [...promised.imports.values()].reduce((sum, count) => sum + count, 0),
@@ -96,14 +102,36 @@ export async function killings(kills: Goal, script?: string): Promise<FaultRepor
 }
 
 /** Milliseconds that a server may take to do its first work. */
-const firstWork = 5000
+const firstWork = 20_000
+/** Reports and imports that it acknowledges at most before it is killed, and the milliseconds that it then still has. */
+const [mostReports, mostImports, longestPause] = [8, 2, 200]
 
-/** Waits until a server that has just started has acknowledged something: however slow the machine, it is killed at work. */
-async function untilMore(promised: Promised): Promise<void> {
-  const count = (): number =>
-    promised.reports.size + [...promised.imports.values()].reduce((sum, number) => sum + number, 0)
-  const [before, end] = [count(), performance.now() + firstWork]
-  while (count() === before && performance.now() < end) await pause(10)
+/**
+ * Waits until a server that has just started has acknowledged reports and imports, as many as chance says: however slow
+ * the machine, it is killed at work.
+ * @returns false where it did not within its time
+ */
+async function untilMore({ reports, imports }: Promised, random: () => number): Promise<boolean> {
+  const upTo = (most: number): number => 1 + Math.floor(random() * most)
+  const imported = (): number => [...imports.values()].reduce((sum, number) => sum + number, 0)
+  const [wantedReports, wantedImports] = [reports.size + upTo(mostReports), imported() + upTo(mostImports)]
+  const end = performance.now() + firstWork
+  const isThere = (): boolean => reports.size >= wantedReports && imported() >= wantedImports
+  while (!isThere() && performance.now() < end) await pause(5)
+  return isThere()
+}
+
+/** Where those wait whose server is down: to ask again and again meanwhile would take the processor that it needs to start. */
+type Gate = { opened: () => Promise<void>; open: () => void; close: () => void }
+
+function aGate(): Gate {
+  let next = Promise.withResolvers<void>()
+  next.resolve()
+  return {
+    opened: () => next.promise,
+    open: () => next.resolve(),
+    close: () => (next = Promise.withResolvers()),
+  }
 }
 
 /** Starts a server and kills it before, or just when, it is ready. */
@@ -121,25 +149,31 @@ async function countLeases(db: Reader): Promise<number> {
   return row?.n ?? 0
 }
 
-function loadOn(base: string, cookie: string, promised: Promised, losses: string[], signal: AbortSignal) {
+type Site = { base: string; cookie: string; gate: Gate; signal: AbortSignal }
+
+function loadOn({ base, cookie, gate, signal }: Site, promised: Promised, losses: string[]) {
   const clientOf = (workerKey: string): Client =>
     openClient({ base, cookie, workerKey, signupSecret, timeout: 10_000 })
+  const until = { gate, signal }
   const workers = Array.from({ length: workerCount }, (_, index) =>
-    worker(clientOf(`key-${index}`), index, promised, losses, signal),
+    worker(clientOf(`key-${index}`), index, promised, losses, until),
   )
-  const importers = ['sid', 'trixie'].map((release) => importer(clientOf('none'), release, promised, signal))
-  return Promise.all([...workers, ...importers, registrar(clientOf, promised, signal)])
+  const importers = ['sid', 'trixie'].map((release) => importer(clientOf('none'), release, promised, until))
+  return Promise.all([...workers, ...importers, registrar(clientOf, promised, until)])
 }
 
+type Until = Pick<Site, 'gate' | 'signal'>
+
 /** Asks until it is answered: whoever was cut off cannot know whether it was heard. */
-async function untilAnswered<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T | null> {
+async function untilAnswered<T>({ gate, signal }: Until, work: () => Promise<T>): Promise<T | null> {
   while (!signal.aborted) {
     try {
       return await work()
     } catch (error) {
       const isCut = error instanceof Error && error.message.startsWith('cannot reach')
       if (!isCut) throw error
-      await pause(30)
+      await pause(10)
+      await gate.opened()
     }
   }
   return null
@@ -156,26 +190,27 @@ async function worker(
   index: number,
   promised: Promised,
   losses: string[],
-  signal: AbortSignal,
+  until: Until,
 ): Promise<void> {
   const random = seeded(index)
-  await untilAnswered(signal, () =>
+  await untilAnswered(until, () =>
     client.call(registerWorker, { body: { name: `worker-${index}`, tags: [] } }),
   )
-  while (!signal.aborted) {
-    const given = await untilAnswered(signal, () => client.call(popQueue, { body: wanted }))
+  while (!until.signal.aborted) {
+    const body = index % 2 === 0 ? wanted : { ...wanted, lease: randomUUID() } // with a name the same job comes again
+    const given = await untilAnswered(until, () => client.call(popQueue, { body }))
     if (given === null || given === 'Nothing') {
       await pause(50)
       continue
     }
     const job = given.Rebuild
     const params = { id: job.job.id }
-    await untilAnswered(signal, () => client.call(pingJob, { params })).catch(() => undefined) // dropped by an import
+    await untilAnswered(until, () => client.call(pingJob, { params })).catch(() => undefined) // dropped by an import
     const status = random() < 0.6 ? 'GOOD' : 'BAD'
     const report: RebuildReport = aResult(job, { status, build_log: logOf(random, 2000) })
     try {
-      const answered = await untilAnswered(signal, () => client.call(submitBuild, { body: report }))
-      if (answered !== null || !signal.aborted) promised.reports.set(job.lease ?? '', status)
+      const answered = await untilAnswered(until, () => client.call(submitBuild, { body: report }))
+      if (answered !== null || !until.signal.aborted) promised.reports.set(job.lease ?? '', status)
     } catch (error) {
       losses.push(`a report was refused: ${error instanceof Error ? error.message : ''}`)
       return
@@ -184,15 +219,10 @@ async function worker(
 }
 
 /** Imports a release over and over, each time with a third of its packages in a new version. */
-async function importer(
-  client: Client,
-  release: string,
-  promised: Promised,
-  signal: AbortSignal,
-): Promise<void> {
-  for (let number = 1; !signal.aborted; number++) {
+async function importer(client: Client, release: string, promised: Promised, until: Until): Promise<void> {
+  for (let number = 1; !until.signal.aborted; number++) {
     const body = importOf(release, number)
-    const answered = await untilAnswered(signal, () => client.call(submitPackages, { body }).then(() => true))
+    const answered = await untilAnswered(until, () => client.call(submitPackages, { body }).then(() => true))
     if (answered === true) promised.imports.set(release, number)
     await pause(20)
   }
@@ -209,14 +239,10 @@ function versionOf(index: number, number: number): string {
   return `${Math.floor((number + (index % 3)) / 3)}-1`
 }
 
-async function registrar(
-  clientOf: (key: string) => Client,
-  promised: Promised,
-  signal: AbortSignal,
-): Promise<void> {
-  for (let number = 1; !signal.aborted; number++) {
+async function registrar(clientOf: (key: string) => Client, promised: Promised, until: Until): Promise<void> {
+  for (let number = 1; !until.signal.aborted; number++) {
     const key = `newcomer-${number}`
-    const answered = await untilAnswered(signal, () =>
+    const answered = await untilAnswered(until, () =>
       clientOf(key)
         .call(registerWorker, { body: { name: key, tags: [] } })
         .then(() => true),

@@ -324,11 +324,10 @@ async function untilSettled(stage: Stage, name: string): Promise<string[]> {
     const { child, pid, said } = stage.worker()
     if (child.exitCode !== null) return [`the worker ended by itself: ${said().slice(-500)}`]
     const verdicts = await verdictsOf(stage, name).catch(() => [])
-    const left = leftBy(stage.pids, stage.folder, pid)
-    trouble = [
-      ...(verdicts.length === 0 ? [`${name} has no verdict; ${said().slice(-600)}`] : []),
-      ...left.map((what) => `left: ${what}`),
-    ]
+    trouble =
+      verdicts.length === 0 // all processes of the machine are looked at: once there is a verdict is early enough
+        ? [`${name} has no verdict; ${said().slice(-600)}`]
+        : leftBy(stage.pids, stage.folder, pid).map((what) => `left: ${what}`)
     if (trouble.length === 0) return []
     await sleep(100)
   }

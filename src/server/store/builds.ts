@@ -16,7 +16,7 @@ import {
 } from './narrow.ts'
 import { scopesWith } from './origins.ts'
 import { pageOfRows, refuseLongSort, whereOf, type Listing, type PageRequest } from './page.ts'
-import { newRequires } from './queue.ts'
+import { newRequires, putBack } from './queue.ts'
 import { question } from './work.ts'
 
 export type BuildRow = Row & {
@@ -439,8 +439,8 @@ export function leaseReturned(
 ): Sql[] {
   return [
     sql`UPDATE leases SET outcome = 'returned', ended_at = ${now} WHERE id = ${lease.id}`,
-    sql`UPDATE jobs SET state = 'ready', worker_id = NULL, lease_id = NULL, started_at = NULL, lease_until = NULL,
-          next_retry = ${now}, avoid_worker_id = ${avoidWorkerId} WHERE id = ${lease.job_id} AND lease_id = ${lease.id}`,
+    sql`UPDATE jobs SET next_retry = ${now}, avoid_worker_id = ${avoidWorkerId} WHERE id = ${lease.job_id} AND lease_id = ${lease.id}`,
+    ...putBack(sql`jobs.id = ${lease.job_id} AND jobs.lease_id = ${lease.id}`),
     sql`UPDATE workers SET status = NULL, online = 1, last_ping = ${now} WHERE id = ${workerId}`,
   ]
 }

@@ -166,12 +166,13 @@ export async function knownArchitectures(tx: Transaction): Promise<string[]> {
   return rows.map((row) => row.architecture)
 }
 
-/** The files of a job as its inputs list them. */
+/** The files of a job as its inputs list them; where none is listed any more, as they were when they left. */
 function listedFiles(jobId: number): Sql {
   return sql`
     SELECT b.id, b.name, b.version, b.architecture, b.url, b.file, b.sha256, b.size
       FROM jobs j JOIN build_inputs i ON i.group_id = j.group_id JOIN binary_packages b ON b.build_input_id = i.id
-     WHERE j.id = ${jobId} AND i.seen = 1 AND b.seen = 1`
+     WHERE j.id = ${jobId}
+       AND (i.seen = 1 AND b.seen = 1 OR NOT EXISTS (SELECT 1 FROM build_inputs f WHERE f.group_id = j.group_id AND f.seen = 1))`
 }
 
 /** Each file once, whichever friends list it; the oldest row tells, but for hashes that only a later one has. */
@@ -248,10 +249,24 @@ export async function freeJobs(tx: Transaction, now: string, longest: string): P
     sql`SELECT id FROM jobs WHERE state = 'running' AND lease_until < ${now}`,
     sql`UPDATE leases SET outcome = 'lost', ended_at = ${now}
          WHERE outcome IS NULL AND id IN (SELECT lease_id FROM jobs WHERE state = 'running' AND lease_until < ${now})`,
-    sql`UPDATE jobs SET state = 'ready', worker_id = NULL, lease_id = NULL, started_at = NULL, lease_until = NULL
-         WHERE state = 'running' AND lease_until < ${now}`,
+    ...putBack(sql`jobs.state = 'running' AND jobs.lease_until < ${now}`),
   ])
   return (freed ?? []).map((job) => job.id)
+}
+
+/**
+ * Puts running jobs back into the queue. One whose package has left its release meanwhile goes instead: its worker was
+ * allowed to end it, and nobody else is to begin. What was queued by hand after that stays.
+ * @param which the condition on `jobs`
+ */
+export function putBack(which: Sql): Sql[] {
+  return [
+    sql`DELETE FROM jobs WHERE ${which}
+           AND NOT EXISTS (SELECT 1 FROM build_inputs i WHERE i.group_id = jobs.group_id AND i.seen = 1)
+           AND jobs.queued_at <= (SELECT s.last_seen FROM build_inputs i JOIN source_packages s ON s.id = i.source_package_id
+                                   WHERE i.id = jobs.build_input_id)`,
+    sql`UPDATE jobs SET state = 'ready', worker_id = NULL, lease_id = NULL, started_at = NULL, lease_until = NULL WHERE ${which}`,
+  ]
 }
 
 /** Drops jobs; those that run are told so at their next ping. */

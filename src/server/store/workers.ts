@@ -1,5 +1,6 @@
 import { first, sql, trusted, type Database, type Row, type Sql, type Transaction } from './database.ts'
 import { pageOfRows, type Listing, type PageRequest } from './page.ts'
+import { putBack } from './queue.ts'
 
 export type WorkerRow = Row & {
   id: number
@@ -80,14 +81,13 @@ export function keyForgotten(workerId: number): Sql {
 
 /** Forgets a worker; a job that it held is free at once. */
 export async function deleteWorker(tx: Transaction, id: number, now: string): Promise<boolean> {
-  const [, , gone] = await tx.batch([
+  const replies = await tx.batch([
     sql`UPDATE leases SET outcome = 'lost', ended_at = ${now}
          WHERE outcome IS NULL AND id IN (SELECT lease_id FROM jobs WHERE worker_id = ${id} AND state = 'running')`,
-    sql`UPDATE jobs SET state = 'ready', worker_id = NULL, lease_id = NULL, started_at = NULL, lease_until = NULL
-         WHERE worker_id = ${id} AND state = 'running'`,
+    ...putBack(sql`jobs.worker_id = ${id} AND jobs.state = 'running'`),
     sql`DELETE FROM workers WHERE id = ${id} RETURNING id`,
   ])
-  return (gone ?? []).length > 0
+  return (replies.at(-1) ?? []).length > 0
 }
 
 /** A worker that asks for work and has no job rests. */
