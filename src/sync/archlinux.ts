@@ -37,7 +37,7 @@ export const archlinux: Distribution = {
 
 async function reportOf(profile: Profile, architecture: string, context: SyncContext): Promise<ReportToSend> {
   const isWanted = wantedBy(profile)
-  const found = context.gathering('key')
+  const found = context.gathering()
   let isSigned = true
   for (const component of new Set(profile.components)) {
     const values = { repo: component, arch: architecture }
@@ -80,7 +80,7 @@ function addTo(found: Gathering, one: PacmanPackage, component: string, url: str
   const told = { name, version, component, architecture, url, sha256, size }
   const artifact = signature === null ? told : { ...told, signature }
   const head = { name: base, version, url, maintainer: packager }
-  found.add([base, version, component].join(' '), artifact, () => head)
+  found.add([base, version, encodeURIComponent(component)].join(' '), artifact, () => head)
 }
 
 /**

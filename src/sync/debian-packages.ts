@@ -83,10 +83,11 @@ export type Source = {
 export type SourceNeeds = { uploaders: boolean; directory: boolean; dsc: boolean }
 
 /**
- * Reads the stanzas of Sources into one map by `sourceKey`.
- * @returns a function that adds one stanza, and throws a Complaint naming line and field where one is missing or malformed
+ * Reads stanzas of Sources.
+ * @returns the fields that it looks at, and a function that throws a Complaint naming line and field where one is missing
+ * or malformed
  */
-export function sourceReader(sources: Map<string, Source>, needs: SourceNeeds) {
+export function sourceReader(needs: SourceNeeds) {
   const fields = [
     'Package',
     'Version',
@@ -95,43 +96,15 @@ export function sourceReader(sources: Map<string, Source>, needs: SourceNeeds) {
     ...(needs.directory ? ['Directory'] : []),
     ...(needs.dsc ? ['Files', 'Checksums-Sha256'] : []),
   ]
-  const same = new Map<string, Source>()
-  const add = (stanza: Stanza, origin: string): void => {
+  const read = (stanza: Stanza, origin: string): { key: string; source: Source } => {
     const name = requiredField(stanza, 'Package', patterns.name, origin)
     const version = requiredField(stanza, 'Version', patterns.version, origin)
     const { Maintainer: maintainer, Uploaders: uploaders = '', Directory: directory = '' } = stanza.fields
     const dsc = needs.dsc ? dscOf(stanza, origin) : ''
-    const told = { maintainer: maintainer?.slice(0, 1024) ?? null, uploaders, directory, dsc }
-    // what has a folder of its own is like no other
-    sources.set(copied(sourceKey(name, version)), directory + dsc === '' ? known(same, told) : own(told))
+    const source = { maintainer: maintainer?.slice(0, 1024) ?? null, uploaders, directory, dsc }
+    return { key: sourceKey(name, version), source }
   }
-  return { fields, add }
-}
-
-/** The same once only: thousands of packages share a maintainer. */
-function known(same: Map<string, Source>, told: Source): Source {
-  const key = `${told.maintainer}\n${told.uploaders}`
-  const before = same.get(key)
-  if (before !== undefined) return before
-  const copy = own(told)
-  same.set(copied(key), copy)
-  return copy
-}
-
-/** As slices its texts would keep their stanzas in memory. */
-function own(told: Source): Source {
-  const { maintainer, uploaders, directory, dsc } = told
-  return {
-    maintainer: maintainer === null ? null : copied(maintainer),
-    uploaders: copied(uploaders),
-    directory: copied(directory),
-    dsc: copied(dsc),
-  }
-}
-
-/** As a slice, a text would keep its whole stanza in memory. */
-export function copied(text: string): string {
-  return text === '' ? '' : Buffer.from(text).toString()
+  return { fields, read }
 }
 
 function dscOf(stanza: Stanza, origin: string): string {

@@ -1,5 +1,5 @@
 import { Complaint } from '../errors.ts'
-import type { Packages, ReportedArtifact, ReportToSend } from '../wire/packages.ts'
+import type { ReportedArtifact, ReportToSend } from '../wire/packages.ts'
 import { addressOf } from './address.ts'
 import { stanzas } from './deb822.ts'
 import { fetchIndex, isListed, type Index, type IndexPath } from './debian-index.ts'
@@ -24,10 +24,11 @@ import {
   type Failure,
   type SyncContext,
 } from './distribution.ts'
-import type { Gathering } from './gathering.ts'
+import type { Head, PackageList } from './gathering.ts'
 import type { Mirror } from './mirror.ts'
 import type { Profile } from './profile.ts'
 import { wantedBy } from './rules.ts'
+import type { Sorting } from './sorting.ts'
 
 /** Most packages of one report: several times what the largest distribution has. */
 const mostPackages = 2_000_000
@@ -55,16 +56,15 @@ type Reading = { profile: Profile; context: SyncContext; mirror: Mirror; name: s
 /** Reports of one release, one per architecture that was read whole. */
 async function* releaseReports(reading: Reading, failures: Failure[]): AsyncGenerator<ReportToSend> {
   const { profile, context, name } = reading
-  const failed = new Map<string, Error>()
+  const failed: Failed = new Map()
   try {
     const release = await readRelease(reading.mirror, name, profile, context)
-    const groups = await readGroups(reading, release, failed)
-    for (const architecture of [...new Set(profile.architectures)].sort()) {
+    const found = await readIndexes(await fetchIndexes(reading, release), reading, failed)
+    const lists = joined(found, reading, failed)
+    for (const [architecture, list] of [...lists].sort(byName)) {
       if (failed.has(architecture)) continue
-      const packages = finished(groups.get(architecture), architecture, failed, context.signal)
-      if (packages === null) continue
       const index = release?.index ?? 'unsigned'
-      yield { distribution: 'debian', release: name, architecture, packages, index }
+      yield { distribution: 'debian', release: name, architecture, packages: list.packages(), index }
     }
   } catch (error) {
     const trouble = troubleOf(error, context.signal)
@@ -75,30 +75,11 @@ async function* releaseReports(reading: Reading, failures: Failure[]): AsyncGene
   }
 }
 
-/** The packages of an architecture; null where they contradict each other. */
-function finished(
-  found: Gathering | undefined,
-  architecture: string,
-  failed: Map<string, Error>,
-  signal: AbortSignal,
-): Packages | null {
-  try {
-    return found?.finish() ?? []
-  } catch (error) {
-    failed.set(architecture, troubleOf(error, signal))
-    return null
-  }
-}
+/** What went wrong with an architecture. */
+type Failed = Map<string, Error>
 
-/** Binaries by architecture and source. What was needed of the sources is forgotten then. */
-async function readGroups(
-  reading: Reading,
-  release: Release | null,
-  failed: Map<string, Error>,
-): Promise<Groups> {
-  const indexes = await fetchIndexes(reading, release)
-  const sources = await readSources(indexes.sources, reading)
-  return readBinaries(indexes.binaries, sources, reading, failed)
+function byName([a]: readonly [string, unknown], [b]: readonly [string, unknown]): number {
+  return a < b ? -1 : Number(a > b)
 }
 
 /** An index and what became of its download. */
@@ -159,19 +140,30 @@ function readArchitectures(profile: Profile, component: string, release: Release
     : others
 }
 
+/**
+ * Source packages and, in lines after that of theirs, their binaries: there may be more of both than fit in memory. An
+ * architecture whose index fails is in `failed`.
+ */
+async function readIndexes(indexes: Indexes, reading: Reading, failed: Failed): Promise<Sorting> {
+  const found = reading.context.sorting()
+  await readSources(indexes.sources, found, reading)
+  await readBinaries(indexes.binaries, found, reading, failed)
+  return found
+}
+
 async function readSources(
   fetched: readonly Fetched[],
+  found: Sorting,
   { profile, context }: Reading,
-): Promise<Map<string, Source>> {
-  const sources = new Map<string, Source>()
-  const reader = sourceReader(sources, needsOf(profile))
+): Promise<void> {
+  const reader = sourceReader(needsOf(profile))
   for (const { path, index } of fetched) {
     const { origin, chunks } = present(index, path)
     for await (const stanza of stanzas(chunks(context.signal), { what: origin, wanted: reader.fields })) {
-      reader.add(stanza, origin)
+      const { key, source } = reader.read(stanza, origin)
+      found.add(key, JSON.stringify(source))
     }
   }
-  return sources
 }
 
 function needsOf(profile: Profile): SourceNeeds {
@@ -192,81 +184,123 @@ function present(index: Fetched['index'], path: IndexPath): Index {
   return index
 }
 
-type Groups = Map<string, Gathering>
-
-/** Packages by the architecture they are of, grouped by source; an architecture whose index fails is in `failed`. */
 async function readBinaries(
   fetched: readonly Fetched[],
-  sources: ReadonlyMap<string, Source>,
-  reading: Reading,
-  failed: Map<string, Error>,
-): Promise<Groups> {
-  const groups: Groups = new Map(
-    reading.profile.architectures.map((architecture) => [architecture, reading.context.gathering('found')]),
-  )
-  const collect = collector(groups, sources, reading)
+  found: Sorting,
+  { profile, context, source }: Reading,
+  failed: Failed,
+): Promise<void> {
+  const architectures = new Set(profile.architectures)
+  let count = 0
   for (const { path, component, architecture, index } of fetched) {
     if (failed.has(architecture)) continue
     try {
       const { origin, chunks } = present(index, path)
-      for await (const stanza of stanzas(chunks(reading.context.signal), {
-        what: origin,
-        wanted: binaryFields,
-      })) {
-        collect.add(binaryOf(stanza, origin), component, origin)
+      for await (const stanza of stanzas(chunks(context.signal), { what: origin, wanted: binaryFields })) {
+        const binary = binaryOf(stanza, origin)
+        if (!architectures.has(binary.architecture)) continue
+        if (++count > mostPackages) throw new Complaint(`${origin} lists more than ${mostPackages} packages`)
+        const artifact = artifactOf(binary, component, addressOf(source, binary.path, origin))
+        found.add(sourceKey(binary.source, binary.sourceVersion), binaryLine(binary, component, artifact))
       }
     } catch (error) {
-      const trouble = troubleOf(error, reading.context.signal)
+      const trouble = troubleOf(error, context.signal)
       failed.set(architecture, trouble)
-      if (groups.has('all')) failed.set('all', trouble) // its packages are in this index, too
+      if (architectures.has('all')) failed.set('all', trouble) // its packages are in this index, too
     }
-  }
-  collect.sayWhatWasLeftOut()
-  return groups
-}
-
-function collector(
-  groups: Groups,
-  sources: ReadonlyMap<string, Source>,
-  { profile, context, name, source }: Reading,
-) {
-  const isWanted = wantedBy(profile)
-  const inputOf = buildInputs(profile, source)
-  const orphans: string[] = []
-  let count = 0
-  return {
-    add(binary: Binary, component: string, origin: string): void {
-      const group = groups.get(binary.architecture)
-      if (group === undefined) return
-      const found = sources.get(sourceKey(binary.source, binary.sourceVersion))
-      if (found === undefined) {
-        orphans.push(`${binary.name} ${binary.version}`)
-        return
-      }
-      const maintainers = (): string[] =>
-        [binary.maintainer, found.maintainer, ...peopleOf(found.uploaders)].filter((one) => one !== null)
-      if (!isWanted({ name: binary.name, source: binary.source, component, maintainers })) return
-      if (++count > mostPackages) throw new Complaint(`${origin} lists more than ${mostPackages} packages`)
-      const artifact = artifactOf(binary, component, addressOf(source, binary.path, origin))
-      const version = binary.sourceVersion + binary.rebuild
-      group.add(sourceKey(binary.source, version), artifact, () => ({
-        name: binary.source,
-        version,
-        url: inputOf({ name: binary.source, source: found, version, architecture: binary.architecture }),
-        maintainer: found.maintainer ?? binary.maintainer,
-      }))
-    },
-    sayWhatWasLeftOut(): void {
-      if (orphans.length === 0) return
-      const some = orphans.slice(0, 5).join(', ')
-      context.log.warning(
-        `sync: debian ${name}: left out ${orphans.length} packages whose source is in no Sources: ${some}`,
-      )
-    },
   }
 }
 
 function artifactOf(binary: Binary, component: string, url: string): ReportedArtifact {
   const { name, version, architecture, sha256, size } = binary
   return { name, version, component, architecture, url, sha256, size }
+}
+
+/** What the line of a binary starts with; its artifact follows as it will be in the report. */
+type Label = [
+  name: string,
+  component: string,
+  architecture: string,
+  rebuild: string,
+  maintainer: string | null,
+]
+
+/** An array, by which it is told from the line of a source, which is an object. */
+function binaryLine(binary: Binary, component: string, artifact: ReportedArtifact): string {
+  const { name, architecture, rebuild, maintainer } = binary
+  const label: Label = [name, component, architecture, rebuild, maintainer]
+  return `${JSON.stringify(label)}\t${JSON.stringify(artifact)}`
+}
+
+type Lists = Map<string, PackageList>
+
+/** The packages of each architecture. One whose indexes contradict each other is in `failed`. */
+function joined(found: Sorting, reading: Reading, failed: Failed): Lists {
+  const { profile, context, name } = reading
+  const lists: Lists = new Map(
+    profile.architectures.map((architecture) => [architecture, context.packageList()]),
+  )
+  const buildsOf = builder(reading)
+  const orphans: string[] = []
+  let left = 0
+  for (const group of found.groups()) {
+    const source = group.lines.findLast((line) => line.startsWith('{'))
+    const binaries = group.lines.filter((line) => line.startsWith('['))
+    if (source === undefined) {
+      left += binaries.length
+      if (orphans.length < mostNamed) orphans.push(group.key)
+      continue
+    }
+    for (const { architecture, head, artifacts } of buildsOf(group.key, source, binaries)) {
+      if (failed.has(architecture)) continue
+      try {
+        lists.get(architecture)?.add(head, artifacts)
+      } catch (error) {
+        failed.set(architecture, troubleOf(error, context.signal))
+      }
+    }
+  }
+  found.close()
+  if (left > 0)
+    context.log.warning(
+      `sync: debian ${name}: left out ${left} packages whose source is in no Sources: ${orphans.join(', ')}`,
+    )
+  return lists
+}
+
+/** Sources that a warning names. */
+const mostNamed = 5
+
+/** What is built at once: the binaries of a source that are of one architecture, and of the same rebuild of it. */
+type Build = { architecture: string; head: Head; artifacts: string[] }
+
+/** @returns a function that takes a source package and its binaries as `readIndexes` wrote them */
+function builder({ profile, source: archive }: Reading) {
+  const isWanted = wantedBy(profile)
+  const inputOf = buildInputs(profile, archive)
+  return (key: string, line: string, binaries: readonly string[]): Iterable<Build> => {
+    if (binaries.length === 0) return []
+    const source = JSON.parse(line) as Source // as `readSources` wrote it
+    const [name = '', sourceVersion = ''] = key.split(' ')
+    const builds = new Map<string, Build>()
+    for (const binary of binaries) {
+      const end = binary.indexOf('\t')
+      const label = JSON.parse(binary.slice(0, end)) as Label // as `binaryLine` wrote it
+      const [binaryName, component, architecture, rebuild, maintainer] = label
+      const maintainers = (): string[] =>
+        [maintainer, source.maintainer, ...peopleOf(source.uploaders)].filter((one) => one !== null)
+      if (!isWanted({ name: binaryName, source: name, component, maintainers })) continue
+      const artifact = binary.slice(end + 1)
+      const place = `${architecture} ${rebuild}`
+      const build = builds.get(place)
+      if (build !== undefined) build.artifacts.push(artifact)
+      else {
+        const version = sourceVersion + rebuild
+        const url = inputOf({ name, source, version, architecture })
+        const head = { name, version, url, maintainer: source.maintainer ?? maintainer }
+        builds.set(place, { architecture, head, artifacts: [artifact] })
+      }
+    }
+    return builds.values()
+  }
 }

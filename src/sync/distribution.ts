@@ -1,9 +1,10 @@
 import { chainOf, Complaint, complaintOf, sentenceOf } from '../errors.ts'
 import type { Log } from '../log.ts'
 import type { ReportToSend } from '../wire/packages.ts'
-import type { Gathering, GroupOrder } from './gathering.ts'
+import type { Gathering, PackageList } from './gathering.ts'
 import type { Mirror } from './mirror.ts'
 import type { Profile } from './profile.ts'
+import type { Sorting } from './sorting.ts'
 
 /** What a distribution needs to read its indexes. */
 export type SyncContext = {
@@ -12,8 +13,10 @@ export type SyncContext = {
   now: () => Date
   /** Opens an archive; it is closed when the sync is over. */
   mirrorOf: (addresses: readonly string[]) => Mirror
-  /** Opens a list of packages that need not be in memory; it is closed when the sync is over. */
-  gathering: (order: GroupOrder) => Gathering
+  /** Open what need not be in memory; it is closed when the sync is over. */
+  gathering: () => Gathering
+  sorting: () => Sorting
+  packageList: () => PackageList
 }
 
 /** One distribution's way of telling what it ships. */

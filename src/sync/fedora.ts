@@ -48,7 +48,7 @@ async function reportOf(
   context: SyncContext,
 ): Promise<ReportToSend> {
   const isWanted = wantedBy(profile)
-  const found = context.gathering('found')
+  const found = context.gathering()
   let isSigned = true
   for (const component of new Set(profile.components)) {
     const addresses = [release.source, ...release.mirrors].map((address) =>

@@ -5,9 +5,10 @@ import { archlinux } from './archlinux.ts'
 import { debian } from './debian.ts'
 import type { Distribution } from './distribution.ts'
 import { fedora } from './fedora.ts'
-import { openGathering } from './gathering.ts'
+import { openGathering, openPackageList } from './gathering.ts'
 import { downloadFolder, openMirror, type Progress } from './mirror.ts'
 import type { Profile } from './profile.ts'
+import { openSorting } from './sorting.ts'
 import { tails } from './tails.ts'
 
 export { checkedProfile, readProfiles, type Profile } from './profile.ts'
@@ -39,14 +40,17 @@ export async function* reportsOf(profile: Profile, options: SyncOptions): AsyncG
   const distribution = distributionFor(profile.sync_method ?? profile.distro)
   await using folder = await downloadFolder(options.cache)
   const retry = options.retryMs === undefined ? {} : { retryMs: options.retryMs }
-  using gatherings = new DisposableStack()
+  using opened = new DisposableStack()
+  const closedAtEnd = <T extends { close: () => void }>(one: T): T =>
+    opened.adopt(one, ({ close }) => close())
   yield* distribution.reports(profile, {
     log,
     signal,
     now,
     mirrorOf: (addresses) => openMirror({ addresses, folder, log, signal, progress, ...retry }),
-    gathering: (order) =>
-      gatherings.adopt(openGathering(folder.path, order, options.mostBytes), ({ close }) => close()),
+    gathering: () => closedAtEnd(openGathering(folder.path, options.mostBytes)),
+    sorting: () => closedAtEnd(openSorting(folder.path, options.mostBytes)),
+    packageList: () => closedAtEnd(openPackageList(folder.path)),
   })
 }
 

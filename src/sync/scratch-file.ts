@@ -32,18 +32,29 @@ export function openScratchFile(folder: string): ScratchFile {
     unlinkSync(path)
     return handle
   }
+  /** What waits as one piece, which goes on waiting. */
+  const inOne = (): Buffer => {
+    if (waiting.length !== 1) waiting.splice(0, waiting.length, Buffer.concat(waiting))
+    return waiting[0] ?? Buffer.alloc(0)
+  }
   const settle = (): number => {
     file ??= opened()
-    const bytes = Buffer.concat(waiting.splice(0))
-    inMemory = 0
+    const bytes = inOne()
     for (let done = 0; done < bytes.length;) done += writeSync(file, bytes, done)
+    waiting.length = 0
+    inMemory = 0
     return file
   }
-  const piece = (from: number, to: number): Buffer => {
+  /** Fills `into` from a place of it on; tells how many bytes there were. */
+  const read = (into: Buffer, start: number, from: number, to: number): number => {
     if (isClosed) throw new Error('this list is no longer there')
-    if (file === null) return Buffer.concat(waiting).subarray(from, to)
-    const bytes = Buffer.alloc(Math.min(window, to - from))
-    return bytes.subarray(0, readSync(inMemory > 0 ? settle() : file, bytes, 0, bytes.length, from))
+    const most = Math.min(into.length - start, to - from)
+    const count =
+      file === null
+        ? inOne().copy(into, start, from, from + most)
+        : readSync(inMemory > 0 ? settle() : file, into, start, most, from)
+    if (count === 0) throw new Error('a scratch file has become shorter')
+    return count
   }
   return {
     size: () => size,
@@ -54,15 +65,17 @@ export function openScratchFile(folder: string): ScratchFile {
       if (inMemory > shortest) settle()
     },
     *lines(from, to) {
-      let rest: Buffer = Buffer.alloc(0)
+      let bytes = Buffer.alloc(Math.min(window, to - from))
+      let used = 0
       for (let at = from; at < to;) {
-        const read = piece(at, to)
-        if (read.length === 0) throw new Error('a scratch file has become shorter')
-        at += read.length
-        const bytes = rest.length === 0 ? read : Buffer.concat([rest, read])
-        const end = bytes.lastIndexOf(10)
-        rest = bytes.subarray(end + 1)
+        if (used === bytes.length) bytes = Buffer.concat([bytes], 2 * used)
+        const count = read(bytes, used, at, to)
+        at += count
+        used += count
+        const end = bytes.lastIndexOf(10, used - 1)
         if (end >= 0) yield* bytes.toString('utf8', 0, end).split('\n')
+        bytes.copyWithin(0, end + 1, used)
+        used -= end + 1
       }
     },
     close() {

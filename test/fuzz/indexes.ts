@@ -45,10 +45,9 @@ async function* packages(chunks: Chunks): AsyncGenerator {
 }
 
 async function* sources(chunks: Chunks): AsyncGenerator {
-  const reader = sourceReader(new Map(), { uploaders: true, directory: true, dsc: true })
+  const reader = sourceReader({ uploaders: true, directory: true, dsc: true })
   for await (const stanza of stanzas(plain(chunks), { what, wanted: reader.fields })) {
-    reader.add(stanza, what)
-    yield stanza
+    yield reader.read(stanza, what)
   }
 }
 

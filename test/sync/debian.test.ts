@@ -150,7 +150,7 @@ describe('the build input', () => {
 })
 
 describe('packages are grouped', () => {
-  test('by source and version, in the order of the index', async (t) => {
+  test('by source and version, in the order of their names', async (t) => {
     const { reports } = await reportsFor(t, [
       { Package: 'zsh' },
       { Package: 'bash' },
@@ -160,9 +160,9 @@ describe('packages are grouped', () => {
     ])
 
     assert.deepEqual(contentOf(reports[0]), [
-      'zsh 1.0-1: zsh, zsh-common, zsh-dbg',
-      'bash 1.0-1: bash',
       'bash 0.9-1: bash-old',
+      'bash 1.0-1: bash',
+      'zsh 1.0-1: zsh, zsh-common, zsh-dbg',
     ])
   })
 

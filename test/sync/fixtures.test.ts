@@ -29,9 +29,10 @@ test('a Packages of Ubuntu is read whole', { skip }, async () => {
 
 test('a Sources of Ubuntu is read whole', { skip }, async () => {
   const sources = new Map<string, Source>()
-  const reader = sourceReader(sources, { uploaders: true, directory: true, dsc: true })
+  const reader = sourceReader({ uploaders: true, directory: true, dsc: true })
   for await (const stanza of stanzas(plain('Sources.xz'), { what: 'Sources.xz', wanted: reader.fields })) {
-    reader.add(stanza, 'Sources.xz')
+    const { key, source } = reader.read(stanza, 'Sources.xz')
+    sources.set(key, source)
   }
 
   assert.equal(sources.size, 52)
