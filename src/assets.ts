@@ -25,7 +25,11 @@ export type ThreadName = keyof typeof threads
 
 /** Where assets lie in the source tree: a folder, and the names found in it that are assets. */
 const folders = [
-  { prefix: 'backends/', folder: new URL('./worker/backends/', import.meta.url), wanted: /^[\w-]+\.sh$/ },
+  {
+    prefix: 'backends/',
+    folder: new URL('./worker/backends/', import.meta.url),
+    wanted: /^[\w-]+\.(sh|pl)$/,
+  },
   { prefix: '', folder: new URL('./worker/', import.meta.url), wanted: /^log-rules\.toml$/ },
   { prefix: '', folder: new URL('./server/web/', import.meta.url), wanted: /^[\w-]+\.(css|svg|js|txt)$/ },
   {

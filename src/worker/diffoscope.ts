@@ -6,7 +6,7 @@ import { defaultLimits } from './backend.ts'
 import { openControlGroup } from './cgroup.ts'
 import { Failure } from './failure.ts'
 import { runProcess } from './process.ts'
-import { findUserNamespace, placeSandbox, removeFolder, sandboxed } from './sandbox.ts'
+import { findUserNamespace, placeSandbox, removeFolder, sandboxed, sandboxEnvironment } from './sandbox.ts'
 
 export type DiffoscopeSettings = {
   /** Before ours on the command line. */
@@ -62,7 +62,12 @@ export async function diffoscope(
       runProcess({
         command: place.commandOf(['diffoscope', ...bounds, ...settings.args, ...ours]),
         directory,
-        environment: { ...inherited(), TMPDIR: place.temporary, REBUILDERD_JOB: directory },
+        environment: {
+          ...inherited(),
+          ...sandboxEnvironment,
+          TMPDIR: place.temporary,
+          REBUILDERD_JOB: directory,
+        },
         group,
         mark: `REBUILDERD_JOB=${directory}`,
         timeoutSeconds: settings.timeoutSeconds + 600,

@@ -25,6 +25,7 @@ type Need = {
 
 const common: readonly Need[] = [
   { program: 'bash', packaged: 'bash', purpose: 'runs the scripts', must: true },
+  { program: 'perl', packaged: 'perl-base', purpose: 'isolates builds', must: true },
   { program: 'unshare', packaged: 'util-linux', purpose: 'isolates builds', must: true },
   { program: 'setpriv', packaged: 'util-linux', purpose: 'builds without rights of root', must: true },
   { program: 'newuidmap', packaged: 'uidmap', purpose: 'makes build roots without being root', must: false },
@@ -195,8 +196,8 @@ async function isStarting({ program, starts }: Need): Promise<boolean> {
 async function triedIsolation(signal: AbortSignal): Promise<UserNamespace | null> {
   const folder = await mkdtemp(join(tmpdir(), 'rebuilderd-doctor-'))
   try {
-    const script = join(folder, 'sandbox.sh')
-    await writeFile(script, asset('backends/sandbox.sh'), { mode: 0o500 })
+    const script = join(folder, 'sandbox.pl')
+    await writeFile(script, asset('backends/sandbox.pl'), { mode: 0o500 })
     return await findUserNamespace(script, signal)
   } finally {
     await rm(folder, { recursive: true })

@@ -1,4 +1,5 @@
 import type { BackendRun } from './backend.ts'
+import { sandboxEnvironment } from './sandbox.ts'
 
 type Places = {
   readonly home: string
@@ -32,6 +33,7 @@ export function environmentOf(run: BackendRun, place: Places, isolated: boolean)
     REBUILDERD_INPUT_URL: run.job.inputUrl,
     REBUILDERD_ARTIFACTS: run.job.artifacts.join('\n'),
     REBUILDERD_ISOLATED: isolated ? '1' : '',
+    ...(isolated ? sandboxEnvironment : {}),
   }
   for (const [key, value] of Object.entries(run.backend.options)) {
     const name = `REBUILDERD_BACKEND_${key.toUpperCase().replaceAll(/[^A-Z0-9]/g, '_')}`

@@ -12,7 +12,7 @@ import { asset } from '../assets.ts'
 export type UserNamespace = 'none' | 'auto' | 'single'
 
 export type SandboxPlan = {
-  /** Path of backends/sandbox.sh on disk. */
+  /** Path of backends/sandbox.pl on disk. */
   script: string
   userNamespace: UserNamespace
   /** Folders and files that may be written, seen at the same path. */
@@ -38,10 +38,13 @@ const probeMilliseconds = 20_000
 
 /** Puts the script that makes sandboxes into a folder. @returns its path */
 export async function placeSandbox(folder: string): Promise<string> {
-  const path = join(folder, 'sandbox.sh')
-  await writeFile(path, asset('backends/sandbox.sh'), { mode: 0o500 })
+  const path = join(folder, 'sandbox.pl')
+  await writeFile(path, asset('backends/sandbox.pl'), { mode: 0o500 })
   return path
 }
+
+/** What a sandbox wants to find in its environment, and keeps from the command: perl says nothing of odd locales. */
+export const sandboxEnvironment = { PERL_BADLANG: '0' }
 
 /** The command line that runs another one in a sandbox. */
 export function sandboxed(plan: SandboxPlan, command: readonly string[]): [string, ...string[]] {
@@ -55,7 +58,7 @@ export function sandboxed(plan: SandboxPlan, command: readonly string[]): [strin
   if (plan.user !== undefined) options.push('--user', String(plan.user))
   if (plan.processes !== null && plan.userNamespace !== 'none')
     options.push('--processes', String(plan.processes))
-  return ['/bin/bash', plan.script, ...options, '--', ...command]
+  return ['perl', plan.script, ...options, '--', ...command]
 }
 
 /**
@@ -81,10 +84,10 @@ async function probe(script: string): Promise<UserNamespace | null> {
 
 /** Root inside a sandbox needs to look like root, and nested sandboxes must be possible. */
 async function works(script: string, kind: UserNamespace): Promise<boolean> {
-  const nested = ['/bin/bash', script, '--user', '1234', '--', 'true']
+  const nested = ['perl', script, '--user', '1234', '--', 'true']
   const outer = ['--user-namespace', kind, '--read', script, script, '--', ...nested]
   try {
-    await run('/bin/bash', [script, ...outer], { timeout: probeMilliseconds, killSignal: 'SIGKILL' })
+    await run('perl', [script, ...outer], { timeout: probeMilliseconds, killSignal: 'SIGKILL' })
     return true
   } catch {
     return false

@@ -61,7 +61,7 @@ const steps: readonly Step[] = [
   { victim: 'worker', when: 'half of the original has come', moment: { fetches: '.deb' } },
   { victim: 'worker', when: 'half of the input has come', moment: { fetches: '.buildinfo' } },
   { victim: 'worker', when: 'the folders of the build are made', moment: inJob('build/tools') },
-  { victim: 'worker', when: 'the input is copied', moment: inJob('build/tools/sandbox.sh') },
+  { victim: 'worker', when: 'the input is copied', moment: inJob('build/tools/sandbox.pl') },
   { victim: 'worker', when: 'the build has begun', moment: { prints: 'begins' } },
   { victim: 'worker', when: 'a piece of the log is on its way', moment: asks(piece, 'before'), isSlow: true },
   { victim: 'worker', when: 'a piece of the log was taken', moment: asks(piece, 'after'), isSlow: true },

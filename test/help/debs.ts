@@ -10,7 +10,7 @@ import { aServer } from './files.ts'
 export { aFolder } from './files.ts'
 
 const run = promisify(execFile)
-export const sandbox = fileURLToPath(new URL('../../src/worker/backends/sandbox.sh', import.meta.url))
+export const sandbox = fileURLToPath(new URL('../../src/worker/backends/sandbox.pl', import.meta.url))
 export const buildPath = '/build/reproducible-path'
 
 /** Why tests that build packages cannot run here, or false. */
@@ -124,7 +124,7 @@ export async function buildOriginals(dsc: string, out: string, entry = ''): Prom
   await mkdir(join(out, 'source'), { recursive: true })
   const inside = [sandbox, ...as, ...binds, '--user', '1234', '--directory', buildPath, '--']
   const clean = ['env', '-i', 'PATH=/usr/bin:/bin', 'LC_ALL=C.UTF-8', 'HOME=/nonexistent']
-  await run('/bin/bash', [...inside, ...clean, '/bin/sh', '-c', script, 'sh', entry])
+  await run('perl', [...inside, ...clean, '/bin/sh', '-c', script, 'sh', entry])
   const made = await readdir(out)
   return join(out, made.find((file) => file.endsWith('.buildinfo')) ?? 'none')
 }

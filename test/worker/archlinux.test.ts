@@ -59,7 +59,7 @@ package() { install -Dm644 made "$pkgdir/usr/share/$pkgname/made"; install -m644
   const makepkg =
     'umask 022; makepkg -d --nocheck --config /tmp/makepkg.conf "$@"; makepkg --allsource -d --config /tmp/makepkg.conf'
   const packager = 'PACKAGER=Tiny <tiny@mirror.example>'
-  await run('/bin/bash', [...inside, ...conf, ...clean, packager, 'HOME=/nonexistent', 'sh', '-ec', makepkg])
+  await run('perl', [...inside, ...conf, ...clean, packager, 'HOME=/nonexistent', 'sh', '-ec', makepkg])
   for (const file of await readdir(tree)) {
     if (/\.(pkg\.tar\.zst|src\.tar\.gz)$/.test(file)) await rename(join(tree, file), join(folder, file))
   }

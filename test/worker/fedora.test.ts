@@ -61,7 +61,7 @@ async function anRpmPair(t: TestContext, make: string): Promise<Record<string, B
   const clean = ['env', '-i', 'PATH=/usr/bin:/bin', 'HOME=/builddir', 'LC_ALL=C.UTF-8', 'TZ=UTC']
   // First the source package, then from that the package, as build systems do it: each knows of the other.
   const script = 'rpmbuild -bs "$@" tiny.spec && rpmbuild --rebuild "$@" build/SRPMS/*.src.rpm'
-  await run('/bin/bash', [...inside, '--', ...clean, 'sh', '-c', script, 'sh', ...defines])
+  await run('perl', [...inside, '--', ...clean, 'sh', '-c', script, 'sh', ...defines])
   const made = await readdir(top, { recursive: true })
   const packages = made.filter((path) => path.endsWith('.rpm'))
   const entries = packages.map(async (path) => [basename(path), await readFile(join(top, path))] as const)

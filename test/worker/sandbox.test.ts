@@ -20,7 +20,7 @@ const skip = kind === null ? 'this machine does not let us make namespaces' : fa
 async function inside(options: string[], lines: string): Promise<{ text: string; code: number }> {
   const command = [sandbox, '--user-namespace', kind ?? 'none', ...options, '--', '/bin/bash', '-c', lines]
   try {
-    const { stdout, stderr } = await run('/bin/bash', command)
+    const { stdout, stderr } = await run('perl', command)
     return { text: stdout + stderr, code: 0 }
   } catch (error) {
     const { stdout, stderr, code } = error as { stdout: string; stderr: string; code: number } // what execFile rejects with
@@ -149,7 +149,7 @@ test('a build dies with the worker, even when that is killed', { skip }, async (
   await writeFile(
     join(folder, 'worker.ts'),
     `import { runProcess } from '${module('process')}'
-     const command = ['/bin/bash', '${sandbox}', '--user-namespace', '${kind}', '--', '/bin/bash', '-c', 'echo up; setsid sleep 8765432 & sleep 8765432']
+     const command = ['perl', '${sandbox}', '--user-namespace', '${kind}', '--', '/bin/bash', '-c', 'echo up; setsid sleep 8765432 & sleep 8765432']
      await runProcess({ command, directory: '/', environment: { PATH: process.env.PATH }, timeoutSeconds: 60, maxLogBytes: null, onLog: () => console.log('up'), signal: new AbortController().signal })`,
   )
   const worker = spawn(process.execPath, [join(folder, 'worker.ts')], {

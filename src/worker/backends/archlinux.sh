@@ -159,7 +159,7 @@ with_makepkg() {
   quicker=()
   without_checks
   chown -R "$builder:$builder" "$work/start" "$work/packages" 2> /dev/null || :
-  /bin/bash "$here/sandbox.sh" --bind "$work/start" "$start_folder" --bind "$work/packages" /tmp/packages \
+  perl "$here/sandbox.pl" --bind "$work/start" "$start_folder" --bind "$work/packages" /tmp/packages \
     --read "$work/makepkg.conf" /tmp/makepkg.conf "${quicker[@]}" --user "$builder" --directory "$start_folder" -- \
     env -i PATH=/usr/local/bin:/usr/bin:/bin HOME=/nonexistent LC_ALL=C.UTF-8 TZ=UTC \
     "SOURCE_DATE_EPOCH=$date" "PACKAGER=$packager" PKGDEST=/tmp/packages \

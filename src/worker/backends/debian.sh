@@ -446,7 +446,7 @@ build_on_host() {
   if [ "${REBUILDERD_OWN_NAMESPACES-}" = impossible ]; then
     build_unguarded
   else
-    build /bin/bash "$here/sandbox.sh" --bind "$work/build" "$parent" \
+    build perl "$here/sandbox.pl" --bind "$work/build" "$parent" \
       --read "$work/passwd" /etc/passwd --read "$work/group" /etc/group
     collect "$work/build"
   fi
@@ -643,7 +643,7 @@ has_dependencies() {
   local ignored=()
   case $what in all) ignored=(-A) ;; any) ignored=(-B) ;; esac
   without_armour "$work/source/$dsc" > "$top/tmp/needs"
-  /bin/bash "$here/sandbox.sh" --root "$top" -- env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 \
+  perl "$here/sandbox.pl" --root "$top" -- env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 \
     dpkg-checkbuilddeps "${ignored[@]}" /tmp/needs > "$work/unmet" 2>&1
 }
 
@@ -661,7 +661,7 @@ install_dependencies() {
   chmod 755 "$top/usr/sbin/policy-rc.d"
   mkdir -p "$top/build-dep"
   cp "$work/source/$dsc" "$top/build-dep/"
-  inside=(/bin/bash "$here/sandbox.sh" --root "$top" --network -- env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin
+  inside=(perl "$here/sandbox.pl" --root "$top" --network -- env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin
     LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive TERM=dumb apt-get -q -o APT::Sandbox::User=root
     -o Acquire::Check-Valid-Until=false -o Acquire::Languages=none -o Acquire::Retries=3
     -o Dpkg::Options::=--force-unsafe-io -y --no-install-recommends)
@@ -675,7 +675,7 @@ build_in_root() {
   mkdir -p "$top$parent"
   mkdir "$work/build"
   prepare_folder "$work/build"
-  build /bin/bash "$here/sandbox.sh" --root "$top" --bind "$work/build" "$parent"
+  build perl "$here/sandbox.pl" --root "$top" --bind "$work/build" "$parent"
   collect "$work/build"
   local note=''
   if [ "$present" = true ]; then

@@ -69,7 +69,7 @@ with_rpmbuild() {
   mkdir "$work/top"
   cp "$input" "$work/top/input.src.rpm"
   chown -R "$builder:$builder" "$work/top" 2> /dev/null || :
-  /bin/bash "$here/sandbox.sh" --bind "$work/top" /builddir --user "$builder" --directory /builddir -- \
+  perl "$here/sandbox.pl" --bind "$work/top" /builddir --user "$builder" --directory /builddir -- \
     env -i PATH=/usr/bin:/bin HOME=/builddir LC_ALL=C.UTF-8 TZ=UTC \
     rpmbuild --rebuild --nocheck "${defines[@]}" --define '_topdir /builddir/build' /builddir/input.src.rpm || code=$?
   [ "$code" != 125 ] || finish 5 backend_error 'the sandbox for the build cannot be made'

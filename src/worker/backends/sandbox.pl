@@ -1,0 +1,452 @@
+#!/usr/bin/perl
+# Runs a command in namespaces of its own, where nothing of this machine is seen but what is named here.
+#
+#   sandbox.pl [OPTION]... -- COMMAND [ARGUMENT]...
+#
+#   --user-namespace KIND  none: as root; auto: our user and its range in /etc/subuid; single: our user alone
+#   --root DIR             use this tree as the root, writable; without it: the programs of this machine, read-only
+#   --bind SOURCE TARGET   SOURCE is seen at TARGET and may be written
+#   --read SOURCE TARGET   SOURCE is seen at TARGET and may be read
+#   --hide PATH            an empty folder or file is seen there, for what lies below the machine's system folders
+#   --user ID              run the command with this user and group id and without any rights of root; without it: as
+#                          root with what it takes to make build roots, and nothing that reaches beyond (see `@kept`)
+#   --network              leave the network on; without it there is only a loopback interface
+#   --processes N          at most N processes and threads (needs a user namespace or --user)
+#   --directory DIR        working directory
+#
+# Needs perl without any of its modules, and unshare of util-linux for user namespaces. It asks the kernel itself,
+# because each program that is started for a mount costs more than everything that is done here. Everything is gone
+# when the command ends: processes, mounts, namespaces.
+use strict;
+
+# --- the kernel's interface ---------------------------------------------------------------------------------------
+
+# Numbers of system calls by the machine of our own program (elf(5), e_machine; asm/unistd.h, asm-generic/unistd.h).
+my %numbers = (
+  62 => { # x86-64
+    getcwd => 79, setgroups => 116, setresuid => 117, setresgid => 119, pivot_root => 155, prctl => 157,
+    mount => 165, umount2 => 166, sethostname => 170, unshare => 272, prlimit64 => 302, mount_setattr => 442,
+  },
+  183 => { # aarch64
+    getcwd => 17, setgroups => 159, setresuid => 147, setresgid => 149, pivot_root => 41, prctl => 167,
+    mount => 40, umount2 => 39, sethostname => 161, unshare => 97, prlimit64 => 261, mount_setattr => 442,
+  },
+);
+my $number = $numbers{machine()} or fail('the system calls of this kind of machine are not known');
+
+sub machine {
+  open my $self, '<:raw', '/proc/self/exe' or return 0;
+  read $self, my $header, 20 or return 0;
+  return unpack 'v', substr $header, 18, 2;
+}
+
+# Texts are handed over by address and are copies, numbers as they are; false where it failed, with the reason in $!.
+sub call {
+  my ($name, @given) = @_;
+  return syscall($number->{$name}, @given) != -1;
+}
+
+# sched.h, sys/mount.h, linux/mount.h, sys/prctl.h, sys/resource.h
+my %clone = (mount => 0x20000, uts => 0x4000000, ipc => 0x8000000, user => 0x10000000, pid => 0x20000000, net => 0x40000000);
+my ($read_only, $nosuid, $nodev, $noexec, $remount, $bind, $recursive, $private) =
+  (1, 2, 4, 8, 32, 4096, 16384, 1 << 18);
+my %flags = (
+  ro => $read_only, nosuid => $nosuid, nodev => $nodev, noexec => $noexec,
+  noatime => 1024, nodiratime => 2048, relatime => 1 << 21, nosymfollow => 256,
+);
+my $detach = 2;
+my ($here, $and_below) = (-100, 0x8000); # AT_FDCWD, AT_RECURSIVE
+my ($set_pdeathsig, $capbset_read, $capbset_drop, $set_no_new_privs) = (1, 23, 24, 38);
+my $limit_of_processes = 6;
+
+# What goes wrong until the command starts is our fault, not the command's: 125.
+sub fail {
+  print STDERR "sandbox: $_[0]\n";
+  exit 125;
+}
+
+# --- the command line ---------------------------------------------------------------------------------------------
+
+my ($kind, $root, $user, $network, $processes, $directory) = ('none', undef, undef, 0, undef, '/');
+my (@shown, @hidden, @command); # of what is shown: its source, its target, whether it is only to be read
+
+sub parse {
+  my @left = @_;
+  my $value = sub { @left > 0 ? shift @left : fail("an option $_[0] that is not complete") };
+  while (@left) {
+    my $option = shift @left;
+    if ($option eq '--') { @command = @left; last }
+    elsif ($option eq '--user-namespace') { $kind = $value->($option) }
+    elsif ($option eq '--root') { $root = $value->($option) }
+    elsif ($option =~ /^--(?:bind|read)$/) {
+      my ($source, $target) = ($value->($option), $value->($option));
+      push @shown, { source => $source, target => $target, is_read => $option eq '--read' };
+    }
+    elsif ($option eq '--hide') { push @hidden, $value->($option) }
+    elsif ($option eq '--user') { $user = $value->($option) }
+    elsif ($option eq '--network') { $network = 1 }
+    elsif ($option eq '--processes') { $processes = $value->($option) }
+    elsif ($option eq '--directory') { $directory = $value->($option) }
+    else { fail("unknown option $option") }
+  }
+  fail('no command') if @command == 0;
+  for ($user, $processes) { fail("$_ is not a number") if defined && !/^\d{1,9}$/ }
+}
+
+# --- the outer half: enter the namespaces, then run the inner half in them as process 1 ---------------------------
+
+sub enter {
+  my @names = (qw(mount pid ipc uts), $network ? () : 'net');
+  if ($kind eq 'none') {
+    my $flags = 0;
+    $flags |= $clone{$_} for @names;
+    call('unshare', $flags) or fail("no namespaces: $!");
+    as_first();
+  }
+  my @as = $kind eq 'auto' ? ('--map-root-user', '--map-auto') : $kind eq 'single' ? '--map-root-user' : fail("unknown kind of user namespace $kind");
+  my $self = $0 =~ m{^/} ? $0 : working_directory() . "/$0";
+  my @unshare = ('unshare', '--user', @as, map({ "--$_" } @names), qw(--fork --kill-child --propagation private --));
+  exec { $unshare[0] } @unshare, $^X, $self, '--inside', @ARGV;
+  fail("$unshare[0] cannot be started: $!");
+}
+
+# As unshare(1) does it. The inner half is killed when we are, and ends at once where that was too early to be told.
+sub as_first {
+  pipe my $alive, my $ours or fail("no pipe: $!");
+  my %before = map { $_ => $SIG{$_} || 'DEFAULT' } qw(INT TERM);
+  $SIG{$_} = 'IGNORE' for keys %before; # what ends the command ends us, too
+  my $inner = fork;
+  defined $inner or fail("no process: $!");
+  if ($inner == 0) {
+    $SIG{$_} = $before{$_} for keys %before;
+    close $ours;
+    call('prctl', $set_pdeathsig, 9, 0, 0, 0) or fail("no signal of the end: $!");
+    my $ready = '';
+    vec($ready, fileno $alive, 1) = 1;
+    exit 125 if select $ready, undef, undef, 0; # its other end is closed
+    close $alive;
+    mounted('none', '/', '', $recursive | $private) or fail("mounts stay shared: $!");
+    inside();
+  }
+  waitpid $inner, 0;
+  my $signal = $? & 127;
+  exit $? >> 8 if $signal == 0;
+  $SIG{INT} = $SIG{TERM} = 'DEFAULT';
+  kill $signal, $$;
+  exit 128 + $signal;
+}
+
+# --- the inner half -----------------------------------------------------------------------------------------------
+
+sub inside {
+  resolve_all();
+  my @seen = host_root();
+  my $top = defined $root ? '/build' : '';
+  call('pivot_root', '.', 'mnt') or fail("the new root cannot be entered: $!");
+  chdir '/' or fail("the new root cannot be entered: $!");
+  protect($_) for @seen;
+  hide($_, @seen) for @hidden;
+  devices();
+  tree() if $top;
+  names() if !$top && $network;
+  folders_and_files($top);
+  $_->{is_read} and protect($top . $_->{target}) for @shown; # last, so that what is mounted inside them is, too
+  call('umount2', '/mnt', $detach) or fail("the old root stays: $!");
+  call('sethostname', 'localhost', length 'localhost');
+  loopback_up() if !$network;
+  launch();
+}
+
+# Links would lead nowhere in the new root.
+sub resolve_all {
+  my $start = working_directory();
+  my $resolved = sub {
+    my ($path) = @_;
+    my $real = real($path =~ m{^/} ? $path : "$start/$path");
+    defined $real or fail("$path: $!");
+    return $real;
+  };
+  $root = $resolved->($root) if defined $root;
+  $_ = $resolved->($_) for @hidden;
+  $_->{source} = $resolved->($_->{source}) for @shown;
+}
+
+# The path without links in it; undefined where nothing is there, with the reason in $!. The working directory moves.
+sub real {
+  my ($path) = @_;
+  for (1 .. 40) {
+    if (-d $path) {
+      chdir $path or return undef;
+      return working_directory();
+    }
+    my ($folder, $name) = $path =~ m{^(.*/)([^/]+)/*$} or return undef;
+    if (-l $path) {
+      my $target = readlink $path;
+      $path = $target =~ m{^/} ? $target : $folder . $target;
+      next;
+    }
+    -e $path or return undef;
+    chdir $folder or return undef;
+    my $parent = working_directory();
+    return $parent eq '/' ? "/$name" : "$parent/$name";
+  }
+  $! = 40; # ELOOP
+  return undef;
+}
+
+sub working_directory {
+  my $room = "\0" x 4097;
+  syscall($number->{getcwd}, $room, 4097) != -1 or fail("no working directory: $!");
+  return unpack 'Z*', $room;
+}
+
+sub mounted {
+  my ($source, $target, $type, $flags, $options) = @_;
+  return call('mount', $source, $target, $type, $flags | 0, defined $options ? $options : 0);
+}
+
+# A new file system on a folder, which is made where it is not there.
+sub place {
+  my ($source, $target, $type, $flags, $options) = @_;
+  make_folders($target);
+  mounted($source, $target, $type, $flags, $options) or fail("$type on $target: $!");
+}
+
+# A folder with all that is mounted in it, or a file, is seen elsewhere, too.
+sub show {
+  my ($source, $target) = @_;
+  mounted($source, $target, '', $bind | (-d $source ? $recursive : 0)) or fail("$source at $target: $!");
+}
+
+sub make_folders {
+  my ($path, $mode) = @_;
+  my @missing;
+  for (my $folder = $path; $folder ne '' && !-d $folder; $folder =~ s{/*[^/]+/*$}{}) { unshift @missing, $folder }
+  for (@missing) { mkdir $_ or fail("$_ cannot be made: $!") }
+  chmod $mode, $path if defined $mode && @missing;
+}
+
+sub make_file {
+  my ($path) = @_;
+  open my $file, '>>', $path or fail("$path cannot be made: $!");
+}
+
+# The machine's programs, seen read-only in an empty root on which nothing else is, and devices.
+sub host_root {
+  my (@seen, @links);
+  mounted('root', '/tmp', 'tmpfs', 0, 'mode=755,size=64m') or fail("no root: $!");
+  chdir '/tmp' or fail("no root: $!");
+  make_folders("/tmp/$_") for qw(run sys mnt root home build);
+  place('devices', '/tmp/dev', 'tmpfs', $nosuid, 'mode=755,size=1m');
+  place('terminals', '/tmp/dev/pts', 'devpts', 0, 'newinstance,ptmxmode=666,mode=620');
+  place('memory', '/tmp/dev/shm', 'tmpfs', $nosuid | $nodev, 'mode=1777');
+  place('proc', '/tmp/proc', 'proc', $nosuid | $nodev | $noexec);
+  for my $name (qw(bin sbin lib lib32 lib64 libx32 usr etc opt var/lib/dpkg var/lib/apt var/lib/pacman var/lib/rpm)) {
+    if (-l "/$name") { push @links, "/$name" }
+    elsif (-d "/$name") { push @seen, "/$name" }
+  }
+  for my $name (@seen) {
+    make_folders("/tmp$name");
+    show($name, "/tmp$name");
+  }
+  my %targets = map { $_->{target} => 1 } @shown;
+  if (!$targets{'/tmp'} || !$targets{'/var/tmp'}) { make_folders("/tmp$_", 01777) for qw(/tmp /var/tmp) }
+  my %usual = ('/dev/fd' => '/proc/self/fd', '/dev/stdin' => 'fd/0', '/dev/stdout' => 'fd/1', '/dev/stderr' => 'fd/2');
+  for my $link (@links, sort keys %usual) {
+    my $target = readlink $link;
+    $target = $usual{$link} if !defined $target;
+    symlink $target, "/tmp$link" or fail("$link cannot be made: $!");
+  }
+  make_file("/tmp/dev/$_") for qw(null zero full random urandom tty ptmx);
+  return @seen;
+}
+
+# Every mount at or below this folder is only to be read from now on; their other flags stay.
+sub protect {
+  my ($target) = @_;
+  my $wanted = pack 'Q4', $read_only, 0, 0, 0; # struct mount_attr
+  return if call('mount_setattr', $here, $target, $and_below, $wanted, length $wanted);
+  open my $mounts, '<', '/proc/self/mountinfo' or fail("mounts cannot be listed: $!"); # kernels before 5.12
+  for my $line (reverse <$mounts>) {
+    my ($point, $options) = (split / /, $line)[4, 5];
+    $point =~ s/\\([0-7]{3})/chr oct $1/ge;
+    next if $point ne $target && index($point, "$target/") != 0;
+    my @options = split /,/, $options;
+    next if grep { $_ eq 'ro' } @options;
+    my $flags = $read_only | $remount | $bind;
+    $flags |= $flags{$_} || 0 for @options; # in a user namespace they are locked
+    mounted('none', $point, '', $flags) or call('umount2', $point, $detach) or fail("$point can be written: $!");
+  }
+}
+
+# The old root is at /mnt by now. The system's own folders stay, whatever is to be hidden.
+sub hide {
+  my ($path, @seen) = @_;
+  return if grep { $_ eq $path } '/', @seen;
+  if (-d $path) { place('hidden', $path, 'tmpfs', 0, 'mode=755,size=64m') }
+  elsif (-e $path) { show('/mnt/dev/null', $path) }
+}
+
+sub devices {
+  show("/mnt/dev/$_", "/dev/$_") for qw(null zero full random urandom tty);
+  show('/dev/pts/ptmx', '/dev/ptmx');
+}
+
+sub tree {
+  my $source = "/mnt$root";
+  if (!-d "$source/tmp") { make_folders("$source/tmp", 01777) }
+  show($source, '/build');
+  place('proc', '/build/proc', 'proc', $nosuid | $nodev | $noexec);
+  make_folders('/build/dev');
+  show('/dev', '/build/dev');
+}
+
+# A name server behind a link that leads out of /etc would be out of sight.
+sub names {
+  return if !-l '/mnt/etc/resolv.conf';
+  my $file = real('/mnt/etc/resolv.conf');
+  chdir '/' or fail("the root is gone: $!");
+  return if !defined $file || $file !~ m{^/mnt(/.+)$} || $file =~ m{^/mnt/etc/} || !-f $file;
+  show_file($file, substr $file, 4);
+}
+
+sub show_file {
+  my ($source, $target) = @_;
+  make_folders($target =~ m{^(.*)/}) if !-e $target;
+  make_file($target) if !-e $target;
+  show($source, $target);
+}
+
+# Files after the folders around them.
+sub folders_and_files {
+  my ($top) = @_;
+  for my $shown (grep { -d "/mnt$_->{source}" } @shown) {
+    make_folders($top . $shown->{target});
+    show("/mnt$shown->{source}", $top . $shown->{target});
+  }
+  for my $shown (grep { !-d "/mnt$_->{source}" } @shown) {
+    show_file("/mnt$shown->{source}", $top . $shown->{target});
+  }
+}
+
+# Interfaces of a new network namespace are down; ioctl SIOCSIFFLAGS with IFF_UP and IFF_RUNNING (netdevice(7)).
+sub loopback_up {
+  my ($inet, $datagrams) = (2, 2);
+  socket my $socket, $inet, $datagrams, 0 or return;
+  my $request = pack 'a16sx22', 'lo', 0x41; # struct ifreq
+  ioctl $socket, 0x8914, $request;
+}
+
+# --- the command --------------------------------------------------------------------------------------------------
+
+# What root may do in there (capabilities(7)) where it is the root of this machine: own, mount and enter trees, make
+# devices as debootstrap does, set up networks of new namespaces, be other users, raise limits as systemd-nspawn of mock
+# and repro does. Not: load modules, set the clock, restart, trace what runs outside, read the kernel's log, raw disks
+# by number of file, or change the audit trail. It is no wall: who may mount and make devices can reach the disk. Run
+# backends of which you are not sure with a worker that is no root.
+# In the order of linux/capability.h: chown dac_override fowner fsetid kill setgid setuid setpcap net_bind_service net_admin
+# net_raw sys_chroot sys_admin sys_resource mknod audit_write setfcap.
+my @kept = (0, 1, 3, 4, 5, 6, 7, 8, 10, 12, 13, 18, 21, 24, 27, 29, 31);
+
+sub bound_to {
+  my %kept = map { $_ => 1 } @_;
+  for (my $right = 0; call('prctl', $capbset_read, $right, 0, 0, 0); $right++) {
+    next if $kept{$right};
+    call('prctl', $capbset_drop, $right, 0, 0, 0) or fail("a right of root stays: $!");
+  }
+}
+
+# We stay process 1, which reaps what the command leaves behind; when we end, so does all of it.
+sub launch {
+  my $child = fork;
+  defined $child or fail("no process: $!");
+  become() if $child == 0;
+  for (my $ended = 0; $ended != $child;) {
+    $ended = wait;
+    exit 125 if $ended == -1;
+  }
+  exit(($? & 127) == 0 ? $? >> 8 : 128 + ($? & 127));
+}
+
+sub become {
+  if (defined $processes) {
+    my $limit = pack 'Q2', $processes, $processes;
+    call('prlimit64', 0, $limit_of_processes, $limit, 0) or fail("no limit on processes: $!");
+  }
+  my $is_other = defined $user && is_mapped($user);
+  if (defined $root) {
+    chroot '/build' or fail("the root cannot be entered: $!");
+    become_user() if $is_other;
+    no_new_rights();
+  } elsif (!defined $user) {
+    bound_to(@kept) if $kind eq 'none';
+  } elsif ($is_other) {
+    become_user();
+    no_new_rights();
+  } else {
+    become_mapped();
+    no_new_rights();
+    bound_to();
+  }
+  if (!chdir $directory) {
+    print STDERR "sandbox: $directory: $!\n";
+    exit 2;
+  }
+  $ENV{PWD} = $directory;
+  delete $ENV{OLDPWD};
+  run(@command);
+}
+
+# Like a shell: 127 where there is no such program, 126 where it cannot be started.
+sub run {
+  my @program = @_;
+  delete $ENV{PERL_BADLANG}; # it was for us
+  exec { $program[0] } @program;
+  my $why = $!; # number and text
+  print STDERR "sandbox: $program[0]: $why\n";
+  exit($why == 2 ? 127 : 126); # ENOENT
+}
+
+sub no_new_rights {
+  call('prctl', $set_no_new_privs, 1, 0, 0, 0) or fail("rights may be gained: $!");
+}
+
+sub become_user {
+  my $id = $user | 0;
+  call('setgroups', 0, 0) or fail("groups stay: $!");
+  call('setresgid', $id, $id, $id) or fail("group $id: $!");
+  call('setresuid', $id, $id, $id) or fail("user $id: $!");
+}
+
+# In a user namespace of one id nobody can become another user; a second namespace calls us so.
+sub is_mapped {
+  my ($id) = @_;
+  open my $map, '<', '/proc/self/uid_map' or fail("ids cannot be listed: $!");
+  while (<$map>) {
+    my ($first, undef, $count) = split;
+    return 1 if $id >= $first && $id < $first + $count;
+  }
+  return 0;
+}
+
+sub become_mapped {
+  my ($us, $our_group) = ($> | 0, (split / /, $))[0] | 0);
+  call('unshare', $clone{user}) or fail("no user namespace: $!");
+  for (['setgroups', 'deny'], ['gid_map', "$user $our_group 1"], ['uid_map', "$user $us 1"]) {
+    my ($file, $text) = @$_;
+    open my $out, '>', "/proc/self/$file" or fail("$file: $!");
+    syswrite($out, $text) or fail("$file: $!");
+  }
+}
+
+# --- what is done -------------------------------------------------------------------------------------------------
+
+umask 022;
+if (@ARGV && $ARGV[0] eq '--inside') {
+  shift @ARGV;
+  parse(@ARGV);
+  inside();
+} else {
+  parse(@ARGV);
+  enter();
+}
