@@ -132,6 +132,15 @@ export function openEventTail(db: Database): EventTail {
   }
 }
 
+/** What streams of events are made from. */
+export type EventSources = {
+  db: Database
+  tail: EventTail
+  pulse: Pulse
+  /** Streams of events of the queue alone: those who wait for work, and need to know among how many. */
+  listeners: { count: number }
+}
+
 /**
  * A stream of events (html.spec.whatwg.org/multipage/server-sent-events.html).
  * @param after id of the last event the caller knows; null: from now on
@@ -139,12 +148,16 @@ export function openEventTail(db: Database): EventTail {
  * @param leave is called when nobody reads any more
  */
 export async function eventStreamOf(
-  { db, tail, pulse }: { db: Database; tail: EventTail; pulse: Pulse },
+  { db, tail, pulse, listeners }: EventSources,
   { after, kinds }: { after: number | null; kinds: readonly string[] | null },
   { over, leave }: { over: AbortSignal; leave: () => void },
 ): Promise<Response> {
   let last = after ?? (await lastEvent(db))
   const encoder = new TextEncoder()
+  if (kinds?.length === 1 && kinds[0] === 'queue') {
+    listeners.count++
+    over.addEventListener('abort', () => listeners.count--, { once: true })
+  }
   const isWanted = ({ kind }: EventRow): boolean => kinds === null || kinds.includes(kind)
   const body = new ReadableStream<Uint8Array>({
     start: (controller) => controller.enqueue(encoder.encode(': watching\n\n')),
@@ -155,7 +168,10 @@ export async function eventStreamOf(
         last = events.at(-1)?.id ?? last
         const wanted = events.filter(isWanted)
         if (over.aborted) return leaving(controller)
-        if (wanted.length > 0) return controller.enqueue(encoder.encode(wanted.map(textOf).join('')))
+        if (wanted.length > 0)
+          return controller.enqueue(
+            encoder.encode(wanted.map((event) => textOf(event, listeners.count)).join('')),
+          )
         if (events.length > 0) continue
         const isBeat = await waiting
         if (over.aborted) return leaving(controller)
@@ -191,6 +207,7 @@ export function streamEnd(stopping: AbortSignal): { over: AbortSignal; leave: ()
   return { over: AbortSignal.any([stopping, gone.signal]), leave: () => gone.abort() }
 }
 
-function textOf({ id, kind, data }: EventRow): string {
-  return `id: ${id}\nevent: ${kind}\ndata: ${data}\n\n`
+function textOf({ id, kind, data }: EventRow, listeners: number): string {
+  const told = kind === 'queue' ? `${data.slice(0, -1)},"listeners":${listeners}}` : data // an object of JSON, with members
+  return `id: ${id}\nevent: ${kind}\ndata: ${told}\n\n`
 }

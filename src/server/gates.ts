@@ -63,7 +63,7 @@ export function mountGates(mount: Mount, service: Service): void {
     },
     packages,
   )
-  const sources = { db, tail: openEventTail(db), pulse: service.pulse }
+  const sources = { db, tail: openEventTail(db), pulse: service.pulse, listeners: { count: 0 } }
   mount(watchEvents, async ({ query, request, address }) => {
     const end = streamEnd(service.stopping)
     service.watchers.enter(address, end.over)

@@ -122,6 +122,8 @@ export type VerdictEvent = Shape<typeof VerdictEvent>
 export const QueueEvent = v.object({
   change: v.picklist(['added', 'started', 'dropped', 'freed']),
   count: Count,
+  /** How many are told the same who listen for events of the queue alone, as workers without a job do. */
+  listeners: v.optional(Count),
 })
 export type QueueEvent = Shape<typeof QueueEvent>
 

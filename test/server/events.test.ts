@@ -41,13 +41,13 @@ test('who was away is told what happened since the last event it saw, and nothin
   )
 })
 
-test('an import tells how many jobs it added', async (t) => {
+test('an import tells how many jobs it added, and to how many who wait for work', async (t) => {
   const server = await startServer(t)
   await importPackages(server.call, [aPackage({ name: 'a' }), aPackage({ name: 'b' })])
 
   const [event] = await eventsOf(`${server.address}/api/v1/events?after=0&kinds=queue`, 1)
 
-  assert.deepEqual(event?.data, { change: 'added', count: 2 })
+  assert.deepEqual(event?.data, { change: 'added', count: 2, listeners: 1 })
 })
 
 test('a server that stops ends the streams of those who watch', async (t) => {
