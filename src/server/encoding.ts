@@ -48,13 +48,15 @@ const decoders = {
 
 /**
  * The coding for a reply (RFC 9110 section 12.5.3). Without a header, or with `*` alone, the bytes go as they are.
+ * @param isTiny so few bytes that compressing them gains nothing: they go as they are unless the caller refuses that
  * @throws Refusal 406 where the caller takes nothing that we have
  */
-export function codingFor(accepted: string | undefined): Coding {
+export function codingFor(accepted: string | undefined, isTiny = false): Coding {
   const weights = weightsOf(accepted)
   const liked = codings.filter((coding) => (weights.get(coding) ?? 0) > 0)
   const best = Math.max(...liked.map((coding) => weights.get(coding) ?? 0))
   const identity = weights.get('identity') ?? (weights.get('*') === 0 ? 0 : undefined)
+  if (isTiny && identity !== 0) return 'identity'
   const chosen = liked.find((coding) => weights.get(coding) === best)
   if (chosen !== undefined && (identity === undefined || best >= identity)) return chosen
   if (identity === 0) throw new Refusal(406, 'no content coding that you accept is known here')

@@ -8,6 +8,7 @@ import { touched } from './store/imports.ts'
 import type { Database, Transaction } from './store/database.ts'
 import { happened } from './store/events.ts'
 import {
+  choresBefore,
   extendLease,
   freeJobs,
   knownArchitectures,
@@ -24,6 +25,7 @@ import {
   unruled,
   unruledJobs,
   type ArtifactRow,
+  type Chores,
   type JobRow,
   type Switch,
   type Wanted,
@@ -159,15 +161,12 @@ async function nextJob(
   const wanted = wantedOf(request.supported_backends, architectures, servedSets(rules, worker.tags))
   const shunUntil = wireTime(new Date(moment.getTime() - 10 * minute))
   const now = wireTime(moment)
-  await askRules(tx, rules, tendedInPop, now)
-  const [pauses, due, ...found] = await tx.batch<Turn>([
-    switchOf(pauseSwitch),
-    promoted(now, tendedInPop),
-    ...turns(wanted, worker.id, shunUntil),
-  ])
-  if ((due ?? []).length > 0) await tx.all(touched(now, 'queue'))
-  const isHeld = worker.draining === 1 || (pauses ?? []).length > 0
-  return isHeld ? undefined : found.flat().sort(byTurn)[0]
+  const [chores] = await tx.all<Chores>(choresBefore(now, pauseSwitch))
+  if (chores?.unruled === 1) await askRules(tx, rules, tendedInPop, now)
+  if (chores?.due === 1) await tx.batch([promoted(now, tendedInPop), touched(now, 'queue')])
+  if (worker.draining === 1 || chores?.paused === 1) return undefined
+  const found = await tx.batch<Turn>(turns(wanted, worker.id, shunUntil))
+  return found.flat().sort(byTurn)[0]
 }
 
 /** The switch that pauses the queue. */

@@ -215,13 +215,17 @@ export async function jsonReply(
   })
 }
 
+/** Bytes that go in one packet: to compress what a worker is told takes longer than all else that is done for its reply. */
+const onePacket = 1400
+
 /** Bytes in the coding the caller likes best. */
 export async function bytesReply(
   c: Context,
   bytes: Uint8Array,
   headers: Record<string, string>,
 ): Promise<Response> {
-  const coding = codingFor(c.req.header('accept-encoding'))
+  const isTiny = c.req.method === 'POST' && bytes.length <= onePacket
+  const coding = codingFor(c.req.header('accept-encoding'), isTiny)
   const sent = await encoded(bytes, coding)
   const told = coding === 'identity' ? headers : { ...headers, 'content-encoding': coding }
   return new Response(sent as Uint8Array<ArrayBuffer>, {

@@ -357,10 +357,10 @@ function writtenArtifact(buildId: number, inputId: number, artifact: NewArtifact
     SELECT ${buildId}, b.name, b.url, b.file, ${artifact.status}, ${artifact.reason}, coalesce(${artifact.sha256}, b.sha256),
            coalesce(${artifact.size}, b.size), ${artifact.rebuiltSha256}, ${artifact.rebuiltSize}, ${artifact.firstDifference},
            ${artifact.diffoscopeId}, ${artifact.htmlId}, ${artifact.attestationId}
-      FROM binary_packages b
-     WHERE b.build_input_id = ${inputId} AND b.name = ${artifact.name} AND b.file = ${artifact.file}
-       AND (${artifact.status} = 'FAIL' OR coalesce(b.sha256, ${artifact.sha256}, '') = coalesce(${artifact.sha256}, b.sha256, ''))
-     ORDER BY b.seen DESC, b.id LIMIT 1`
+      FROM binary_packages b WHERE b.id = (
+        SELECT coalesce(min(CASE o.seen WHEN 1 THEN o.id END), min(o.id)) FROM binary_packages o
+         WHERE o.build_input_id = ${inputId} AND o.name = ${artifact.name} AND o.file = ${artifact.file}
+           AND (${artifact.status} = 'FAIL' OR coalesce(o.sha256, ${artifact.sha256}, '') = coalesce(${artifact.sha256}, o.sha256, '')))`
 }
 
 export type GroupInput = Row & {

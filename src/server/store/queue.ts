@@ -147,6 +147,17 @@ export function promoted(now: string, limit: number): Sql {
     RETURNING id`
 }
 
+/** What a pop has to see to before it looks for a job; `paused`: no job is to be handed out. */
+export type Chores = Row & { unruled: 0 | 1; due: 0 | 1; paused: 0 | 1 }
+
+/** Looking costs a tenth of a change that changes nothing, and nearly always there is nothing to change. */
+export function choresBefore(now: string, pauseSwitch: string): Sql {
+  return sql`
+    SELECT EXISTS (SELECT 1 FROM jobs WHERE requires IS NULL) AS unruled,
+           EXISTS (SELECT 1 FROM jobs WHERE state = 'waiting' AND next_retry <= ${now}) AS due,
+           EXISTS (SELECT 1 FROM switches WHERE name = ${pauseSwitch}) AS paused`
+}
+
 export type Wanted = { backend: string; architecture: string; requires: string }
 
 /** For each combination the job whose turn it is: most urgent first, then the one that has waited longest. One index look-up each. */
