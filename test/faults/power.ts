@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import type { Database as SqlFile } from 'sql.js'
-import { asset } from '../../src/assets.ts'
+import { compiledSqlite } from '../../src/server/store/compiled.ts'
 import { openSqlFile } from '../../src/server/store/sqljs.ts'
 import { pragmas } from '../../src/server/store/thread.ts'
 import { seeded } from '../bench/data.ts'
@@ -49,7 +49,7 @@ async function recorded(folder: string, random: () => number): Promise<{ steps: 
   const steps: Step[] = []
   const giveBack = listenTo(join(folder, 'p.db'), steps)
   try {
-    const { file } = await openSqlFile(join(folder, 'p.db'), asset('sql-wasm.wasm'))
+    const { file } = await openSqlFile(join(folder, 'p.db'), compiledSqlite())
     for (const pragma of pragmas) file.exec(`PRAGMA ${pragma}`)
     file.exec('PRAGMA cache_size = 20; PRAGMA wal_autocheckpoint = 40') // spill and checkpoint often
     file.exec('CREATE TABLE account (id INTEGER PRIMARY KEY, balance INTEGER, pad TEXT)')

@@ -1,7 +1,6 @@
 /** A thread that takes reports as a server does, and writes down all that they ask of the disk. */
 import { join } from 'node:path'
 import { parentPort, workerData } from 'node:worker_threads'
-import { asset } from '../../src/assets.ts'
 import { loadSettings, serverSettings } from '../../src/config.ts'
 import { silentLog } from '../../src/log.ts'
 import { importReport } from '../../src/server/imports.ts'
@@ -13,6 +12,7 @@ import { openBlobs } from '../../src/server/store/blobs.ts'
 import type { Database } from '../../src/server/store/database.ts'
 import { openEngine } from '../../src/server/store/engine.ts'
 import { migrate } from '../../src/server/store/schema.ts'
+import { compiledSqlite } from '../../src/server/store/compiled.ts'
 import { openSqlFile } from '../../src/server/store/sqljs.ts'
 import { pragmas } from '../../src/server/store/thread.ts'
 import { workNamed } from '../../src/server/store/work.ts'
@@ -59,7 +59,7 @@ async function recorded({ folder, jobs }: Recording): Promise<Recorded> {
   const path = join(folder, 'p.db')
   const giveBack = listenTo(folder, steps)
   try {
-    const open = await openSqlFile(path, asset('sql-wasm.wasm'))
+    const open = await openSqlFile(path, compiledSqlite())
     for (const pragma of pragmas) open.file.exec(`PRAGMA ${pragma}`)
     open.file.exec('PRAGMA wal_autocheckpoint = 60') // often
     const db = databaseOf(openEngine(open))

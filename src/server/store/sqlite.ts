@@ -1,7 +1,8 @@
 import { MessageChannel, type MessagePort, type Transferable, type Worker } from 'node:worker_threads'
-import { asset, startThread } from '../../assets.ts'
+import { startThread } from '../../assets.ts'
 import { Complaint } from '../../errors.ts'
 import { keepOthersOut } from './barrier.ts'
+import { compiledSqlite } from './compiled.ts'
 import { rowOf, type Database, type Row, type Sql, type Transaction, type Value } from './database.ts'
 import type { Rows } from './engine.ts'
 import { errorOf } from './failure.ts'
@@ -16,7 +17,7 @@ import type { Numbered, Reply, Request, ThreadData } from './thread.ts'
 export async function openSqlite(path: string): Promise<Database> {
   const barrier = keepOthersOut(path)
   const changes = new Int32Array(new SharedArrayBuffer(4))
-  const data: ThreadData = { path, wasm: asset('sql-wasm.wasm'), changes }
+  const data: ThreadData = { path, sqlite: compiledSqlite(), changes }
   const thread = startThread('database', data)
   const gone = new Promise((resolve) => thread.once('exit', resolve)).then(barrier.release)
   const post = connectTo(thread)

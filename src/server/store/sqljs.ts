@@ -1,11 +1,7 @@
-import { createHash } from 'node:crypto'
 import { closeSync, openSync } from 'node:fs'
 import initSqlJs, { type Database as SqlFile, type Statement } from 'sql.js'
 import type { Value } from './database.ts'
 import { hostCalls } from './hostfs.ts'
-
-/** The very module whose import names stand below; another version has other names. */
-const wasmSha256 = '43bbcdd44287e5a2db3b6b5af34b1a3485a7a441285d247976c1ebe3c61f8dbf'
 
 /** Names of the imports of sql.js 1.16.0, which its build minifies, by Emscripten's names. */
 const importNames: Readonly<Record<string, string>> = {
@@ -67,15 +63,12 @@ export type OpenFile = { file: SqlFile; prepare: Prepare }
 /**
  * Opens a database file with unmodified sql.js, page by page (see hostfs.ts).
  * @param path absolute path of the database
- * @param wasm the bytes of sql.js's sql-wasm.wasm
- * @throws Error where the file cannot be opened, or the module is not the one we know
+ * @param sqlite see compiled.ts
+ * @throws Error where the file cannot be opened
  */
-export async function openSqlFile(path: string, wasm: Uint8Array): Promise<OpenFile> {
-  if (createHash('sha256').update(wasm).digest('hex') !== wasmSha256) {
-    throw new Error('sql-wasm.wasm is not that of sql.js 1.16.0; refusing to write a database with it')
-  }
+export async function openSqlFile(path: string, sqlite: WebAssembly.Module): Promise<OpenFile> {
   closeSync(openSync(path, 'a', 0o600)) // SQLite would call every trouble with the path "out of memory"
-  const { SQL, module, bytes, prepared } = await (loading ??= load(path, wasm))
+  const { SQL, module, bytes, prepared } = await (loading ??= load(path, sqlite))
   const file = new SQL.Database([]) // [] makes the scratch file that close() removes; what is opened is `path`
   const bind = binder(module, bytes)
   return {
@@ -98,7 +91,7 @@ type Loaded = {
 /** There is one sql.js in a thread, which was told once which file to open. */
 let loading: Promise<Loaded> | undefined
 
-async function load(path: string, wasm: Uint8Array): Promise<Loaded> {
+async function load(path: string, sqlite: WebAssembly.Module): Promise<Loaded> {
   let memory: WebAssembly.Memory | undefined
   let prepared = 0
   const module: Partial<EmscriptenModule> & Record<string, unknown> = {
@@ -108,10 +101,9 @@ async function load(path: string, wasm: Uint8Array): Promise<Loaded> {
       done: (instance: WebAssembly.Instance, module: WebAssembly.Module) => void,
     ) {
       replaceCalls(imports, () => memory ?? new WebAssembly.Memory({ initial: 0 }))
-      const compiled = new WebAssembly.Module(new Uint8Array(wasm))
-      const instance = new WebAssembly.Instance(compiled, imports)
+      const instance = new WebAssembly.Instance(sqlite, imports)
       memory = Object.values(instance.exports).find((item) => item instanceof WebAssembly.Memory)
-      done(instance, compiled)
+      done(instance, sqlite)
       return {}
     },
     preRun: [

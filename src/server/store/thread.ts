@@ -11,7 +11,7 @@ import { isPreliminary, workNamed } from './work.ts'
 import { takeWritten } from './written.ts'
 
 /** `changes` counts what was committed or taken back, for the thread that started this one. */
-export type ThreadData = { path: string; wasm: Uint8Array; changes: Int32Array<SharedArrayBuffer> }
+export type ThreadData = { path: string; sqlite: WebAssembly.Module; changes: Int32Array<SharedArrayBuffer> }
 /** A statement by its number; its text goes along the first time only, as texts are long and few. */
 export type Numbered = { number: number; text?: string; values: readonly Value[] }
 
@@ -337,8 +337,8 @@ function causeOf(error: unknown): unknown {
 
 async function start(port: MessagePort): Promise<void> {
   const data = workerData as ThreadData
-  const { path, wasm } = data
-  const open = await openSqlFile(path, wasm)
+  const { path, sqlite } = data
+  const open = await openSqlFile(path, sqlite)
   for (const pragma of pragmas) open.file.exec(`PRAGMA ${pragma}`)
   answering(openEngine(open), data)(port)
   port.postMessage([{ id: 0, value: null }] satisfies Reply[])
