@@ -54,8 +54,8 @@ const lazyBuiltins = {
   },
 }
 
-/** The program as one ES module that carries assets and threads; `inputs` are the files that went into it. */
-async function bundled() {
+/** Assets and threads as base64 by name, and the files that went into them. */
+async function carriedAssets() {
   const carried = {}
   const inputs = new Set()
   for (const [name, module] of Object.entries(threads)) {
@@ -70,6 +70,11 @@ async function bundled() {
     carried[`threads/${name}.cjs.br`] = script.toString('base64')
   }
   for (const name of assetNames()) carried[name] = Buffer.from(asset(name)).toString('base64')
+  return { carried, inputs }
+}
+
+/** The program as one ES module that carries everything; `inputs` are the files that went into it. */
+async function bundled({ carried, inputs }) {
   const program = await esbuild({
     ...common,
     entryPoints: ['src/main.ts'],
@@ -83,6 +88,51 @@ async function bundled() {
   })
   for (const input of Object.keys(program.metafile.inputs)) inputs.add(input)
   return { script: program.outputFiles[0].contents, inputs: [...inputs].sort() }
+}
+
+/** Leaves modules out that src/cmd/commands.ts would load. */
+const without = (...names) => ({
+  name: 'without',
+  setup({ onResolve, onLoad }) {
+    onResolve({ filter: /^\.\/\w+\.ts$/ }, ({ path, importer }) => {
+      const isLeftOut = importer.endsWith('src/cmd/commands.ts') && names.includes(path.slice(2, -3))
+      return isLeftOut ? { path, namespace: 'left out' } : undefined
+    })
+    onLoad({ filter: /./, namespace: 'left out' }, ({ path }) => ({
+      contents: `throw new Error(${JSON.stringify(`${path} is in another part of the program`)})`,
+    }))
+  },
+})
+
+/**
+ * The program in parts, of which the executable reads what it needs: to read all of it takes longer than most commands.
+ * What the launcher (build/launch.cjs) knows them by, with their content.
+ */
+async function parts({ carried }) {
+  const part = async (entryPoint, plugins, external) => {
+    const { outputFiles } = await esbuild({
+      ...common,
+      entryPoints: [entryPoint],
+      format: 'cjs',
+      charset: 'ascii', // text of one byte per character is read in half the time
+      supported: { 'dynamic-import': false },
+      external,
+      plugins: [lazyBuiltins, ...plugins],
+      define: { CARRIED_ASSETS: 'globalThis.rebuilderdAssets', 'import.meta.url': '"file:///rebuilderd"' },
+    })
+    return outputFiles[0].contents
+  }
+  return {
+    'check.cjs': await part(
+      'src/main.ts',
+      [without('demo', 'serve', 'worker', 'ctl', 'manual')],
+      ['openpgp'],
+    ),
+    'ctl.cjs': await part('src/main.ts', [without('demo', 'serve', 'worker', 'manual')], ['openpgp']),
+    'program.cjs': await part('src/main.ts', [], ['openpgp']),
+    openpgp: await part('node_modules/openpgp/dist/node/openpgp.mjs', [], []),
+    'assets.json': Buffer.from(JSON.stringify(carried)),
+  }
 }
 
 /** The runtime for an architecture: installed by npm, or else fetched by it and checked against package-lock.json. */
@@ -119,16 +169,17 @@ async function runtimeOf(arch) {
 /** Less room for young objects, and none kept for later: as fast here, and two hundred megabytes less in all. */
 const execArgv = ['--max-semi-space-size=2', '--optimize-for-size']
 
-/** Puts the script into a copy of the runtime (nodejs.org/api/single-executable-applications.html). */
-async function executable(script, arch, output) {
+/** Puts the parts into a copy of the runtime (nodejs.org/api/single-executable-applications.html). */
+async function executable(parts, arch, output) {
   const work = await mkdtemp(join(tmpdir(), 'rebuilderd-build-'))
   try {
     const bare = stripped(withoutLibatomic(await readFile(await runtimeOf(arch))))
     await writeFile(join(work, 'node'), bare, { mode: 0o755 })
-    await writeFile(join(work, 'rebuilderd.mjs'), script)
+    await writeFile(join(work, 'rebuilderd.cjs'), await readFile(join(root, 'build/launch.cjs')))
+    for (const [name, content] of Object.entries(parts)) await writeFile(join(work, name), content)
     const config = {
-      main: 'rebuilderd.mjs',
-      mainFormat: 'module',
+      main: 'rebuilderd.cjs',
+      assets: Object.fromEntries(Object.keys(parts).map((name) => [name, name])),
       executable: 'node',
       output: 'rebuilderd',
       disableExperimentalSEAWarning: true,
@@ -180,11 +231,12 @@ function sha256(bytes) {
 }
 
 async function buildInto(out, arch, isScriptOnly = false) {
-  const { script, inputs } = await bundled()
+  const assets = await carriedAssets()
+  const { script, inputs } = await bundled(assets)
   await put(join(out, 'rebuilderd.mjs'), script, 0o755)
   if (isScriptOnly) return
   await put(join(out, 'LICENSES.txt'), Buffer.from(await licences(inputs, await runtimeOf(arch))), 0o644)
-  await executable(script, arch, join(out, arch === 'x64' ? 'rebuilderd' : `rebuilderd-${arch}`))
+  await executable(await parts(assets), arch, join(out, arch === 'x64' ? 'rebuilderd' : `rebuilderd-${arch}`))
 }
 
 /** Here and in two other folders, with other time zones, languages and file modes: one result, or exit code 1. */

@@ -50,6 +50,28 @@ describe('the built program', { skip: process.arch === 'x64' ? false : 'is made 
     assert.match(run.stdout, /pkgs ls/)
   })
 
+  test('finds every command, whichever part of it has that', () => {
+    symlinkSync('rebuilderd', join(dist, 'other-name'))
+    for (const [name, line, expected] of [
+      ['rebuilderd', 'ctl check --help', /how much of this system is verified/],
+      ['rebuilderd', '-v ctl check --help', /how much of this system is verified/],
+      ['other-name', 'ctl check --help', /how much of this system is verified/],
+      ['rebuilderd', 'help ctl check', /how much of this system is verified/],
+      ['rebuilderd', 'ctl --help', /queue push/],
+      ['rebuilderd', 'ctl status --help', /what the workers do/],
+      ['rebuilderd', 'ctl queue push debian main serve --help', /Rebuild/],
+      ['rebuilderd', 'ctl completions bash', /serve/],
+      ['rebuilderd', 'serve --help', /Run the server/],
+      ['rebuilderd', 'worker --help', /doctor/],
+      ['rebuilderd', '--help', /verifies the packages/],
+    ] as const) {
+      const run = spawnSync(join(dist, name), line.split(' '), { env: bare, encoding: 'utf8' })
+
+      assert.match(run.stdout, expected, `${name} ${line}: ${run.stderr}`)
+      assert.equal(run.status, 0, line)
+    }
+  })
+
   test('is not changed by options that are meant for node', () => {
     const env = { ...bare, NODE_OPTIONS: '--require=/nonexistent.js' }
 

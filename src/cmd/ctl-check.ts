@@ -2,6 +2,7 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { loadSettings, serverSettings } from '../config.ts'
 import { Complaint, during } from '../errors.ts'
+import { openCache } from './check/cache.ts'
 import { checkPackages, type Report } from './check/check.ts'
 import { reportCsv, reportDocument } from './check/export.ts'
 import { checkTarget } from './check/given.ts'
@@ -127,6 +128,8 @@ async function reportOfSystem(
     const asked = `${rebuilders.length} that ${rebuilders.length === 1 ? 'is' : 'are'} asked`
     throw new Complaint(`${threshold} rebuilders cannot agree among the ${asked}`, { exitCode: 2 })
   }
+  const state = join(folderOf(environment, 'XDG_STATE_HOME', '.local/state'), 'rebuilderd')
+  const cache = join(folderOf(environment, 'XDG_CACHE_HOME', '.cache'), 'rebuilderd')
   const report = await checkPackages(packages, {
     rebuilders,
     threshold,
@@ -134,8 +137,8 @@ async function reportOfSystem(
     root: given.root ?? (given.file === undefined ? '/' : null),
     isPassing: called !== undefined,
     indexes: given.index,
-    cache: given.fresh ? null : join(folderOf(environment, 'XDG_CACHE_HOME', '.cache'), 'rebuilderd'),
-    state: join(folderOf(environment, 'XDG_STATE_HOME', '.local/state'), 'rebuilderd'),
+    cache: given.fresh ? null : await openCache(cache, state),
+    state,
     progress: line.show,
     signal,
     now: () => new Date(),

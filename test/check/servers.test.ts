@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdir, readFile, readdir, writeFile } from 'node:fs/promises'
+import { cp, mkdir, readFile, readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { getPublicKeys } from '../../src/wire/meta.ts'
@@ -162,6 +162,26 @@ test('what was proven once is not fetched again, and a damaged cache is none', a
   for (const { document, code } of [first, second, third]) {
     assert.deepEqual([standingsOf(document), code], [{ hello: 'verified' }, 0])
   }
+})
+
+test('a cache that somebody else filled vouches for nothing', async (t) => {
+  const [home, victim] = [await temporaryFolder(t), await temporaryFolder(t)]
+  const root = await aDebian(t, ['hello'])
+  const honest = await aRebuilder(t, { hello: 'GOOD' })
+  let isSilent = false
+  const without = (reply: string): string =>
+    JSON.stringify(JSON.parse(reply), (name, value: unknown) => {
+      return isSilent && (name === 'attestation' || name === 'has_attestation') ? undefined : value
+    })
+  const { url } = await aListener(t, honest.address, without)
+  const args = ['--root', root, '--rebuilder', url]
+  await runCheck(home, args)
+  await cp(join(home, '.cache'), join(victim, '.cache'), { recursive: true })
+
+  isSilent = true
+  const { document, stderr } = await runCheck(victim, args)
+
+  assert.deepEqual([standingsOf(document), stderr], [{ hello: 'claimed' }, ''])
 })
 
 test('a server of ours is asked once, and sends no attestation a second time', async (t) => {

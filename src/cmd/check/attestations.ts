@@ -77,7 +77,7 @@ export async function proofsOf(
     options.signal.throwIfAborted()
     const given = sent.get(one.position)
     const proof = given == null ? null : proofBy(given, one.sha256)
-    const best = proof?.outcome === 'proven' ? proof : ((await keptProof(one.sha256, signers)) ?? proof)
+    const best = proof?.outcome === 'proven' ? proof : (keptProof(one.sha256, signers) ?? proof)
     if (best !== null) proofs.set(one.position, best)
     else if (given === null) proofs.set(one.position, unreadable)
     else missing.push(one)

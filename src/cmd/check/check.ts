@@ -2,6 +2,7 @@ import { join } from 'node:path'
 import { Complaint, sentenceOf } from '../../errors.ts'
 import { ask, type Asked } from './ask.ts'
 import { openedAll, proofsOf, type Sent } from './attestations.ts'
+import type { Cache } from './cache.ts'
 import type { Installed } from './installed.ts'
 import { judged, type Judged, type Witness } from './judge.ts'
 import { keyOf } from './installed.ts'
@@ -29,8 +30,8 @@ export type CheckOptions = {
   /** It was unpacked for this check only. */
   isPassing?: boolean
   indexes: readonly string[]
-  /** Folder for lists, hashes and proofs; null: nothing is kept. */
-  cache: string | null
+  /** Keeps lists, hashes and proofs; null: nothing is kept. */
+  cache: Cache | null
   /** Folder for the keys of rebuilders. */
   state: string
   progress: (text: string) => void

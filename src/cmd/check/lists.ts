@@ -1,12 +1,13 @@
+import { createHash, randomUUID } from 'node:crypto'
 import { zstdCompressSync, zstdDecompressSync } from 'node:zlib'
 import { Complaint } from '../../errors.ts'
 import { statuses, statusOf, type Answer } from './answer.ts'
 import { fetched, Refused, type Fetched } from './http.ts'
-import { readCached, writeCached } from './cache.ts'
+import type { Cache } from './cache.ts'
 import { keyOf, isWord, withoutEpoch } from './installed.ts'
 import { jsonElements } from './json-stream.ts'
 
-export type ListOptions = { cache: string | null; signal: AbortSignal; now: () => Date }
+export type ListOptions = { cache: Cache | null; signal: AbortSignal; now: () => Date }
 
 /** Keys of packages that are asked for, and of those among them whose epochs are not told. */
 export type Wanted = { keys: ReadonlySet<string>; loose: ReadonlySet<string> }
@@ -33,20 +34,41 @@ export async function listOf(
   const v0 = { url: `${base}/api/v0/pkgs/list?distro=${name}`, depth: 1 }
   const v1 = { url: `${base}/api/v1/packages/binary?distribution=${name}&limit=-1`, depth: 2 }
   try {
-    return chosen(await rowsOf(v0, distribution, options), wanted)
+    return await answersIn(await rowsOf(v0, distribution, options), v0.url, wanted, options)
   } catch (error) {
     if (!(error instanceof Refused)) throw error
-    return chosen(await rowsOf(v1, distribution, options), wanted)
+    return answersIn(await rowsOf(v1, distribution, options), v1.url, wanted, options)
   }
 }
 
-/** A list as it is kept: validators, then lines of `NAME VERSION ARCHITECTURE STATUS BUILD ARTIFACT ATTESTED`. */
-type Kept = {
+/** A list as it is kept: validators, and lines of `NAME VERSION ARCHITECTURE STATUS BUILD ARTIFACT ATTESTED`. */
+type Kept = Head & { rows: () => string }
+type Head = {
+  /** Another one for each list. */
+  id: string
   etag: string | null
   lastModified: string | null
   at: number
   malformed: number
-  rows: string
+}
+
+/** What a list says of the wanted packages. That is kept, too: the next check most likely asks for the same. */
+async function answersIn(
+  list: Kept,
+  url: string,
+  wanted: Wanted,
+  { cache }: Pick<ListOptions, 'cache'>,
+): Promise<Answers> {
+  const { id, malformed } = list
+  const question = `${url}\n${createHash('sha256')
+    .update(JSON.stringify([[...wanted.keys], [...wanted.loose]]))
+    .digest('hex')}`
+  const text = (await cache?.read('answers', question))?.toString() ?? null
+  const before = text === null ? null : (JSON.parse(text) as { id: string; listed: [string, Answer][] }) // as it is written below
+  if (before?.id === id) return { listed: new Map(before.listed), malformed }
+  const listed = chosen(list.rows(), wanted)
+  await cache?.write('answers', question, JSON.stringify({ id, listed: [...listed] }))
+  return { listed, malformed }
 }
 
 async function rowsOf(
@@ -68,7 +90,7 @@ async function rowsOf(
     throw new Refused(reply.status)
   }
   const list = await readList(reply, depth, distribution, now())
-  if (cache !== null) await writeCached(cache, 'lists', url, packed(list))
+  await cache?.write('lists', url, packed(list))
   return list
 }
 
@@ -89,7 +111,8 @@ async function readList(reply: Fetched, depth: number, distribution: string, now
     if (rows.length + malformed > mostRows) throw new Complaint(`the list has more than ${mostRows} packages`)
   }
   const { etag, lastModified } = reply
-  return { etag, lastModified, at: now.getTime(), malformed, rows: rows.join('\n') }
+  const text = rows.join('\n')
+  return { id: randomUUID(), etag, lastModified, at: now.getTime(), malformed, rows: () => text }
 }
 
 /** One line; empty for another distribution; null for what is no package. */
@@ -111,7 +134,7 @@ function isId(given: unknown): given is number {
 }
 
 /** Of a package that several rows tell of, a GOOD one speaks, then a BAD one. */
-function chosen({ rows, malformed }: Kept, { keys, loose }: Wanted): Answers {
+function chosen(rows: string, { keys, loose }: Wanted): Map<string, Answer> {
   const listed = new Map<string, Answer>()
   const versions = new Map<string, string>() // of packages whose epochs are not told
   const unclear = new Set<string>()
@@ -136,19 +159,23 @@ function chosen({ rows, malformed }: Kept, { keys, loose }: Wanted): Answers {
     })
   }
   for (const key of unclear) listed.delete(key)
-  return { listed, malformed }
+  return listed
 }
 
-function packed({ rows, ...head }: Kept): string {
-  const frame = zstdCompressSync(Buffer.from(rows)).toString('base64')
-  return `${JSON.stringify({ ...head, size: Buffer.byteLength(rows) })}\n${frame}`
+/** The head as a line of JSON, then the rows as zstd. */
+function packed({ rows, ...head }: Kept): Uint8Array {
+  const plain = Buffer.from(rows())
+  const line = JSON.stringify({ ...head, size: plain.length })
+  return Buffer.concat([Buffer.from(`${line}\n`), zstdCompressSync(plain)])
 }
 
-async function keptList(cache: string, url: string): Promise<Kept | null> {
-  const text = await readCached(cache, 'lists', url)
-  if (text === null) return null
-  const [head = '', frame = ''] = text.split('\n')
-  const { size, ...rest } = JSON.parse(head) as Omit<Kept, 'rows'> & { size: number } // written by `packed`
-  const rows = zstdDecompressSync(Buffer.from(frame, 'base64'), { maxOutputLength: Math.max(size, 1) })
-  return { ...rest, rows: rows.toString('utf8') }
+/** The rows are only unpacked where they are asked for. */
+async function keptList(cache: Cache, url: string): Promise<Kept | null> {
+  const bytes = await cache.read('lists', url)
+  if (bytes === null) return null
+  const end = bytes.indexOf('\n')
+  const { size, ...head } = JSON.parse(bytes.toString('utf8', 0, end)) as Head & { size: number } // written by `packed`
+  const rows = (): string =>
+    zstdDecompressSync(bytes.subarray(end + 1), { maxOutputLength: Math.max(size, 1) }).toString('utf8')
+  return { ...head, rows }
 }

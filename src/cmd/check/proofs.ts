@@ -1,6 +1,6 @@
 import * as v from 'valibot'
 import { Envelope, parseEnvelope, verifierOf } from '../../attestation.ts'
-import { readCached, writeCached } from './cache.ts'
+import type { Cache } from './cache.ts'
 
 /**
  * What an attestation is worth: it proves the published file; it is signed for another file; its signature is not one
@@ -12,16 +12,16 @@ export type Proof =
 export const unreadable: Proof = { outcome: 'unreadable', key: null }
 export const forged: Proof = { outcome: 'forged', key: null }
 
-/** A key with what it is known to have signed: envelopes as JSON, by the SHA-256 of the file. */
+/** A key with the files whose rebuild it is known to have signed, by SHA-256. */
 export type Signer = {
   key: Uint8Array
   signed: (envelope: Envelope) => Promise<boolean>
-  kept: Map<string, string>
+  kept: Set<string>
   hasMore: boolean
 }
 
-/** Most attestations that are kept of one key; the oldest give way. */
-const mostKept = 20_000
+/** Most files that are kept of one key; the oldest give way. */
+const mostKept = 100_000
 
 /** Keys with what was kept of each; the same key of two rebuilders is one signer. */
 export type Keyring = {
@@ -30,8 +30,8 @@ export type Keyring = {
   keep: () => Promise<void>
 }
 
-/** @param cache folder of what was proven before; null: nothing was, and nothing is kept */
-export function openKeyring(cache: string | null): Keyring {
+/** @param cache what was proven before; null: nothing was, and nothing is kept */
+export function openKeyring(cache: Cache | null): Keyring {
   const signers = new Map<string, Promise<Signer>>()
   const signerOf = (key: Uint8Array): Promise<Signer> => {
     const known = signers.get(nameOf(key)) ?? openSigner(key, cache)
@@ -44,17 +44,15 @@ export function openKeyring(cache: string | null): Keyring {
       if (cache === null) return
       for (const { key, kept, hasMore } of await Promise.all(signers.values())) {
         if (!hasMore) continue
-        const lines = [...kept].slice(-mostKept).map(([sha256, json]) => `${sha256} ${json}`)
-        await writeCached(cache, 'proofs', nameOf(key), lines.join('\n'))
+        await cache.write('proofs', nameOf(key), [...kept].slice(-mostKept).join('\n'))
       }
     },
   }
 }
 
-async function openSigner(key: Uint8Array, cache: string | null): Promise<Signer> {
-  const text = cache === null ? null : await readCached(cache, 'proofs', nameOf(key))
-  const lines = (text ?? '').split('\n').filter((line) => line !== '')
-  const kept = new Map(lines.map((line): [string, string] => [line.slice(0, 64), line.slice(65)]))
+async function openSigner(key: Uint8Array, cache: Cache | null): Promise<Signer> {
+  const text = (await cache?.read('proofs', nameOf(key)))?.toString('latin1') ?? ''
+  const kept = new Set(text === '' ? [] : text.split('\n'))
   return { key, signed: verifierOf(key), kept, hasMore: false }
 }
 
@@ -76,7 +74,7 @@ export function proofBy({ envelope, signer }: Opened, sha256: string): Proof {
   if (signer === null) return forged
   if (!isOfFile(envelope, sha256)) return { outcome: 'other file', key: null }
   if (!signer.kept.has(sha256)) {
-    signer.kept.set(sha256, JSON.stringify(envelope))
+    signer.kept.add(sha256)
     signer.hasMore = true
   }
   return { outcome: 'proven', key: signer.key }
@@ -89,17 +87,10 @@ function isOfFile({ signed }: Envelope, sha256: string): boolean {
   )
 }
 
-/** Kept attestations are verified again: whoever can write to the cache cannot vouch for a file. */
-export async function keptProof(sha256: string, signers: readonly Signer[]): Promise<Proof | null> {
-  for (const signer of signers) {
-    const json = signer.kept.get(sha256)
-    if (json === undefined) continue
-    const envelope = envelopeOf(Buffer.from(json))
-    const proof = envelope === null ? null : proofBy(await opened(envelope, [signer]), sha256)
-    if (proof?.outcome === 'proven') return proof
-    signer.kept.delete(sha256)
-  }
-  return null
+/** What was proven in an earlier check. Only this user can have kept it: the cache is sealed. */
+export function keptProof(sha256: string, signers: readonly Signer[]): Proof | null {
+  const signer = signers.find(({ kept }) => kept.has(sha256))
+  return signer === undefined ? null : { outcome: 'proven', key: signer.key }
 }
 
 /** An envelope, or null for what is none. */

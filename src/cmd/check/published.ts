@@ -4,7 +4,7 @@ import { open, readdir, stat } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { decompressed } from '../../compression.ts'
 import { sentenceOf } from '../../errors.ts'
-import { readCached, writeCached } from './cache.ts'
+import type { Cache } from './cache.ts'
 import { isGivenFolder } from './given.ts'
 import { filesIn } from './inside.ts'
 import { keyOf, looseKeys, withoutEpoch, type Installed } from './installed.ts'
@@ -24,8 +24,8 @@ export type PublishedOptions = {
   isPassing?: boolean
   /** More indexes: files, or folders of them. */
   indexes: readonly string[]
-  /** Folder for what was found, so that the next time is faster; null: none. */
-  cache: string | null
+  /** Keeps what was found, so that the next time is faster; null: nothing does. */
+  cache: Cache | null
   signal: AbortSignal
 }
 
@@ -50,12 +50,11 @@ export async function publishedPlaces(
   const files = await indexFiles(options)
   const kept = options.root === null ? [] : await keptFiles(options.root, packages)
   const stamp = await stampOf([...files, ...kept], packages)
-  const cache = cacheOf(options)
-  const text = cache === null ? null : await readCached(cache, 'published', stamp)
-  return { files, kept, stamp, known: text === null ? null : hashesOfText(text) }
+  const text = await cacheOf(options)?.read('published', stamp)
+  return { files, kept, stamp, known: text == null ? null : hashesOfText(text.toString()) }
 }
 
-function cacheOf({ cache, isPassing = false }: PublishedOptions): string | null {
+function cacheOf({ cache, isPassing = false }: PublishedOptions): Cache | null {
   return isPassing ? null : cache
 }
 
@@ -90,8 +89,7 @@ export async function publishedHashes(
   for (const { path, key } of kept) {
     if (!hashes.has(key)) hashes.set(key, await sha256OfFile(path, signal))
   }
-  if (cache !== null && problems.length === 0)
-    await writeCached(cache, 'published', stamp, textOfHashes(hashes))
+  if (cache !== null && problems.length === 0) await cache.write('published', stamp, textOfHashes(hashes))
   return { hashes, problems }
 }
 
@@ -201,8 +199,8 @@ async function* frugally(path: string, signal: AbortSignal): AsyncGenerator<Uint
 async function stampOf(files: readonly { path: string }[], packages: readonly Installed[]): Promise<string> {
   const hash = createHash('sha256')
   for (const { path } of files) {
-    const { size, mtimeMs } = await stat(path)
-    hash.update(`${path}\n${size}\n${mtimeMs}\n`)
+    const { dev, ino, size, mtimeMs, ctimeMs } = await stat(path)
+    hash.update(`${path}\n${dev} ${ino} ${size} ${mtimeMs} ${ctimeMs}\n`)
   }
   for (const one of packages)
     hash.update(`${keyOf(one)}\n${one.sha256 ?? ''}${one.lacksEpoch === true ? '?' : ''}\n`)

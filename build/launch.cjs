@@ -1,0 +1,43 @@
+// What the executable runs first: it reads the part of the program that is asked for (build.mjs makes them).
+const { basename } = require('node:path')
+const { getAsset } = require('node:sea')
+const { setFlagsFromString } = require('node:v8')
+const { compileFunction } = require('node:vm')
+
+const loaded = new Map()
+
+function load(name) {
+  if (name !== 'openpgp' && !name.endsWith('.cjs')) return require(name)
+  if (!loaded.has(name)) {
+    const module = { exports: {} }
+    loaded.set(name, module)
+    const run = compileFunction(getAsset(name, 'utf8'), ['exports', 'require', 'module'], { filename: name })
+    run(module.exports, load, module)
+  }
+  return loaded.get(name).exports
+}
+
+let assets
+Object.defineProperty(globalThis, 'rebuilderdAssets', {
+  get: () => (assets ??= JSON.parse(getAsset('assets.json', 'utf8'))),
+})
+
+/** Commands of other words need more than the part for `ctl` has; these words may stand anywhere in it. */
+const others = ['demo', 'serve', 'worker', 'manual', 'completions', 'help']
+
+function partFor(args) {
+  const isRenamed = [process.argv0, process.argv[1]].some(
+    (path) => basename(path) !== basename(process.execPath),
+  )
+  if (isRenamed) return 'program.cjs'
+  if (args.length === 1 && /^(--version|-V)$/.test(args[0])) return 'check.cjs' // the smallest one
+  if (args[0] !== 'ctl') return 'program.cjs'
+  if (args[1] === 'check') return 'check.cjs'
+  return args.some((arg) => others.includes(arg)) ? 'program.cjs' : 'ctl.cjs'
+}
+
+const part = partFor(process.argv.slice(2))
+// Servers and workers are sparing with memory (build.mjs). What has done its work in a second need not tidy up meanwhile,
+// and the runtime's own modules are there as it was built: they are compiled anew where its flags are others.
+if (part !== 'program.cjs') setFlagsFromString('--no-optimize-for-size')
+load(part)
