@@ -30,9 +30,9 @@ const options = {
     placeholder: 'DIR',
   }),
   image: text(
-    'Check the container image in this archive of docker, podman or skopeo, `-` for standard input',
+    'Check the container image in this archive or folder of docker, podman or skopeo, `-` for standard input',
     {
-      placeholder: 'FILE',
+      placeholder: 'PATH',
     },
   ),
   list: text('Check the packages of this list, `-` for standard input', { placeholder: 'FILE' }),

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { readdir, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { test, type TestContext } from 'node:test'
@@ -42,6 +42,70 @@ for (const coding of ['plain', 'gzip', 'zstd'] as const satisfies Coding[]) {
   test(`an image is read from what docker and podman save, with ${coding} layers`, async (t) => {
     assert.deepEqual(await packagesIn(t, await dockerArchive(layers)), ['one', 'two'])
     assert.deepEqual(await packagesIn(t, await ociArchive([{ layers }])), ['one', 'two'])
+  })
+}
+
+/** An archive that was unpacked. */
+async function aLayout(t: TestContext, archive: Uint8Array): Promise<string> {
+  const folder = await temporaryFolder(t)
+  execFileSync('tar', ['-x', '-C', folder, '--no-same-owner'], { input: archive })
+  return folder
+}
+
+test('an image is read from a folder that holds what an archive of it would', async (t) => {
+  const layers = [base, upper].map(coded.gzip)
+
+  for (const archive of [await dockerArchive(layers), await ociArchive([{ layers }])]) {
+    assert.deepEqual(await namesIn(await aLayout(t, archive), Readable.from([])), ['one', 'two'])
+  }
+})
+
+const aBlob = `blobs/sha256/${digest(base)}`
+for (const [what, archive, change, words] of [
+  [
+    'a layer that is a link out of it',
+    () => ociArchive([{ layers: [base] }]),
+    async (folder: string) => {
+      await writeFile(`${folder}.layer`, base)
+      await rm(join(folder, aBlob))
+      await symlink(`${folder}.layer`, join(folder, aBlob))
+    },
+    /lacks a part of the image/,
+  ],
+  [
+    'a layer that is named above it',
+    () => aTar({ 'manifest.json': '[{"Layers": ["../outside.tar"]}]' }),
+    async (folder: string) => writeFile(join(folder, '../outside.tar'), base),
+    /a name that leads out of it/,
+  ],
+  [
+    'a layer that never ends',
+    () => ociArchive([{ layers: [base] }]),
+    async (folder: string) => {
+      await rm(join(folder, aBlob))
+      execFileSync('mkfifo', [join(folder, aBlob)])
+    },
+    /lacks a part of the image/,
+  ],
+  [
+    'a layer that was altered',
+    () => ociArchive([{ layers: [base] }]),
+    async (folder: string) => writeFile(join(folder, aBlob), upper),
+    /is not what the image says: its sha256/,
+  ],
+  ['no image', () => aTar({ 'etc/motd': 'x' }), async () => {}, /it is a folder without an image/],
+] as const satisfies [string, () => Promise<Uint8Array>, (folder: string) => Promise<void>, RegExp][]) {
+  test(`a folder with ${what} is refused in words`, async (t) => {
+    const around = await temporaryFolder(t)
+    const folder = join(around, 'image')
+    await mkdir(folder)
+    execFileSync('tar', ['-x', '-C', folder, '--no-same-owner'], { input: await archive() })
+    await change(folder)
+
+    await assert.rejects(namesIn(folder, Readable.from([])), (error: Error) => {
+      assert.match([error.message, (error.cause as Error | undefined)?.message].join(': '), words)
+      return true
+    })
   })
 }
 

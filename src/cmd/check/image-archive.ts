@@ -1,112 +1,64 @@
 import { createHash } from 'node:crypto'
-import type { FileHandle } from 'node:fs/promises'
-import { posix } from 'node:path'
 import * as v from 'valibot'
 import { Complaint } from '../../errors.ts'
-import { openTarReader } from '../../tar-reader.ts'
 import { checked } from '../../wire/schema.ts'
-import { insideParts } from './image-tree.ts'
-import { partsOf } from './inside.ts'
+import type { ImageStore, Part } from './image-store.ts'
 
-/** A layer of an image: where it is in the archive, and what its bytes are said to be. */
-export type Layer = { start: number; size: number; digest: Digest | null }
+/** A layer of an image, and what its bytes are said to be. */
+export type Layer = Part & {
+  digest: Digest | null
+  /** It is the file system of a container, saved by itself. */
+  isAlone: boolean
+}
 type Digest = { algorithm: string; hex: string }
 
-type Member = { start: number; size: number } | { target: string; isHard: boolean }
-
-const mostMembers = 10_000
 const mostLayers = 1000
 const mostManifests = 100
 const longestDocument = 8 * 1024 * 1024
-/** Bytes that are read at once. */
-const window = 1 << 18
 
-/** An archive of an image, or of the file system of a container, which is a layer by itself. */
-export async function layersIn(file: FileHandle, what: string): Promise<Layer[]> {
-  const members = await membersOf(file, what)
-  const documentAt = (path: string, digest: Digest | null): Promise<unknown> =>
-    documentOf(file, placeOf(members, path, what), digest, `${what}: ${path}`)
-  const layers = members.has('manifest.json')
-    ? dockerLayers(await documentAt('manifest.json', null), members, what)
-    : members.has('index.json')
-      ? await ociLayers(documentAt, members, what)
-      : [{ start: 0, size: (await file.stat()).size, digest: null }]
+/**
+ * Layers of an image, the lowest first.
+ * @throws Complaint where it is none, or holds several
+ */
+export async function layersIn(store: ImageStore, what: string): Promise<Layer[]> {
+  const documentAt = async (path: string, digest: Digest | null): Promise<unknown> =>
+    documentOf(await store.part(path), digest, `${what}: ${path}`)
+  const layers = (await store.has('manifest.json'))
+    ? await dockerLayers(await documentAt('manifest.json', null), store, what)
+    : (await store.has('index.json'))
+      ? await ociLayers(documentAt, store, what)
+      : alone(store)
   if (layers.length > mostLayers) throw new Complaint(`${what} has more than ${mostLayers} layers`)
   return layers
 }
 
-/** The bytes of a layer; an error at their end where they are not what the image says. */
+function alone({ whole }: ImageStore): Layer[] {
+  if (whole !== null) return [{ ...whole, digest: null, isAlone: true }]
+  throw new Complaint('it is a folder without an image: it has neither index.json nor manifest.json', {
+    hint: '--root takes the folder of a file system',
+    exitCode: 2,
+  })
+}
+
+/** The bytes of a part; an error at their end where they are not what the image says. */
 export async function* bytesOf(
-  file: FileHandle,
-  { start, size, digest }: Layer,
+  { chunks }: Part,
+  digest: Digest | null,
   what: string,
 ): AsyncGenerator<Uint8Array> {
   const hash = digest === null ? null : createHash(digest.algorithm)
-  for (let at = start; at < start + size;) {
-    const bytes = Buffer.allocUnsafe(Math.min(window, start + size - at))
-    const { bytesRead } = await file.read(bytes, 0, bytes.length, at)
-    if (bytesRead === 0) throw new Complaint(`${what} is cut short`)
-    hash?.update(bytes.subarray(0, bytesRead))
-    yield bytes.subarray(0, bytesRead)
-    at += bytesRead
+  for await (const bytes of chunks()) {
+    hash?.update(bytes)
+    yield bytes
   }
   if (hash !== null && hash.digest('hex') !== digest?.hex)
     throw new Complaint(`${what} is not what the image says: its ${digest?.algorithm} is another one`)
 }
 
-/** What is where in an archive. The content of members is not read. */
-async function membersOf(file: FileHandle, what: string): Promise<Map<string, Member>> {
-  const members = new Map<string, Member>()
-  const reader = openTarReader(what, ({ name, kind, start, size, target }) => {
-    const path = insideParts(name, what).join('/')
-    if (isOfImage(path)) {
-      if (kind === 'file') members.set(path, { start, size })
-      else if (kind === 'link' || kind === 'hard link')
-        members.set(path, { target, isHard: kind === 'hard link' })
-    }
-    if (members.size > mostMembers) throw new Complaint(`${what} has more than ${mostMembers} members`)
-    return null
-  })
-  const bytes = Buffer.allocUnsafe(window)
-  for (let at = 0; ;) {
-    const { bytesRead } = await file.read(bytes, 0, bytes.length, at)
-    if (bytesRead === 0) break
-    reader.push(bytes.subarray(0, bytesRead))
-    at += bytesRead + reader.passOver()
-  }
-  reader.end()
-  return members
-}
-
-/** Names of documents and layers; file systems of containers have others. */
-function isOfImage(path: string): boolean {
-  return /^(?:(?:manifest|index)\.json|blobs\/\w+\/\w+|[0-9a-f]{64}(?:\/layer)?\.tar|[\w.-]+\/layer\.tar|[\w.-]+\.tar(?:\.\w+)?)$/.test(
-    path,
-  )
-}
-
-/** A member; older `docker save` has links where images share layers. */
-function placeOf(members: ReadonlyMap<string, Member>, path: string, what: string): Layer {
-  let at = partsOf(path).join('/')
-  for (let links = 0; links < 10; links++) {
-    const member = members.get(at)
-    if (member === undefined) break
-    if ('start' in member) return { ...member, digest: null }
-    const whole = member.isHard ? member.target : posix.join(posix.dirname(at), member.target)
-    at = partsOf(posix.normalize(whole)).join('/')
-  }
-  throw new Complaint(`${what} lacks a part of the image: ${JSON.stringify(path.slice(0, 200))}`)
-}
-
-async function documentOf(
-  file: FileHandle,
-  { start, size }: Layer,
-  digest: Digest | null,
-  what: string,
-): Promise<unknown> {
-  if (size > longestDocument) throw new Complaint(`${what} is too long`)
+async function documentOf(part: Part, digest: Digest | null, what: string): Promise<unknown> {
+  if (part.size > longestDocument) throw new Complaint(`${what} is too long`)
   const parts: Uint8Array[] = []
-  for await (const part of bytesOf(file, { start, size, digest }, what)) parts.push(part)
+  for await (const bytes of bytesOf(part, digest, what)) parts.push(bytes)
   try {
     return JSON.parse(Buffer.concat(parts).toString('utf8'))
   } catch (error) {
@@ -123,15 +75,16 @@ const DockerManifest = v.array(
   }),
 )
 
-function dockerLayers(document: unknown, members: ReadonlyMap<string, Member>, what: string): Layer[] {
+async function dockerLayers(document: unknown, store: ImageStore, what: string): Promise<Layer[]> {
   const images = checked(DockerManifest, document, `${what}: manifest.json`)
   const names = images.map(({ RepoTags }) => RepoTags?.[0] ?? 'one without a name')
   const image = onlyOne(images, names, what)
-  return (image.Layers ?? []).map((path) => {
+  const layers = (image.Layers ?? []).slice(0, mostLayers + 1).map(async (path): Promise<Layer> => {
     const blob = /^blobs\/(sha256|sha512)\/([0-9a-f]+)$/.exec(path)
     const digest = blob === null ? null : { algorithm: blob[1] ?? '', hex: blob[2] ?? '' }
-    return { ...placeOf(members, path, what), digest }
+    return { ...(await store.part(path)), digest, isAlone: false }
   })
+  return Promise.all(layers)
 }
 
 // --- OCI image layout (github.com/opencontainers/image-spec/blob/main/image-layout.md)
@@ -151,11 +104,7 @@ const Document = v.object({
 type DocumentAt = (path: string, digest: Digest | null) => Promise<unknown>
 
 /** An index may hold others; what is of another kind than an image, or not in the archive, is passed over. */
-async function ociLayers(
-  documentAt: DocumentAt,
-  members: ReadonlyMap<string, Member>,
-  what: string,
-): Promise<Layer[]> {
+async function ociLayers(documentAt: DocumentAt, store: ImageStore, what: string): Promise<Layer[]> {
   const images: { name: string; platform: string; layers: Descriptor[] }[] = []
   const waiting: { path: string; digest: Digest | null; from: Descriptor | null }[] = [
     { path: 'index.json', digest: null, from: null },
@@ -169,7 +118,7 @@ async function ociLayers(
     for (const from of document.manifests ?? []) {
       const digest = digestOf(from, what)
       const path = pathOf(digest)
-      if (isOfContainer(from) && members.has(path)) waiting.push({ path, digest, from })
+      if (isOfContainer(from) && (await store.has(path))) waiting.push({ path, digest, from })
     }
     if (document.layers !== undefined) images.push({ ...told(next.from), layers: document.layers })
   }
@@ -180,10 +129,11 @@ async function ociLayers(
     choice.map(({ name, platform }) => [name, platform].filter((part) => part !== '').join(' for ')),
     what,
   )
-  return layers.map((one) => {
+  const found = layers.slice(0, mostLayers + 1).map(async (one): Promise<Layer> => {
     const digest = digestOf(one, what)
-    return { ...placeOf(members, pathOf(digest), what), digest }
+    return { ...(await store.part(pathOf(digest))), digest, isAlone: false }
   })
+  return Promise.all(found)
 }
 
 /** Attestations lie beside images as if they were some of an unknown platform. */

@@ -9,8 +9,9 @@ import { codingOf, decompressed } from '../../compression.ts'
 import { Complaint, during } from '../../errors.ts'
 import { openTarReader, type TakeContent, type TarHeader } from '../../tar-reader.ts'
 import { shownBytes } from '../progress.ts'
-import { givenTrouble } from './given.ts'
+import { givenTrouble, isGivenFolder } from './given.ts'
 import { bytesOf, layersIn, type Layer } from './image-archive.ts'
+import { archiveStore, folderStore, type ImageStore } from './image-store.ts'
 import { openImageTree, type ImageLayer, type ImageTree } from './image-tree.ts'
 import { longestInput } from './inside.ts'
 
@@ -31,8 +32,8 @@ const longestKept = 2 * 1024 ** 3
 const mostKept = 300_000
 
 /**
- * Opens an archive of a container image as `docker save`, `podman save` and `skopeo copy` write them (docker-archive and
- * oci-archive), or of the file system of a container (`podman export`). Only the lists of packages and their indexes are
+ * Opens a container image as `docker save`, `podman save` and `skopeo copy` write them: an archive (docker-archive and
+ * oci-archive), or a folder with the same content (oci); or the file system of a container (`podman export`). Only the lists of packages and their indexes are
  * taken out of its layers.
  * @param path `-`: standard input
  * @throws Complaint where it is none, holds several images, is damaged, or has names that lead out of it
@@ -43,8 +44,10 @@ export async function openImage(path: string, options: ImageOptions): Promise<Op
   const what = path === '-' ? 'standard input' : path
   try {
     await during(`reading the image ${what}`, async () => {
-      await using file = await archiveAt(path, folder, options)
-      const tree = await treeOf(file, what, folder, options)
+      const isFolder = path !== '-' && (await isGivenFolder('--image', path))
+      await using file = isFolder ? null : await archiveAt(path, folder, options)
+      const store = file === null ? folderStore(path, what) : await archiveStore(file, what)
+      const tree = await treeOf(store, what, folder, options)
       await writeRoot(tree, join(folder, 'root'))
     })
     return { root: join(folder, 'root'), [Symbol.asyncDispose]: dispose }
@@ -64,10 +67,6 @@ async function archiveAt(path: string, folder: string, options: ImageOptions): P
   const { buffer } = found.isFile() ? await file.read(Buffer.alloc(6), 0, 6, 0) : { buffer: Buffer.alloc(6) }
   if (found.isFile() && codingOf(buffer) === 'none') return file
   await file.close()
-  if (found.isDirectory()) {
-    const hint = '--image takes a file that docker or podman saved; --root takes a folder'
-    throw new Complaint('it is a folder', { hint, exitCode: 2 })
-  }
   return spooled(createReadStream(path) as AsyncIterable<Uint8Array>, path, folder, options)
 }
 
@@ -92,19 +91,19 @@ async function spooled(
 }
 
 async function treeOf(
-  file: FileHandle,
+  store: ImageStore,
   what: string,
   folder: string,
   { signal, progress }: ImageOptions,
 ): Promise<ImageTree> {
-  const layers = await layersIn(file, what)
+  const layers = await layersIn(store, what)
   const tree = openImageTree(what)
   const keep = openKeeper(folder, what)
   let unpacked = 0
   for (const [index, layer] of layers.entries()) {
     const name = layers.length === 1 ? what : `${what}, layer ${index + 1} of ${layers.length}`
     const limit = longestUnpacked - unpacked
-    for await (const size of layerRead(tree.layer(), keep, { file, layer, name, limit })) {
+    for await (const size of layerRead(tree.layer(), keep, { layer, name, limit })) {
       signal.throwIfAborted()
       unpacked += size
       progress(`reading layer ${index + 1} of ${layers.length}, ${shownBytes(unpacked)} so far`)
@@ -113,23 +112,23 @@ async function treeOf(
   return tree
 }
 
-type LayerToRead = { file: FileHandle; layer: Layer; name: string; limit: number }
+type LayerToRead = { layer: Layer; name: string; limit: number }
 
 /** Reads a layer to its end. Yields how many bytes were read. */
 async function* layerRead(
   layer: ImageLayer,
   keep: Keep,
-  { file, layer: place, name, limit }: LayerToRead,
+  { layer: place, name, limit }: LayerToRead,
 ): AsyncGenerator<number> {
   const reader = openTarReader(name, (header) => {
     layer.see(header)
     return keep(header, layer)
   })
-  for await (const chunk of decompressed(bytesOf(file, place, name), { limit, what: name })) {
+  for await (const chunk of decompressed(bytesOf(place, place.digest, name), { limit, what: name })) {
     reader.push(chunk)
     yield chunk.length
   }
-  reader.end(place.start > 0) // a layer in an archive has its length from there
+  reader.end(!place.isAlone) // a layer of an image has its length from there
   layer.settle()
 }
 
