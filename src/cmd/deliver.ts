@@ -71,16 +71,17 @@ export async function deliver(runs: readonly Run[], options: Delivery, context: 
   return endOf(runs, failures, context)
 }
 
-type Take = (report: ReportToSend) => Promise<Partial<Summary>>
+type Take = (report: ReportToSend, packages: number) => Promise<Partial<Summary>>
 type Failed = { run: Run; error: unknown }
 
 /** Takes the reports of a run until one fails: what comes after it may rest on it, unless it was only empty. */
 async function runOne({ profile, ...run }: Run, take: Take, summaries: Summary[]): Promise<Failed[]> {
   let begin = performance.now()
   let current: ReportToSend | null = null
+  let packages: number | null = null
   const note = (more: Partial<Summary>): void => {
     const seconds = Math.round(performance.now() - begin) / 1000
-    summaries.push({ ...summaryOf(current), profile, seconds, ...more })
+    summaries.push({ ...summaryOf(current), packages, profile, seconds, ...more })
   }
   const failures: Failed[] = []
   const fail = (error: unknown): void => {
@@ -90,13 +91,15 @@ async function runOne({ profile, ...run }: Run, take: Take, summaries: Summary[]
   try {
     for await (const report of run.reports) {
       current = report
+      packages = packagesOf(report)
       try {
-        note(await take(report))
+        note(await take(report, packages))
       } catch (error) {
         if (!(error instanceof EmptyList)) throw error
         fail(error)
       }
       current = null
+      packages = null
       begin = performance.now()
     }
   } catch (error) {
@@ -105,7 +108,7 @@ async function runOne({ profile, ...run }: Run, take: Take, summaries: Summary[]
   return failures
 }
 
-function summaryOf(report: ReportToSend | null): Omit<Summary, 'profile' | 'seconds'> {
+function summaryOf(report: ReportToSend | null): Omit<Summary, 'profile' | 'packages' | 'seconds'> {
   return {
     distribution: report?.distribution ?? null,
     release: report?.release ?? null,
@@ -113,7 +116,6 @@ function summaryOf(report: ReportToSend | null): Omit<Summary, 'profile' | 'seco
     index: report?.index ?? null,
     outcome: 'failed',
     inputs: report?.packages.length ?? null,
-    packages: report === null ? null : packagesOf(report),
     new: null,
     gone: null,
     queued: null,
@@ -162,9 +164,9 @@ async function printReports(runs: readonly Run[], options: Delivery, context: Co
 }
 
 function sending(client: Client, { force }: Delivery, { log }: Context): Take {
-  return async (report) => {
+  return async (report, packages) => {
     const name = scopeName(report)
-    const what = `${counted(report.packages.length, 'build input')} with ${counted(packagesOf(report), 'package')}`
+    const what = `${counted(report.packages.length, 'build input')} with ${counted(packages, 'package')}`
     const begin = performance.now()
     const onSend = (): void => log.info(`sending ${name} to ${client.base}: ${what}`)
     const posted = await post(client, report, { force, onSend })

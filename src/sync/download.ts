@@ -22,6 +22,8 @@ export type DownloadOptions = {
   known?: Validators | null
   /** Milliseconds before the second try; doubled for each further one. */
   retryMs?: number
+  /** How often it is tried where no answer comes, or none that tells. */
+  mostTries?: number | undefined
   /** Milliseconds without a byte after which the mirror is given up. */
   idleMs?: number
   onProgress?: (done: number, total: number | null) => void
@@ -29,7 +31,7 @@ export type DownloadOptions = {
 
 export type Downloaded = { outcome: 'new'; validators: Validators } | { outcome: 'unchanged' | 'absent' }
 
-const mostTries = 4
+const usualTries = 4
 const longestWaitMs = 30_000
 
 /** A trouble that may be over soon; `waitMs` is what the server asked for. */
@@ -40,6 +42,14 @@ class Hiccup extends Error {
     super(message)
     this.name = 'Hiccup'
     this.waitMs = waitMs
+  }
+}
+
+/** No answer came, or none that tells: the server may be down. */
+export class Unreachable extends Complaint {
+  constructor(message: string) {
+    super(message)
+    this.name = 'Unreachable'
   }
 }
 
@@ -65,6 +75,7 @@ export async function download(url: string, options: DownloadOptions): Promise<D
 }
 
 async function downloadTo(part: Part, url: string, options: DownloadOptions): Promise<Downloaded> {
+  const { mostTries = usualTries } = options
   for (let tries = 1; ; tries++) {
     try {
       return await downloadOnce(part, url, options)
@@ -73,7 +84,8 @@ async function downloadTo(part: Part, url: string, options: DownloadOptions): Pr
       options.signal.throwIfAborted()
       if (error instanceof Complaint) throw error
       if (tries >= mostTries) {
-        throw new Complaint(`${url} cannot be downloaded: ${reasonOf(error)} (tried ${tries} times)`)
+        const often = tries === 1 ? 'again' : `${tries} times`
+        throw new Unreachable(`${url} cannot be downloaded: ${reasonOf(error)} (tried ${often})`)
       }
       const backoff = (options.retryMs ?? 500) * 2 ** (tries - 1) * (0.75 + Math.random() / 2)
       const asked = error instanceof Hiccup ? error.waitMs : 0

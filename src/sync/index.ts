@@ -8,6 +8,7 @@ import { fedora } from './fedora.ts'
 import { openGathering, openPackageList } from './gathering.ts'
 import { downloadFolder, openMirror, type Progress } from './mirror.ts'
 import type { Profile } from './profile.ts'
+import { silentServers } from './silent-servers.ts'
 import { openSorting } from './sorting.ts'
 import { tails } from './tails.ts'
 
@@ -40,6 +41,7 @@ export async function* reportsOf(profile: Profile, options: SyncOptions): AsyncG
   const distribution = distributionFor(profile.sync_method ?? profile.distro)
   await using folder = await downloadFolder(options.cache)
   const retry = options.retryMs === undefined ? {} : { retryMs: options.retryMs }
+  const silent = silentServers()
   using opened = new DisposableStack()
   const closedAtEnd = <T extends { close: () => void }>(one: T): T =>
     opened.adopt(one, ({ close }) => close())
@@ -47,7 +49,7 @@ export async function* reportsOf(profile: Profile, options: SyncOptions): AsyncG
     log,
     signal,
     now,
-    mirrorOf: (addresses) => openMirror({ addresses, folder, log, signal, progress, ...retry }),
+    mirrorOf: (addresses) => openMirror({ addresses, folder, log, signal, progress, silent, ...retry }),
     gathering: () => closedAtEnd(openGathering(folder.path, options.mostBytes)),
     sorting: () => closedAtEnd(openSorting(folder.path, options.mostBytes)),
     packageList: () => closedAtEnd(openPackageList(folder.path)),

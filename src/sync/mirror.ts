@@ -19,6 +19,7 @@ import { Complaint, sentenceOf } from '../errors.ts'
 import type { Log } from '../log.ts'
 import { addressOf } from './address.ts'
 import { download, mismatchOf, NotAsTold, type Expected, type Validators } from './download.ts'
+import { silentServers, type SilentServers } from './silent-servers.ts'
 
 /** How far a download is; `total` is null where the mirror does not tell. */
 export type Progress = { what: string; done: number; total: number | null }
@@ -56,19 +57,25 @@ export type MirrorOptions = {
   signal: AbortSignal
   progress?: ((progress: Progress) => void) | undefined
   retryMs?: number
+  /** Shared by all archives of a sync. */
+  silent?: SilentServers
 }
 
 /** Opens an archive. Nothing is fetched yet. */
 export function openMirror(options: MirrorOptions): Mirror {
+  const { silent = silentServers() } = options
   const noteFile = (key: string): string =>
     join(options.folder.path, `note-${shortHash(options.addresses[0] + key)}`)
   return {
     cache: options.folder.isKept ? options.folder.path : null,
     async file(path, { expected = null, limit }) {
       const failures: unknown[] = []
-      for (const base of options.addresses) {
+      for (const address of silentLast(
+        options.addresses.map((base) => addressOf(base, path, base)),
+        silent,
+      )) {
         try {
-          const found = await fileAt(addressOf(base, path, base), { expected, limit }, options)
+          const found = await fileAt(address, { expected, limit }, { ...options, silent })
           if (found !== null) return found
         } catch (error) {
           options.signal.throwIfAborted()
@@ -82,6 +89,18 @@ export function openMirror(options: MirrorOptions): Mirror {
     recall: (key) => readFile(noteFile(key), 'utf8').catch(() => null),
     remember: (key, value) => writeWhole(noteFile(key), value),
   }
+}
+
+/** In their order, but those that did not answer before after all others. */
+function silentLast(addresses: readonly string[], { isSilent }: SilentServers): string[] {
+  const { yes = [], no = [] } = Object.groupBy(addresses, (one) =>
+    isWeb(one) && isSilent(one) ? 'yes' : 'no',
+  )
+  return [...no, ...yes]
+}
+
+function isWeb(address: string): boolean {
+  return /^https?:/.test(address) && URL.canParse(address)
 }
 
 /** Where downloads go; `isKept`: they are there at the next sync. */
@@ -116,8 +135,10 @@ async function sweep(cache: string): Promise<void> {
 
 type Wanted = { expected: Expected | null; limit: number }
 
-async function fileAt(address: string, wanted: Wanted, options: MirrorOptions): Promise<MirrorFile | null> {
-  if (/^https?:/.test(address)) return downloadedFile(address, wanted, options)
+type Asking = MirrorOptions & { silent: SilentServers }
+
+async function fileAt(address: string, wanted: Wanted, options: Asking): Promise<MirrorFile | null> {
+  if (isWeb(address)) return downloadedFile(address, wanted, options)
   if (/^[a-z+]+:\/\//.test(address) && !address.startsWith('file:')) {
     throw new Complaint(`${address} has a scheme we do not read`, {
       hint: 'http, https, file or a folder',
@@ -141,13 +162,9 @@ async function localFile(path: string, wanted: Wanted, signal: AbortSignal): Pro
   return provenFile(path, path, wanted.expected, signal)
 }
 
-async function downloadedFile(
-  url: string,
-  wanted: Wanted,
-  options: MirrorOptions,
-): Promise<MirrorFile | null> {
+async function downloadedFile(url: string, wanted: Wanted, options: Asking): Promise<MirrorFile | null> {
   const { expected, limit } = wanted
-  const { folder, signal } = options
+  const { folder, signal, silent } = options
   const target = join(
     folder.path,
     expected === null ? `named-${shortHash(url)}` : `sha256-${expected.sha256}`,
@@ -161,7 +178,9 @@ async function downloadedFile(
   const onProgress = (done: number, total: number | null): void =>
     options.progress?.({ what: url, done, total })
   const retry = options.retryMs === undefined ? {} : { retryMs: options.retryMs }
-  const got = await download(url, { target, expected, limit, signal, known, onProgress, ...retry })
+  const got = await silent.asking(url, (mostTries) =>
+    download(url, { target, expected, limit, signal, known, onProgress, mostTries, ...retry }),
+  )
   if (got.outcome === 'absent') return null
   if (got.outcome === 'new' && expected === null)
     await writeWhole(`${target}.json`, JSON.stringify(got.validators))

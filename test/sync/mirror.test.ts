@@ -5,6 +5,8 @@ import { describe, test, type TestContext } from 'node:test'
 import { silentLog } from '../../src/log.ts'
 import { addressOf } from '../../src/sync/address.ts'
 import { bytesOf, downloadFolder, openMirror, type Mirror } from '../../src/sync/mirror.ts'
+import { Unreachable } from '../../src/sync/download.ts'
+import { silentServers } from '../../src/sync/silent-servers.ts'
 import { aFolder, put, serveFolder, sha256 } from '../help/archives.ts'
 
 const content = Buffer.from('content of an index\n'.repeat(5000))
@@ -125,6 +127,28 @@ describe('a mirror', () => {
     await assert.rejects(read(mirror, 'none'), /cannot be downloaded/)
   })
 
+  test('that did not answer is asked last from then on, once for each file, until it answers', async (t) => {
+    const { server: silent } = await aServer(t, { 'only here': content })
+    const { server } = await aServer(t, { a: content, b: content })
+    let isSilent = true
+    silent.intercept = (_, response) => {
+      if (isSilent) response.destroy()
+      return isSilent
+    }
+    const mirror = await aMirror(t, [silent.url, server.url])
+
+    await read(mirror, 'a')
+    await read(mirror, 'b')
+    assert.deepEqual(silent.requests, ['/a', '/a', '/a', '/a'])
+    await assert.rejects(read(mirror, 'only here'), /cannot be downloaded: .* \(tried again\)/)
+    assert.equal(silent.requests.length, 5)
+    isSilent = false
+    assert.deepEqual(await read(mirror, 'only here'), content)
+    await read(mirror, 'a')
+
+    assert.equal(silent.requests.at(-1), '/a')
+  })
+
   test('may not be left by a path', async (t) => {
     const mirror = await aMirror(t, [await aFolder(t)])
 
@@ -206,4 +230,21 @@ test('addresses keep what mirrors keep, and encode what an address would misread
   ] as const) {
     assert.equal(addressOf('https://mirror.example/', path, 'index'), address)
   }
+})
+
+test('a server that stays silent costs a sync a minute after its first failure, not one for each file', async () => {
+  let clock = 0
+  let asked = 0
+  const servers = silentServers(() => clock)
+  const one = servers.asking.bind(null, 'https://mirror.example/debian/a', () => {
+    asked++
+    clock += 25_000
+    return Promise.reject(new Unreachable('nothing came'))
+  })
+
+  for (let i = 0; i < 20; i++) await assert.rejects(one(), Unreachable)
+
+  assert.equal(asked, 4)
+  await assert.rejects(one(), /a is not asked for any more: nothing came/)
+  assert.equal(await servers.asking('https://other.example/', () => Promise.resolve(1)), 1)
 })

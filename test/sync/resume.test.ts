@@ -29,7 +29,7 @@ async function aMirror(t: TestContext, { etag = true } = {}) {
     if (!state.breaks) return false
     const length = { 'content-length': content.length }
     response.writeHead(200, etag ? { ...length, etag: `"${sha256(content).slice(0, 16)}"` } : length)
-    response.write(content.subarray(0, half), () => setTimeout(() => response.destroy(), 60))
+    response.write(content.subarray(0, half), () => setTimeout(() => response.destroy(), 150))
     return true
   }
   const read = async (options: { expected?: typeof expected } = {}): Promise<Buffer | null> => {
