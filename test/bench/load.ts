@@ -122,15 +122,16 @@ const wanted = Buffer.from(
   }),
 )
 
-/** Logs that are made before the clock runs, for each second: those of real builds are made on other machines. */
-const logsASecond = 500
+/** Logs that are made before the clock runs: those of real builds are made on other machines. */
+const mostReady = 2000
 
 /** Workers that pop, ping and report, each one thing at a time, as many as asked for at once. */
 async function workers(job: WorkersJob): Promise<Outcome> {
   const results = tally()
   const random = seeded(job.seed)
   const nextLog = logsOf(random, job.logBytes)
-  const logs = Array.from({ length: job.popsOnly ? 0 : logsASecond * job.seconds }, () =>
+  const isBusy = job.pause === 0 && !job.popsOnly
+  const logs = Array.from({ length: isBusy ? Math.min(mostReady, job.most) : 0 }, () =>
     zstdCompressSync(nextLog()),
   )
   const all = Array.from({ length: job.workers }, (_, index) => workerOf(job.base, `bench-${index}`))

@@ -489,6 +489,10 @@ export const migrations: readonly string[] = [
      WHERE scope_id = (SELECT scope_id FROM build_inputs WHERE id = OLD.build_input_id) AND status = OLD.status AND reason = coalesce(OLD.reason, '');
   END;
   `,
+  `
+  -- The order of the whole queue, for API v0.
+  CREATE INDEX jobs_in_order ON jobs (priority, queued_at, id);
+  `,
 ]
 
 /**

@@ -73,10 +73,6 @@ const allowed: readonly (readonly [why: string, what: RegExp])[] = [
   ],
   ['the whole queue is dropped', /SELECT j\.id FROM jobs j CROSS JOIN (?:(?! WHERE ).)*\)/],
   ['changed rules are asked about all that waits, once', /^UPDATE jobs SET requires = NULL/],
-  [
-    'the queue of v0 is in the order of turns of all lines together',
-    /FROM \(SELECT j\.id FROM jobs j ORDER BY j\.priority/,
-  ],
 ]
 
 /** Files whose statements run beside a server only, or before it: they have nobody to keep waiting. */
