@@ -6,6 +6,7 @@ import { momentOf } from '../wire/schema.ts'
 import { listWorkers, removeWorker, type Free, type Worker } from '../wire/workers.ts'
 import { command, flag, type Context } from './command.ts'
 import { openAdminClient, openKnownClient, serverOptions } from './credentials.ts'
+import { folded } from './help.ts'
 import { recordsOf } from './lists.ts'
 import {
   alignedLines,
@@ -71,38 +72,68 @@ export const workersLs = command(
     const client = await openKnownClient(options, context)
     const workers = thoseOnline(recordsOf(client, listWorkers, {}), options.online)
     if (options.json) return writeJsonArray(workers, context.write, context.signal)
-    const paint = paintFor(context.colours)
-    const rows: (readonly Cell[])[] = []
-    for await (const worker of workers) rows.push(workerRow(worker, new Date(), paint))
-    const head = ['ID', 'NAME', 'ADDRESS', 'KEY', 'LAST SEEN', 'FREE', 'DOES'].map((text) => ({
-      text,
-      as: paint.bold,
-    }))
-    for (const line of alignedLines(context.isTerminal ? [head, ...rows] : rows, [])) context.out(line)
+    const rows: WorkerCells[] = []
+    for await (const worker of workers) rows.push(workerCells(worker, new Date(), paintFor(context.colours)))
+    for (const line of workerLines(rows, context)) context.out(line)
   },
 )
+
+/** A table; where the terminal is too narrow for that, what matters most as a table and the rest below each row. */
+function workerLines(rows: readonly WorkerCells[], { isTerminal, columns, colours }: Context): string[] {
+  const order = ['id', 'name', 'address', 'key', 'seen', 'free', 'does'] as const
+  const heads = {
+    id: 'ID',
+    name: 'NAME',
+    address: 'ADDRESS',
+    key: 'KEY',
+    seen: 'LAST SEEN',
+    free: 'FREE',
+    does: 'DOES',
+  }
+  const paint = paintFor(colours)
+  const head = (name: (typeof order)[number]): Cell => ({ text: heads[name], as: paint.bold })
+  const whole = rows.map((row) => order.map((name) => row[name]))
+  if (!isTerminal) return alignedLines(whole, [])
+  const widths: number[] = []
+  const lines = alignedLines([order.map(head), ...whole], widths)
+  if (widths.reduce((sum, width) => sum + width + 2, -2) <= columns) return lines
+  const short = ['id', 'name', 'does'] as const
+  const [title = '', ...firsts] = alignedLines(
+    [short.map(head), ...rows.map((row) => short.map((name) => row[name]))],
+    [],
+  )
+  return [title, ...rows.flatMap((row, i) => [firsts[i] ?? '', ...moreLines(row, columns, paint)])]
+}
+
+/** What a row has no room for, folded between its words. */
+function moreLines({ address, key, seen, free }: WorkerCells, columns: number, paint: Paint): string[] {
+  const words = [key.text, address.text === '-' ? '' : `at ${address.text}`, `seen ${seen.text}`, free.text]
+  const text = printable(words.filter((word) => word !== '').join(', '))
+  return folded(text, columns - 4).map((line) => `    ${paint.faint(line)}`)
+}
 
 async function* thoseOnline(workers: AsyncIterable<Worker>, online: boolean): AsyncGenerator<Worker> {
   for await (const worker of workers) if (!online || worker.is_online) yield worker
 }
 
-function workerRow(worker: Worker, now: Date, paint: Paint): Cell[] {
+type Shown = Exclude<Cell, string>
+type WorkerCells = Record<'id' | 'name' | 'address' | 'key' | 'seen' | 'free' | 'does', Shown>
+
+function workerCells(worker: Worker, now: Date, paint: Paint): WorkerCells {
   const seconds = (now.getTime() - momentOf(worker.last_ping).getTime()) / 1000
-  const doing: Cell = worker.is_online
-    ? {
-        text: [worker.status ?? 'idle', ...heldUp(worker)].join(', '),
-        as: isFull(worker) ? paint.red : worker.status === null ? paint.blue : paint.bold,
-      }
-    : { text: `silent for ${shownSeconds(seconds).trim()}`, as: paint.red }
-  return [
-    String(worker.id),
-    { text: worker.name, as: paint.green },
-    { text: worker.address === '' ? '-' : worker.address, as: paint.yellow },
-    worker.proven ? { text: 'proven', as: paint.green } : { text: 'unproven', as: paint.faint },
-    { text: shownTime(worker.last_ping), as: paint.faint },
-    worker.free === null ? '' : freeWords(worker.free),
-    doing,
-  ]
+  const as = (text: string, look: Shown['as'] = (plain) => plain): Shown => ({ text, as: look })
+  const busy = worker.status === null ? paint.blue : paint.bold
+  return {
+    id: as(String(worker.id)),
+    name: as(worker.name, paint.green),
+    address: as(worker.address === '' ? '-' : worker.address, paint.yellow),
+    key: worker.proven ? as('proven', paint.green) : as('unproven', paint.faint),
+    seen: as(shownTime(worker.last_ping), paint.faint),
+    free: as(worker.free === null ? '' : freeWords(worker.free)),
+    does: worker.is_online
+      ? as([worker.status ?? 'idle', ...heldUp(worker)].join(', '), isFull(worker) ? paint.red : busy)
+      : as(`silent for ${shownSeconds(seconds).trim()}`, paint.red),
+  }
 }
 
 /** Why it gets no other job. */

@@ -13,27 +13,41 @@ export const groupDocs: Readonly<Record<string, string>> = {
   worker: 'Take jobs from a server and rebuild; also reached under the name rebuilderd-worker',
 }
 
-/** The help of the program, of a group of commands (`ctl pkgs`) or of one command. */
-export function helpOf(words: readonly string[], commands: readonly Command[], program: string): string {
+/** Lines that are longer are hard to read, however wide the terminal is. */
+const widest = 112
+
+/**
+ * The help of the program, of a group of commands (`ctl pkgs`) or of one command.
+ * @param columns how many characters a line may have
+ */
+export function helpOf(
+  words: readonly string[],
+  commands: readonly Command[],
+  program: string,
+  columns: number = widest,
+): string {
+  const width = Math.max(40, Math.min(widest, columns))
   const below = commands.filter((command) => words.every((word, i) => command.words[i] === word))
   const exact = below.find((command) => command.words.length === words.length)
   const others = below.filter((command) => command !== exact)
-  const parts: string[] = exact === undefined ? groupIntro(words, program) : commandIntro(exact, program)
+  const parts: string[] =
+    exact === undefined ? groupIntro(words, program) : commandIntro(exact, program, width)
   if (others.length > 0)
     parts.push(
       section(
         'Commands',
         others.map((other) => listed(other, program)),
+        width,
       ),
     )
   const own = exact === undefined ? [] : rowsOf(exact.options)
-  if (own.length > 0) parts.push(section('Options', own))
+  if (own.length > 0) parts.push(section('Options', own, width))
   const hidden = new Set(Object.keys(exact?.options ?? {}))
   const rest = Object.entries(globalOptions).filter(([name]) => !hidden.has(name))
   parts.push(
-    section(own.length > 0 ? 'Options of every command' : 'Options', rowsOf(Object.fromEntries(rest))),
+    section(own.length > 0 ? 'Options of every command' : 'Options', rowsOf(Object.fromEntries(rest)), width),
   )
-  parts.push(section('Exit codes', exitRows(exact)))
+  parts.push(section('Exit codes', exitRows(exact), width))
   if (exact === undefined)
     parts.push(`\`${shownCommand(['<command>'], program)} --help\` tells more of one command.`)
   return parts.join('\n\n')
@@ -44,9 +58,10 @@ function groupIntro(words: readonly string[], program: string): string[] {
   return [words.length === 0 ? intro : (groupDocs[words.join(' ')] ?? intro), usage]
 }
 
-function commandIntro(command: Command, program: string): string[] {
+function commandIntro(command: Command, program: string, width: number): string[] {
   const usage = `Usage: ${shownCommand([...command.usage.split(' '), '[options]'], program)}`
-  return [command.doc, usage, ...(command.details === undefined ? [] : [command.details])]
+  const details = command.details?.split('\n\n') ?? []
+  return [command.doc, usage, ...details.map((text) => folded(text.replaceAll('\n', ' '), width).join('\n'))]
 }
 
 /** The first word that is in a name already: called as rebuildctl, all commands are those of ctl. */
@@ -105,10 +120,11 @@ function exitRows(command: Command | undefined): Row[] {
 }
 
 /** A title and two columns; long second columns go on below their beginning. */
-function section(title: string, rows: readonly Row[]): string {
-  const width = Math.min(44, Math.max(0, ...rows.map(([left]) => left.length)))
+function section(title: string, rows: readonly Row[], columns: number): string {
+  const most = Math.min(44, Math.floor(columns * 0.45))
+  const width = Math.min(most, Math.max(0, ...rows.map(([left]) => left.length)))
   const lines = rows.map(([left, right]) => {
-    const [first = '', ...more] = folded(right, 108 - width)
+    const [first = '', ...more] = folded(right, columns - 4 - width)
     const begin = left.length > width ? `  ${left}\n  ${' '.repeat(width)}` : `  ${left.padEnd(width)}`
     return [`${begin}  ${first}`, ...more.map((line) => `  ${' '.repeat(width)}  ${line}`)].join('\n')
   })

@@ -56,7 +56,12 @@ function say(text: string): number {
 
 /** Help that nobody asked for is an error: a script would go on. */
 function help(request: Request & { wants: 'help' }, program: string, commands: readonly Command[]): number {
-  const text = helpOf(request.words, commands, program)
+  const text = helpOf(
+    request.words,
+    commands,
+    program,
+    (request.asked ? process.stdout : process.stderr).columns,
+  )
   if (request.asked) return say(text)
   process.stderr.write(`${text}\n`)
   return 2

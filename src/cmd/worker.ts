@@ -175,8 +175,11 @@ const workerBackends = command(
     const scripts = theirs.map(({ name, path }) => ({ name, path, doc: 'A script of yours', in_force: true }))
     const listed = [...ours, ...scripts]
     if (given.json) return context.out(shownJson(listed))
-    for (const { name, path, doc, in_force } of listed)
-      context.out(`${in_force ? '*' : ' '} ${name.padEnd(12)} ${path.padEnd(20)} ${doc}`)
+    for (const { name, path, doc, in_force } of listed) {
+      const begin = `${in_force ? '*' : ' '} ${name.padEnd(12)} ${path.padEnd(20)} `
+      const width = context.isTerminal ? Math.max(20, context.columns - begin.length) : Infinity
+      context.out(begin + folded(doc, width).join(`\n${' '.repeat(begin.length)}`))
+    }
     context.out('* in force here')
   },
 )

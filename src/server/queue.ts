@@ -31,7 +31,7 @@ import {
   type Wanted,
 } from './store/queue.ts'
 import { part, work } from './store/work.ts'
-import { freeTold, restWorkers } from './store/workers.ts'
+import { freeTold, workerSeen } from './store/workers.ts'
 
 /** The operator's choices, as numbers. */
 export type Schedule = {
@@ -130,12 +130,11 @@ const popped = work(
     }
     const next = await nextJob(tx, { worker, request, rules, moment })
     if (next === undefined) {
-      await tx.batch([...restWorkers(workerId, now), touched(now, 'workers')])
+      await tx.batch([workerSeen(workerId, now), touched(now, 'workers')])
       return 'Nothing'
     }
     const token = named === null ? (request.lease ?? randomUUID()) : randomUUID()
-    const status = (job: JobRow): string => `working hard on ${job.name} ${job.version}`
-    const given = await leaseJob(tx, next.id, { token, workerId, now, until, status })
+    const given = await leaseJob(tx, next.id, { token, workerId, now, until })
     const event = happened({ kind: 'queue', data: { change: 'started', count: 1 } }, now)
     await tx.batch([touched(now, 'queue', 'workers'), event])
     return assignmentOf(given, token)

@@ -76,6 +76,8 @@ type Running = WorkerOptions & {
   told: { at: number; isFull: boolean }
   /** A result could not be sent: look again soon. */
   nudge: () => void
+  /** Jobs that are being worked on. */
+  atHand: number
 }
 
 /**
@@ -108,7 +110,9 @@ export async function runWorker(options: WorkerOptions): Promise<'stopped' | 're
     sessionAt: Date.now(),
     told: { at: 0, isFull: false },
     nudge: () => undefined,
+    atHand: 0,
   }
+  options.signal.addEventListener('abort', () => tellEnding(running), { once: true })
   for (const held of abandoned) await giveBack(lostReport(held), held, running)
   const over = new AbortController()
   const sending = sendUntil(running, over.signal)
@@ -121,6 +125,15 @@ export async function runWorker(options: WorkerOptions): Promise<'stopped' | 're
     await sending
   }
   return stop.signal.reason === restartFlag ? 'restart' : 'stopped'
+}
+
+/** Whoever asks a worker to end sees that it has heard, and what to do where that takes too long. */
+function tellEnding({ atHand, drop, log }: Running): void {
+  if (atHand === 0 || drop.aborted) return
+  const jobs = atHand === 1 ? 'the job' : `the ${atHand} jobs`
+  log.info(
+    `worker: ends after ${jobs} at hand; asked once more, it hands ${atHand === 1 ? 'it' : 'them'} back`,
+  )
 }
 
 /** Seconds to wait after the nth failure in a row, spread so that workers do not come back all at once. */
@@ -365,6 +378,7 @@ async function workOn(
   const { client, log, drop } = running
   const { job } = assignment
   const started = Date.now()
+  running.atHand += 1
   log.info(`worker: ${titleOf(assignment)}: begins`)
   const ping = async (signal: AbortSignal): Promise<void> => {
     const isOurs = assignment.lease !== null // others expect no body
@@ -391,6 +405,7 @@ async function workOn(
       log.error(`worker: ${titleOf(assignment)}: ${sentenceOf(error)}`)
     else await handBack(heldBy(assignment, running), running)
   } finally {
+    running.atHand -= 1
     await removeFolder(directory).catch((error: unknown) => {
       log.error(`worker: ${directory} could not be removed: ${sentenceOf(error)}`)
     })

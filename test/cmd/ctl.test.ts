@@ -215,6 +215,37 @@ test('a log goes through the pager on a terminal only', { skip: noTerminal }, as
   assert.deepEqual(shown, ['paged:the log\n', 'the log\n', 'the log\n', 'the log\n'])
 })
 
+const free = { disk_free: 210e9, memory_free: 12e9, load: 3.14 }
+for (const args of [
+  ['ctl', 'workers', 'ls'],
+  ['worker', 'backends'],
+  ['worker', 'connect', '--help'],
+  ['ctl', 'pkgs', 'log', '--help'],
+]) {
+  test(`\`${args.join(' ')}\` keeps within a narrow terminal`, { skip: noTerminal }, async (t) => {
+    const home = await tempFolder(t)
+    const workers = [
+      aWorker({ address: '192.0.2.10', proven: true, free, status: 'working hard on hello 2.10-3' }),
+    ]
+    const { url } = await startStandIn(t, ({ query }) => listReply(workers, query))
+    const asks = args[0] === 'ctl' && !args.includes('--help') ? [...args, '-H', url] : args
+
+    const { stdout, code } = await runOnTerminal(asks, { home, columns: 70 })
+
+    const lines = withoutColours(stdout).split('\n')
+    assert.equal(code, 0, stdout)
+    assert.deepEqual(
+      lines.filter((line) => line.length > 70),
+      [],
+    )
+    if (args.includes('workers'))
+      assert.match(
+        lines.join(' '),
+        /hello 2\.10-3\s+proven, at 192\.0\.2\.10, seen .*disk 210 GB,\s+memory 12 GB, load 3\.1/,
+      )
+  })
+}
+
 /** A server with packages and one answer for every log, diff and attestation. */
 async function lookUp(
   t: Parameters<typeof startStandIn>[0],

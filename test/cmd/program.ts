@@ -55,10 +55,11 @@ export const noTerminal =
 /** Runs the program on a terminal of its own, by script(1); standard error is on it too. */
 export async function runOnTerminal(
   args: readonly string[],
-  options: { home: string; environment?: Record<string, string> },
+  options: { home: string; environment?: Record<string, string>; columns?: number },
 ): Promise<Ended> {
   const line = [process.execPath, door, ...args].map((arg) => `'${arg.replaceAll("'", "'\\''")}'`).join(' ')
-  const child = spawn('script', ['-qec', line, '/dev/null'], {
+  const size = options.columns === undefined ? '' : `stty cols ${options.columns}; `
+  const child = spawn('script', ['-qec', size + line, '/dev/null'], {
     env: { ...cleanEnvironment(options.home), ...options.environment },
     cwd: options.home,
     stdio: ['ignore', 'pipe', 'pipe'],

@@ -78,6 +78,21 @@ describe('taking jobs', { concurrency: 4 }, () => {
     assert.equal(await pop(call, ['any', 'noarch', 'amd64']), null)
   })
 
+  test('a worker with two jobs does the later one, and the earlier one once that is reported', async (t) => {
+    const { call } = await startServer(t)
+    await importPackages(call, [aPackage({ name: 'first' }), aPackage({ name: 'second' })])
+    const status = async (): Promise<string | null | undefined> =>
+      (await call(listWorkers)).records[0]?.status
+
+    const first = await popped(call)
+    const second = await popped(call)
+    assert.equal(await status(), `working hard on ${second.job.name} ${second.job.version}`)
+    await call(submitBuild, { body: aResult(second) })
+    assert.equal(await status(), `working hard on ${first.job.name} ${first.job.version}`)
+    await call(submitBuild, { body: aResult(first) })
+    assert.equal(await status(), null)
+  })
+
   test('the assignment shows the job as it was before: started_at is null', async (t) => {
     const { call } = await startServer(t)
     await importPackages(call, [aPackage()])

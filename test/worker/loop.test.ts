@@ -6,6 +6,7 @@ import { access, readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { plainBytes } from '../../src/compression.ts'
+import { silentLog } from '../../src/log.ts'
 import { patience, runWorker } from '../../src/worker/loop.ts'
 import { forgetHeld, lostReport, makeScratch } from '../../src/worker/scratch.ts'
 import { openSpool } from '../../src/worker/spool.ts'
@@ -116,17 +117,23 @@ test('told to stop, a worker finishes what it has and takes no more', async (t) 
   upstream.hand(aJob(base))
   upstream.hand(aJob(base))
   const stop = new AbortController()
+  const said: string[] = []
   const settings = await rebuildSettings(t, `sleep 0.4; ${good}`)
   const options = await workerOptions(t, upstream.base, settings, {
+    log: { ...silentLog, info: (text) => said.push(text) },
     signal: stop.signal,
     drop: new AbortController().signal,
   })
 
   const working = runWorker(options)
-  await upstream.until('/pop')
-  setTimeout(() => stop.abort(), 100)
+  while (!said.some((line) => line.endsWith('begins'))) await sleep(10)
+  stop.abort()
   await working
 
+  assert.ok(
+    said.includes('worker: ends after the job at hand; asked once more, it hands it back'),
+    said.join('\n'),
+  )
   assert.equal(upstream.reports.length, 1)
   assert.equal(upstream.reports[0]?.status, 'GOOD')
 })

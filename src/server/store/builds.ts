@@ -18,6 +18,7 @@ import { scopesWith } from './origins.ts'
 import { pageOfRows, refuseLongSort, whereOf, type Listing, type PageRequest } from './page.ts'
 import { newRequires, putBack } from './queue.ts'
 import { question } from './work.ts'
+import { workerSeen } from './workers.ts'
 
 export type BuildRow = Row & {
   id: number
@@ -428,7 +429,7 @@ export function leaseEnded(lease: Lease, workerId: number, outcome: 'reported' |
   return [
     sql`UPDATE leases SET outcome = ${outcome}, ended_at = ${now} WHERE id = ${lease.id}`,
     sql`DELETE FROM jobs WHERE id = ${lease.job_id} AND (lease_id = ${lease.id} OR state <> 'running')`,
-    sql`UPDATE workers SET status = NULL, online = 1, last_ping = ${now} WHERE id = ${workerId}`,
+    workerSeen(workerId, now),
   ]
 }
 
@@ -441,7 +442,7 @@ export function leaseReturned(
     sql`UPDATE leases SET outcome = 'returned', ended_at = ${now} WHERE id = ${lease.id}`,
     sql`UPDATE jobs SET next_retry = ${now}, avoid_worker_id = ${avoidWorkerId} WHERE id = ${lease.job_id} AND lease_id = ${lease.id}`,
     ...putBack(sql`jobs.id = ${lease.job_id} AND jobs.lease_id = ${lease.id}`),
-    sql`UPDATE workers SET status = NULL, online = 1, last_ping = ${now} WHERE id = ${workerId}`,
+    workerSeen(workerId, now),
   ]
 }
 

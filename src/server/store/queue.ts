@@ -14,6 +14,7 @@ import {
 import { scopesWith } from './origins.ts'
 import { given, pageOfRows, whereOf, type Listing, type PageRequest } from './page.ts'
 import { question } from './work.ts'
+import { workerSeen } from './workers.ts'
 
 export type { JobFilter } from './inputs.ts'
 
@@ -225,7 +226,7 @@ export async function handedOut(
 export async function leaseJob(
   tx: Transaction,
   jobId: number,
-  lease: { token: string; workerId: number; status: (job: JobRow) => string; now: string; until: string },
+  lease: { token: string; workerId: number; now: string; until: string },
 ): Promise<{ job: JobRow; artifacts: ArtifactRow[] }> {
   const given = await handedOut(tx, jobId)
   await tx.batch([
@@ -233,7 +234,7 @@ export async function leaseJob(
         SELECT ${lease.token}, j.id, j.group_id, j.build_input_id, ${lease.workerId}, ${lease.now} FROM jobs j WHERE j.id = ${jobId}`,
     sql`UPDATE jobs SET state = 'running', worker_id = ${lease.workerId}, started_at = ${lease.now}, lease_until = ${lease.until},
           lease_id = (SELECT id FROM leases WHERE token = ${lease.token}) WHERE id = ${jobId}`,
-    sql`UPDATE workers SET online = 1, last_ping = ${lease.now}, status = ${lease.status(given.job)} WHERE id = ${lease.workerId}`,
+    workerSeen(lease.workerId, lease.now),
   ])
   return given
 }

@@ -46,7 +46,7 @@ import {
   keyForgotten,
   keyProven,
   markOffline,
-  restWorkers,
+  workerSeen,
 } from '../../../src/server/store/workers.ts'
 import { openSqlite } from '../../../src/server/store/sqlite.ts'
 import { popped, rebuilt } from '../../contracts/asking.ts'
@@ -170,7 +170,7 @@ async function others(db: Database): Promise<void> {
     markOffline(now),
     ...leaseReturned(lease, { workerId: 1, avoidWorkerId: 1, now }),
     ...withoutLogs([1, 2], now),
-    ...restWorkers(1, now),
+    workerSeen(1, now),
     ruledJob(1, '', 1),
     rulesForgotten,
     unruled(1),
