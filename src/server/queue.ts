@@ -29,9 +29,10 @@ import {
   type JobRow,
   type Switch,
   type Wanted,
+  workerSeen,
 } from './store/queue.ts'
 import { part, work } from './store/work.ts'
-import { freeTold, workerSeen } from './store/workers.ts'
+import { freeTold } from './store/workers.ts'
 
 /** The operator's choices, as numbers. */
 export type Schedule = {

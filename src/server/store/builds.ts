@@ -16,9 +16,8 @@ import {
 } from './narrow.ts'
 import { scopesWith } from './origins.ts'
 import { pageOfRows, refuseLongSort, whereOf, type Listing, type PageRequest } from './page.ts'
-import { newRequires, putBack } from './queue.ts'
+import { newRequires, putBack, workerSeen } from './queue.ts'
 import { question } from './work.ts'
-import { workerSeen } from './workers.ts'
 
 export type BuildRow = Row & {
   id: number

@@ -14,7 +14,6 @@ import {
 import { scopesWith } from './origins.ts'
 import { given, pageOfRows, whereOf, type Listing, type PageRequest } from './page.ts'
 import { question } from './work.ts'
-import { workerSeen } from './workers.ts'
 
 export type { JobFilter } from './inputs.ts'
 
@@ -237,6 +236,18 @@ export async function leaseJob(
     workerSeen(lease.workerId, lease.now),
   ])
   return given
+}
+
+/** What a worker does, as its status tells: the job that it got last of those that it still has. */
+export function doingNow(id: number): Sql {
+  return sql`(SELECT 'working hard on ' || s.name || ' ' || s.version
+    FROM jobs j CROSS JOIN build_inputs i ON i.id = j.build_input_id CROSS JOIN source_packages s ON s.id = i.source_package_id
+   WHERE j.worker_id = ${id} AND j.state = 'running' ORDER BY j.lease_id DESC LIMIT 1)`
+}
+
+/** A worker has called, and its status is what it does now. */
+export function workerSeen(id: number, now: string): Sql {
+  return sql`UPDATE workers SET online = 1, last_ping = ${now}, status = ${doingNow(id)} WHERE id = ${id}`
 }
 
 /** Extends the lease of a running job; false where the job is not this worker's. */

@@ -90,18 +90,6 @@ export async function deleteWorker(tx: Transaction, id: number, now: string): Pr
   return (replies.at(-1) ?? []).length > 0
 }
 
-/** What a worker does, as its status tells: the job that it got last of those that it still has. */
-export function doingNow(id: number): Sql {
-  return sql`(SELECT 'working hard on ' || s.name || ' ' || s.version
-    FROM jobs j CROSS JOIN build_inputs i ON i.id = j.build_input_id CROSS JOIN source_packages s ON s.id = i.source_package_id
-   WHERE j.worker_id = ${id} AND j.state = 'running' ORDER BY j.lease_id DESC LIMIT 1)`
-}
-
-/** A worker has called, and its status is what it does now. */
-export function workerSeen(id: number, now: string): Sql {
-  return sql`UPDATE workers SET online = 1, last_ping = ${now}, status = ${doingNow(id)} WHERE id = ${id}`
-}
-
 /** Workers that did not call since `deadline` are offline; their ids. */
 export function markOffline(deadline: string): Sql {
   return sql`UPDATE workers SET online = 0, status = NULL WHERE online = 1 AND last_ping < ${deadline} RETURNING id`

@@ -36,6 +36,7 @@ import {
   rulesForgotten,
   unruled,
   unruledJobs,
+  workerSeen,
 } from '../../../src/server/store/queue.ts'
 import { inputsAfter, outlivedBuilds, withoutLogs } from '../../../src/server/store/retention.ts'
 import { forgottenChanges, snapshotTaken } from '../../../src/server/store/web.ts'
@@ -46,7 +47,6 @@ import {
   keyForgotten,
   keyProven,
   markOffline,
-  workerSeen,
 } from '../../../src/server/store/workers.ts'
 import { openSqlite } from '../../../src/server/store/sqlite.ts'
 import { popped, rebuilt } from '../../contracts/asking.ts'
