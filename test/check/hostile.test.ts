@@ -1,6 +1,10 @@
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
 import type { ServerResponse } from 'node:http'
+import { createServer } from 'node:https'
+import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
 import {
@@ -252,6 +256,55 @@ for (const [what, { replies, said, timeout = 60 }] of Object.entries(oddities)) 
     assert.match(stderr, said)
   })
 }
+
+test('questions follow redirects with what they ask, but not for ever', async (t) => {
+  const home = await temporaryFolder(t)
+  const root = await aDebian(t, ['hello'])
+  const { address } = await aRebuilder(t, { hello: 'GOOD' })
+  const leading = (location: (path: string) => string): Promise<string> =>
+    aServer(t, (request, response) => {
+      request.resume()
+      response.writeHead(301, { location: location(request.url ?? '/') }).end()
+    })
+  const moved = await leading((path) => address + path)
+  const around = await leading((path) => path)
+  const nowhere = await leading(() => 'file:///etc/passwd')
+
+  const args = [moved, around, nowhere].flatMap((url) => ['--rebuilder', url])
+  const { document, stderr } = await runCheck(home, ['--root', root, ...args])
+
+  assert.deepEqual(standingsOf(document), { hello: 'verified' })
+  assert.match(stderr, /it redirects without end/)
+  assert.match(stderr, /it redirects to no address/)
+})
+
+test('a redirect from https to http is not followed: anybody on the way could answer', async (t) => {
+  const home = await temporaryFolder(t)
+  const root = await aDebian(t, ['hello'])
+  const { address } = await aRebuilder(t, { hello: 'GOOD' })
+  const [key, cert] = [join(home, 'key.pem'), join(home, 'cert.pem')]
+  const subject = ['-subj', '/CN=127.0.0.1', '-addext', 'subjectAltName=IP:127.0.0.1']
+  const making = ['req', '-x509', '-newkey', 'ed25519', '-nodes', '-keyout', key, '-out', cert, ...subject]
+  execFileSync('openssl', making, { stdio: 'ignore' })
+  const server = createServer(
+    { key: await readFile(key), cert: await readFile(cert) },
+    (request, response) => {
+      request.resume()
+      response.writeHead(307, { location: address + (request.url ?? '/') }).end()
+    },
+  )
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.after(() => server.close())
+  const url = `https://127.0.0.1:${(server.address() as AddressInfo).port}` // it listens on a port
+
+  const { stderr, code } = await runCheck(home, ['--root', root, '--rebuilder', url], {
+    environment: { NODE_EXTRA_CA_CERTS: cert },
+  })
+
+  assert.equal(code, 1)
+  assert.match(stderr, /it redirects from https to http/)
+})
 
 test('a reply of more than 100 MB is cut off', async (t) => {
   const home = await temporaryFolder(t)

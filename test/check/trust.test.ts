@@ -1,5 +1,7 @@
 /** Whose word counts, and for which file. */
 import assert from 'node:assert/strict'
+import { readdir, utimes, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
 import {
   countersign,
@@ -11,9 +13,10 @@ import {
   type Link,
   type SigningKey,
 } from '../../src/attestation.ts'
-import { identitiesOf } from '../../src/cmd/check/pins.ts'
+import { addPins, identitiesOf, readPins } from '../../src/cmd/check/pins.ts'
 import { aFolder, serveFolder } from '../help/archives.ts'
 import { temporaryFolder } from '../help/server.ts'
+import { runProgram } from '../cmd/program.ts'
 import { aDebian, aRebuilder, aWitness, bytesOf, hashesOf, runCheck, standingsOf } from './help.ts'
 
 const one = { name: 'hello', version: '1.0-1', architecture: 'amd64', distro: 'debian' }
@@ -62,6 +65,76 @@ test('a rebuilder that has two keys is one voice, wherever its attestations are 
   const { document } = await runCheck(home, args)
 
   assert.deepEqual([standingsOf(document), document.packages[0]?.verified_by], [{ hello: 'partly' }, 1])
+})
+
+test('whoever shows the key of a worker for its own, with the rebuilds of that worker, is no second voice', async (t) => {
+  const home = await temporaryFolder(t)
+  const root = await aDebian(t, ['hello'])
+  const [worker, server, apart] = [generateSigningKey(), generateSigningKey(), generateSigningKey()]
+  const envelope = countersign(signLink(aLink(), worker), server)
+  const onlyWorkers = signLink(aLink(), worker)
+  const honest = await aWitness(t, one, serialiseEnvelope(envelope), publicKeyToPem(server.publicKey))
+  const copying = await aWitness(t, one, serialiseEnvelope(onlyWorkers), publicKeyToPem(worker.publicKey))
+  const another = await aSigner(t, apart)
+  const verifiedBy = async (...urls: string[]): Promise<number | undefined> => {
+    const { document } = await runCheck(home, [
+      '--root',
+      root,
+      ...urls.flatMap((url) => ['--rebuilder', url]),
+    ])
+    return document.packages[0]?.verified_by
+  }
+
+  assert.equal(await verifiedBy(honest, copying), 1)
+  assert.equal(await verifiedBy(honest, copying), 1) // from the cache
+  assert.equal(await verifiedBy(honest, another), 2)
+  assert.equal(await verifiedBy(copying, another, honest), 2)
+})
+
+test('names of keys that somebody puts into an attestation take no voice from others', async (t) => {
+  const home = await temporaryFolder(t)
+  const root = await aDebian(t, ['hello'])
+  const [first, second, third] = [generateSigningKey(), generateSigningKey(), generateSigningKey()]
+  const { signed, signatures } = signLink(aLink(), third)
+  const borrowed = [first, second].map(({ keyid }) => ({ keyid, sig: '00'.repeat(64) }))
+  const greedy = serialiseEnvelope({ signed, signatures: [...borrowed, ...signatures] })
+  const urls = [
+    await aWitness(t, one, greedy, publicKeyToPem(third.publicKey)),
+    await aSigner(t, first),
+    await aSigner(t, second),
+  ]
+
+  const { document } = await runCheck(home, ['--root', root, ...urls.flatMap((url) => ['--rebuilder', url])])
+
+  assert.equal(document.packages[0]?.verified_by, 2)
+})
+
+test('checks that meet rebuilders at the same time keep the keys of all', async (t) => {
+  const folder = await temporaryFolder(t)
+  const file = join(folder, 'rebuilders.keys')
+  const urls = Array.from({ length: 20 }, (_, i) => `https://rebuilder-${i}.example`)
+  await writeFile(`${file}.lock`, '') // of one that was killed
+  await utimes(`${file}.lock`, 1, 1)
+
+  await Promise.all(
+    urls.map((url) => addPins(file, new Map([[url, generateSigningKey().publicKey]]), new Date())),
+  )
+
+  assert.deepEqual([...(await readPins(file)).keys()].toSorted(), urls.toSorted())
+  assert.deepEqual(await readdir(folder), ['rebuilders.keys'])
+})
+
+test('a rebuilder that is met for the first time is told', async (t) => {
+  const home = await temporaryFolder(t)
+  const root = await aDebian(t, ['hello'])
+  const url = await aSigner(t, generateSigningKey())
+  const args = ['ctl', 'check', '--root', root, '--rebuilder', url]
+
+  const first = await runProgram(args, { home })
+  const second = await runProgram(args, { home })
+
+  assert.match(first.stdout, /key [0-9a-f]{16}, first met/)
+  assert.doesNotMatch(second.stdout, /first met/)
 })
 
 test('rebuilders without keys are one voice together: nobody can tell them apart', async (t) => {

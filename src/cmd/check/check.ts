@@ -44,6 +44,8 @@ export type Told = {
   url: string
   /** The beginning of the name of the key that speaks for it; null: it has none. */
   key: string | null
+  /** It was never met before: what it shows is believed, and kept. */
+  isNew: boolean
   hasAnswered: boolean
   /** Packages it knows, and those it calls GOOD, that it proved. */
   known: number
@@ -97,7 +99,7 @@ export async function checkPackages(packages: readonly Installed[], options: Che
     packages: judged(packages, witnesses, { threshold, published: published.hashes }),
     rebuilders: witnesses.map((one, index) => toldOf(one, heard[index])),
     alarms: [...heard.flatMap(({ trust }) => trust.alarm ?? []), ...witnesses.flatMap(forgeries)],
-    warnings: [...published.problems, ...notKept],
+    warnings: [...published.problems, ...metInTheOpen(heard), ...notKept],
     threshold,
     at: now(),
   }
@@ -134,6 +136,18 @@ function metNow(heard: readonly Heard[]): Pins {
     asked.key !== null && trust.isNew ? [[asked.rebuilder.url, asked.key]] : [],
   )
   return new Map(met)
+}
+
+/** A key that came over http may be that of anybody on the way. */
+function metInTheOpen(heard: readonly Heard[]): string[] {
+  return [...metNow(heard)].flatMap(([url, key]) => {
+    const { protocol, hostname } = new URL(url)
+    const isHere = /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/.test(hostname)
+    if (protocol === 'https:' || isHere) return []
+    return [
+      `${url} was first met over http: compare its key ${shortId(key)} with what its people say elsewhere`,
+    ]
+  })
 }
 
 type Proven = Witness & { problem: string | null }
@@ -186,6 +200,7 @@ function toldOf({ asked, proofs, problem }: Proven, heard: Heard | undefined): T
   return {
     url: asked.rebuilder.url,
     key: key === undefined ? null : shortId(key),
+    isNew: heard?.trust.isNew ?? false,
     hasAnswered: asked.hasAnswered,
     known: answers.length,
     good: answers.filter(({ status }) => status === 'GOOD').length,

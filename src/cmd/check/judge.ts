@@ -67,8 +67,7 @@ function judgedOne(
   hash: string | null | undefined,
   threshold: number,
 ): Judged {
-  const proven = voices.filter(({ proof }) => proof?.outcome === 'proven')
-  const verified = new Set(proven.map(({ identity }) => identity)).size
+  const verified = independent(voices)
   const counting = voices.filter(({ isOtherFile }) => !isOtherFile)
   const good = distinct(counting, 'GOOD')
   const bad = distinct(counting, 'BAD')
@@ -82,6 +81,31 @@ function judgedOne(
 
 function distinct(voices: readonly Voice[], status: Answer['status']): number {
   return new Set(voices.filter(({ answer }) => answer.status === status).map(({ identity }) => identity)).size
+}
+
+/**
+ * How many distinct rebuilders proved it. Whoever speaks by a key that another one's attestation is signed with as well
+ * (a worker's, say) shows the same rebuild once more: of two such voices one counts.
+ */
+function independent(voices: readonly Voice[]): number {
+  const proofs = new Map<string, { keyids: Set<string>; others: Set<string> }>()
+  for (const { identity, proof } of voices) {
+    if (proof?.outcome !== 'proven') continue
+    const known = proofs.get(identity) ?? { keyids: new Set(), others: new Set() }
+    known.keyids.add(proof.keyid)
+    for (const other of proof.others) known.others.add(other)
+    proofs.set(identity, known)
+  }
+  if (proofs.size < 2) return proofs.size
+  const all = [...proofs.values()]
+  const isSame = (a: (typeof all)[number], b: (typeof all)[number]): boolean =>
+    !a.others.isDisjointFrom(b.keyids) || !b.others.isDisjointFrom(a.keyids)
+  const doubles = (one: (typeof all)[number]): number => all.filter((other) => isSame(one, other)).length
+  const counted: typeof all = [] // those with the fewest doubles first: one that borrows many names displaces none
+  for (const one of all.toSorted((a, b) => doubles(a) - doubles(b))) {
+    if (!counted.some((other) => isSame(one, other))) counted.push(one)
+  }
+  return counted.length
 }
 
 type Counts = { verified: number; good: number; bad: number; threshold: number; voices: readonly Voice[] }

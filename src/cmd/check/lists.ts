@@ -82,11 +82,11 @@ async function rowsOf(
   const headers = kept === null ? {} : conditions(kept)
   const reply = await fetched(url, { headers, limit: longestList, signal })
   if (reply.status === 304 && kept !== null) {
-    await reply.drop()
+    reply.drop()
     return kept
   }
   if (reply.status !== 200) {
-    await reply.drop()
+    reply.drop()
     throw new Refused(reply.status)
   }
   const list = await readList(reply, depth, distribution, now())

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
-import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
+import { mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
 import { keyidOf } from '../../attestation.ts'
 import { Complaint, during } from '../../errors.ts'
 import type { Rebuilder } from './rebuilders.ts'
@@ -31,6 +32,8 @@ export async function readPins(file: string): Promise<Pins> {
 export async function addPins(file: string, met: Pins, now: Date): Promise<void> {
   if (met.size === 0) return
   await during(`keeping the keys of rebuilders in ${file}`, async () => {
+    await mkdir(dirname(file), { recursive: true, mode: 0o700 })
+    await using _ = await alone(`${file}.lock`)
     const known = await readPins(file)
     const added = [...met].filter(([url]) => !known.has(url))
     if (added.length === 0) return
@@ -38,10 +41,35 @@ export async function addPins(file: string, met: Pins, now: Date): Promise<void>
     const day = now.toISOString().slice(0, 10)
     const lines = added.map(([url, key]) => `${url} ed25519 ${Buffer.from(key).toString('hex')} ${day}\n`)
     const aside = `${file}.${randomUUID()}`
-    await mkdir(dirname(file), { recursive: true, mode: 0o700 })
-    await writeFile(aside, before.replace(/([^\n])$/, '$1\n') + lines.join(''), { mode: 0o600 })
+    await writeWhole(aside, before.replace(/([^\n])$/, '$1\n') + lines.join(''))
     await rename(aside, file)
   })
+}
+
+/** On the disk before it takes the place of the old one: an empty file would have every key believed anew. */
+async function writeWhole(file: string, text: string): Promise<void> {
+  await using handle = await open(file, 'wx', 0o600)
+  await handle.writeFile(text)
+  await handle.sync()
+}
+
+const staleSeconds = 10
+
+/** Two checks that meet rebuilders at the same time add one after the other. One that was killed is waited for a while. */
+async function alone(lock: string): Promise<AsyncDisposable> {
+  for (;;) {
+    const handle = await open(lock, 'wx', 0o600).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === 'EEXIST') return null
+      throw error
+    })
+    if (handle !== null) {
+      await handle.close()
+      return { [Symbol.asyncDispose]: () => rm(lock, { force: true }) }
+    }
+    const found = await stat(lock).catch(() => null)
+    if (found !== null && Date.now() - found.mtimeMs > staleSeconds * 1000) await rm(lock, { force: true })
+    else await setTimeout(20)
+  }
 }
 
 const heading =

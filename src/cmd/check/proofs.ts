@@ -1,5 +1,5 @@
 import * as v from 'valibot'
-import { Envelope, parseEnvelope, verifierOf } from '../../attestation.ts'
+import { Envelope, keyidOf, parseEnvelope, verifierOf } from '../../attestation.ts'
 import type { Cache } from './cache.ts'
 
 /**
@@ -7,21 +7,23 @@ import type { Cache } from './cache.ts'
  * of the known key; it could not be had or read.
  */
 export type Proof =
-  { outcome: 'proven'; key: Uint8Array } | { outcome: 'other file' | 'forged' | 'unreadable'; key: null }
+  | { outcome: 'proven'; keyid: string; others: readonly string[] }
+  | { outcome: 'other file' | 'forged' | 'unreadable' }
 
-export const unreadable: Proof = { outcome: 'unreadable', key: null }
-export const forged: Proof = { outcome: 'forged', key: null }
+export const unreadable: Proof = { outcome: 'unreadable' }
+export const forged: Proof = { outcome: 'forged' }
 
-/** A key with the files whose rebuild it is known to have signed, by SHA-256. */
+/** A key with the files whose rebuild it is known to have signed: by SHA-256, names of keys that signed the same. */
 export type Signer = {
   key: Uint8Array
+  keyid: string
   signed: (envelope: Envelope) => Promise<boolean>
-  kept: Set<string>
+  kept: Map<string, readonly string[]>
   hasMore: boolean
 }
 
 /** Most files that are kept of one key; the oldest give way. */
-const mostKept = 100_000
+const mostKept = 50_000
 
 /** Keys with what was kept of each; the same key of two rebuilders is one signer. */
 export type Keyring = {
@@ -44,7 +46,8 @@ export function openKeyring(cache: Cache | null): Keyring {
       if (cache === null) return
       for (const { key, kept, hasMore } of await Promise.all(signers.values())) {
         if (!hasMore) continue
-        await cache.write('proofs', nameOf(key), [...kept].slice(-mostKept).join('\n'))
+        const lines = [...kept].slice(-mostKept).map(([sha256, others]) => [sha256, ...others].join(' '))
+        await cache.write('proofs', nameOf(key), lines.join('\n'))
       }
     },
   }
@@ -52,8 +55,14 @@ export function openKeyring(cache: Cache | null): Keyring {
 
 async function openSigner(key: Uint8Array, cache: Cache | null): Promise<Signer> {
   const text = (await cache?.read('proofs', nameOf(key)))?.toString('latin1') ?? ''
-  const kept = new Set(text === '' ? [] : text.split('\n'))
-  return { key, signed: verifierOf(key), kept, hasMore: false }
+  const lines = text === '' ? [] : text.split('\n')
+  const kept = new Map(
+    lines.map((line): [string, string[]] => {
+      const [sha256 = '', ...others] = line.split(' ')
+      return [sha256, others]
+    }),
+  )
+  return { key, keyid: keyidOf(key), signed: verifierOf(key), kept, hasMore: false }
 }
 
 function nameOf(key: Uint8Array): string {
@@ -69,15 +78,21 @@ export async function opened(envelope: Envelope, signers: readonly Signer[]): Pr
   return { envelope, signer: null }
 }
 
+/** Names of other keys that are kept of an attestation: a server's has one, of the worker. */
+const mostOthers = 8
+
 /** What an envelope says of a file. A proof is kept. */
 export function proofBy({ envelope, signer }: Opened, sha256: string): Proof {
   if (signer === null) return forged
-  if (!isOfFile(envelope, sha256)) return { outcome: 'other file', key: null }
+  if (!isOfFile(envelope, sha256)) return { outcome: 'other file' }
+  const { keyid } = signer
+  const names = new Set(envelope.signatures.map((signature) => signature.keyid))
+  const others = [...names].filter((name) => name !== keyid).slice(0, mostOthers)
   if (!signer.kept.has(sha256)) {
-    signer.kept.add(sha256)
+    signer.kept.set(sha256, others)
     signer.hasMore = true
   }
-  return { outcome: 'proven', key: signer.key }
+  return { outcome: 'proven', keyid, others }
 }
 
 /** Whether this is the rebuild of a file with these bytes: the key may have signed links of other steps, too. */
@@ -90,7 +105,8 @@ function isOfFile({ signed }: Envelope, sha256: string): boolean {
 /** What was proven in an earlier check. Only this user can have kept it: the cache is sealed. */
 export function keptProof(sha256: string, signers: readonly Signer[]): Proof | null {
   const signer = signers.find(({ kept }) => kept.has(sha256))
-  return signer === undefined ? null : { outcome: 'proven', key: signer.key }
+  if (signer === undefined) return null
+  return { outcome: 'proven', keyid: signer.keyid, others: signer.kept.get(sha256) ?? [] }
 }
 
 /** An envelope, or null for what is none. */

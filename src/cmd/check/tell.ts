@@ -66,7 +66,7 @@ export function shownPercent(percent: number): string {
 function rebuilderLines(rebuilders: readonly Told[], paint: Paint): string[] {
   const rows = rebuilders.map((one): Cell[] => [
     `  ${one.url}`,
-    one.key === null ? 'no key' : `key ${one.key}`,
+    one.key === null ? 'no key' : `key ${one.key}${one.isNew ? ', first met' : ''}`,
     one.hasAnswered
       ? `${shownCount(one.known)} known, ${shownCount(one.good)} GOOD, ${shownCount(one.proven)} proven, ${one.seconds.toFixed(1)} s`
       : { text: 'no answer', as: paint.red },
