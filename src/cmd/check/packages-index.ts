@@ -8,6 +8,8 @@ const longestStanza = 4 * 1024 * 1024
 const gap = Buffer.from('\n\n')
 const head = Buffer.from('Package: ')
 const lineEnd = 10
+const blank = 32
+const hardBlank = 160
 const fields = ['Package', 'Version', 'Architecture', 'SHA256'] as const
 
 /**
@@ -21,6 +23,7 @@ export async function* wantedEntries(
   names: ReadonlySet<string>,
   what: string,
 ): AsyncGenerator<Entry> {
+  const isNamed = nameFilter(names)
   let held = Buffer.alloc(256 * 1024)
   let used = 0
   for await (const chunk of chunks) {
@@ -31,14 +34,14 @@ export async function* wantedEntries(
     let end = text.indexOf(gap, Math.max(0, used - 1)) // there was none in what came before
     used = text.length
     while (end >= 0) {
-      if (isWanted(text, start, end, names)) yield* entriesOf(text.subarray(start, end + 1), what)
+      if (isWanted(text, start, end, isNamed)) yield* entriesOf(text.subarray(start, end + 1), what)
       start = end + gap.length
       end = text.indexOf(gap, start)
     }
     held.copyWithin(0, start, used)
     used -= start
   }
-  if (isWanted(held, 0, used, names)) yield* entriesOf(held.subarray(0, used), what)
+  if (isWanted(held, 0, used, isNamed)) yield* entriesOf(held.subarray(0, used), what)
 }
 
 function withRoom(held: Buffer<ArrayBuffer>, used: number, more: number, what: string): Buffer<ArrayBuffer> {
@@ -49,14 +52,32 @@ function withRoom(held: Buffer<ArrayBuffer>, used: number, more: number, what: s
   return larger
 }
 
+type NameFilter = (text: Buffer, from: number, to: number) => boolean
+
+/** Whether a name may be one of these, by a sum of its bytes: no text is made of those that are none. */
+function nameFilter(names: ReadonlySet<string>): NameFilter {
+  const sums = new Uint8Array(1 << 16)
+  const sumOf = (text: Buffer, from: number, to: number): number => {
+    let sum = 0
+    for (let at = from; at < to; at++) sum = (sum * 31 + (text[at] ?? 0)) & 0xffff
+    return sum
+  }
+  for (const name of names) {
+    const bytes = Buffer.from(name, 'latin1')
+    sums[sumOf(bytes, 0, bytes.length)] = 1
+  }
+  return (text, from, to) => sums[sumOf(text, from, to)] === 1 && names.has(text.toString('latin1', from, to))
+}
+
 /** Where the name is not on the first line, or not alone there, a closer look is taken. */
-function isWanted(text: Buffer, start: number, end: number, names: ReadonlySet<string>): boolean {
+function isWanted(text: Buffer, start: number, end: number, isNamed: NameFilter): boolean {
   if (end - start < head.length) return false
   for (let at = 0; at < head.length; at++) if (text[start + at] !== head[at]) return true
   let to = start + head.length
-  while (to < end && text[to] !== lineEnd) to++
-  const name = text.toString('latin1', start + head.length, to)
-  return names.has(name) || /\s/.test(name)
+  for (; to < end && text[to] !== lineEnd; to++) {
+    if ((text[to] ?? 0) <= blank || text[to] === hardBlank) return true
+  }
+  return isNamed(text, start + head.length, to)
 }
 
 function* entriesOf(text: Buffer, what: string): Generator<Entry> {
