@@ -13,6 +13,7 @@ import { boundConnections, possibleConnections } from './connections.ts'
 import { isSharedAddress, openPulse, openWatchers } from './events.ts'
 import { copiesFolder, openHousekeeping } from './housekeeping.ts'
 import { applyRules, tendQueue, type Schedule } from './queue.ts'
+import { openPace, type Pace } from './pace.ts'
 import { pageTender } from './snapshots.ts'
 import type { Service, WebOptions } from './service.ts'
 import { openLiveLogs } from './livelog.ts'
@@ -123,7 +124,10 @@ export async function startServer(options: ServeOptions): Promise<RunningServer>
     }
     cleanUp.push(keepTime(service))
     const { timeLimits = usualLimits } = options
+    const pace = openPace()
+    cleanUp.push(async () => pace.stop())
     const http = await listen(service, {
+      pace,
       bind: settings['http.bind_addr'],
       basePath: settings['http.base_path'],
       timeLimits,
@@ -236,11 +240,12 @@ function keepTime({ db, schedule, log, now, pulse, liveLogs }: Service): () => P
 async function listen(
   service: Service,
   {
+    pace,
     bind,
     basePath,
     timeLimits,
     mostConnections,
-  }: { bind: string; basePath: string; timeLimits: TimeLimits; mostConnections: number },
+  }: { pace: Pace; bind: string; basePath: string; timeLimits: TimeLimits; mostConnections: number },
 ): Promise<HttpServer> {
   const again = openAgain()
   const app = openApp(service, again)
@@ -259,6 +264,7 @@ async function listen(
     },
     (incoming, outgoing) => {
       if (!admits(incoming, outgoing)) return
+      if (incoming.headers['x-worker-key'] !== undefined) pace.asked()
       incoming.url = normalised(incoming.url ?? '/', prefix)
       void served(incoming, outgoing)
     },

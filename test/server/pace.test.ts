@@ -1,0 +1,23 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { openPace } from '../../src/server/pace.ts'
+
+test('memory is spent while many workers ask, and spared again when they have been quiet for a while', (t) => {
+  const flags: string[] = []
+  const pace = openPace((flag) => flags.push(flag))
+  t.after(pace.stop)
+  const second = (requests: number): void => {
+    for (let index = 0; index < requests; index++) pace.asked()
+    pace.tick()
+  }
+
+  second(5)
+  assert.deepEqual(flags, [])
+  second(100)
+  second(100)
+  assert.deepEqual(flags.splice(0), ['--no-optimize-for-size', '--heap-growing-percent=60'])
+  for (let quiet = 0; quiet < 9; quiet++) second(1)
+  assert.deepEqual(flags, [])
+  second(1)
+  assert.deepEqual(flags, ['--optimize-for-size', '--heap-growing-percent=0'])
+})
