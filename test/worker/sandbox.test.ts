@@ -59,6 +59,34 @@ test(
   },
 )
 
+for (const target of ['/mnt', '/mnt/data/worker', '/build', '/srv/x']) {
+  test(
+    `a folder can be shown at ${target}, and nothing else of this machine is there`,
+    { skip },
+    async (t) => {
+      const folder = await aFolder(t)
+      await mkdir(join(folder, 'shown'))
+      await writeFile(join(folder, 'shown/x'), 'x\n')
+      await writeFile(join(folder, 'not-shown'), 'y\n')
+
+      const options = ['--bind', join(folder, 'shown'), target, '--user', '1234', '--directory', target]
+      const { text } = await inside(
+        options,
+        'ls; ls -d /*; find / -path /proc -prune -o -name not-shown -print 2>&1',
+      )
+
+      assert.match(text, /^x\n\/bin\n/)
+      assert.doesNotMatch(text, /not-shown|outside/)
+    },
+  )
+}
+
+test('nothing is shown where the rest of this machine is while a sandbox is made', { skip }, async (t) => {
+  const folder = await aFolder(t)
+  for (const target of ['/:outside:', '/:outside:/x', '/a/../:outside:', 'x'])
+    assert.equal((await inside(['--bind', folder, target], 'true')).code, 125, target)
+})
+
 test('the builder is an ordinary user who can gain nothing', { skip }, async () => {
   const { text } = await inside(
     ['--user', '1234'],

@@ -55,6 +55,8 @@ my %flags = (
   noatime => 1024, nodiratime => 2048, relatime => 1 << 21, nosymfollow => 256,
 );
 my $detach = 2;
+# Where the machine's own root is while we build ours: no path of a build has such a name, so nothing is shown below it.
+my $outside = '/:outside:';
 my ($here, $and_below) = (-100, 0x8000); # AT_FDCWD, AT_RECURSIVE
 my ($set_pdeathsig, $capbset_read, $capbset_drop, $set_no_new_privs) = (1, 23, 24, 38);
 my $limit_of_processes = 6;
@@ -90,6 +92,7 @@ sub parse {
     else { fail("unknown option $option") }
   }
   fail('no command') if @command == 0;
+  for (@shown) { fail("nothing can be shown at $_->{target}") if $_->{target} !~ m{^/} || $_->{target} =~ m{(^|/)(\.\.|\Q$outside\E)(/|$)} }
   for ($user, $processes) { fail("$_ is not a number") if defined && !/^\d{1,9}$/ }
 }
 
@@ -142,7 +145,7 @@ sub inside {
   resolve_all();
   my @seen = host_root();
   my $top = defined $root ? '/build' : '';
-  call('pivot_root', '.', 'mnt') or fail("the new root cannot be entered: $!");
+  call('pivot_root', '.', substr $outside, 1) or fail("the new root cannot be entered: $!");
   chdir '/' or fail("the new root cannot be entered: $!");
   protect($_) for @seen;
   hide($_, @seen) for @hidden;
@@ -151,7 +154,8 @@ sub inside {
   names() if !$top && $network;
   folders_and_files($top);
   $_->{is_read} and protect($top . $_->{target}) for @shown; # last, so that what is mounted inside them is, too
-  call('umount2', '/mnt', $detach) or fail("the old root stays: $!");
+  call('umount2', $outside, $detach) or fail("the old root stays: $!");
+  rmdir $outside or fail("the old root stays: $!");
   call('sethostname', 'localhost', length 'localhost');
   loopback_up() if !$network;
   launch();
@@ -236,7 +240,7 @@ sub host_root {
   my (@seen, @links);
   mounted('root', '/tmp', 'tmpfs', 0, 'mode=755,size=64m') or fail("no root: $!");
   chdir '/tmp' or fail("no root: $!");
-  make_folders("/tmp/$_") for qw(run sys mnt root home build);
+  make_folders("/tmp/$_") for qw(run sys mnt root home build), substr $outside, 1;
   place('devices', '/tmp/dev', 'tmpfs', $nosuid, 'mode=755,size=1m');
   place('terminals', '/tmp/dev/pts', 'devpts', 0, 'newinstance,ptmxmode=666,mode=620');
   place('memory', '/tmp/dev/shm', 'tmpfs', $nosuid | $nodev, 'mode=1777');
@@ -279,21 +283,21 @@ sub protect {
   }
 }
 
-# The old root is at /mnt by now. The system's own folders stay, whatever is to be hidden.
+# The system's own folders stay, whatever is to be hidden.
 sub hide {
   my ($path, @seen) = @_;
   return if grep { $_ eq $path } '/', @seen;
   if (-d $path) { place('hidden', $path, 'tmpfs', 0, 'mode=755,size=64m') }
-  elsif (-e $path) { show('/mnt/dev/null', $path) }
+  elsif (-e $path) { show("$outside/dev/null", $path) }
 }
 
 sub devices {
-  show("/mnt/dev/$_", "/dev/$_") for qw(null zero full random urandom tty);
+  show("$outside/dev/$_", "/dev/$_") for qw(null zero full random urandom tty);
   show('/dev/pts/ptmx', '/dev/ptmx');
 }
 
 sub tree {
-  my $source = "/mnt$root";
+  my $source = $outside . $root;
   if (!-d "$source/tmp") { make_folders("$source/tmp", 01777) }
   show($source, '/build');
   place('proc', '/build/proc', 'proc', $nosuid | $nodev | $noexec);
@@ -303,11 +307,11 @@ sub tree {
 
 # A name server behind a link that leads out of /etc would be out of sight.
 sub names {
-  return if !-l '/mnt/etc/resolv.conf';
-  my $file = real('/mnt/etc/resolv.conf');
+  return if !-l "$outside/etc/resolv.conf";
+  my $file = real("$outside/etc/resolv.conf");
   chdir '/' or fail("the root is gone: $!");
-  return if !defined $file || $file !~ m{^/mnt(/.+)$} || $file =~ m{^/mnt/etc/} || !-f $file;
-  show_file($file, substr $file, 4);
+  return if !defined $file || $file !~ m{^\Q$outside\E/.} || $file =~ m{^\Q$outside\E/etc/} || !-f $file;
+  show_file($file, substr $file, length $outside);
 }
 
 sub show_file {
@@ -320,12 +324,12 @@ sub show_file {
 # Files after the folders around them.
 sub folders_and_files {
   my ($top) = @_;
-  for my $shown (grep { -d "/mnt$_->{source}" } @shown) {
+  for my $shown (grep { -d $outside . $_->{source} } @shown) {
     make_folders($top . $shown->{target});
-    show("/mnt$shown->{source}", $top . $shown->{target});
+    show($outside . $shown->{source}, $top . $shown->{target});
   }
-  for my $shown (grep { !-d "/mnt$_->{source}" } @shown) {
-    show_file("/mnt$shown->{source}", $top . $shown->{target});
+  for my $shown (grep { !-d $outside . $_->{source} } @shown) {
+    show_file($outside . $shown->{source}, $top . $shown->{target});
   }
 }
 
