@@ -156,13 +156,14 @@ export async function serveFolder(t: TestContext, folder: string): Promise<strin
 }
 
 /** Makes a folder of packages and sources an apt archive, or brings its indexes up to date. */
-export async function indexArchive(folder: string): Promise<void> {
+export async function indexArchive(folder: string, label = 'tiny'): Promise<void> {
+  const named = ['-o', `APT::FTPArchive::Release::Label=${label}`]
   for (const [what, file] of [
     ['packages', 'Packages'],
     ['sources', 'Sources'],
     ['release', 'Release'],
   ] as const) {
-    const { stdout } = await run('apt-ftparchive', [what, '.'], { cwd: folder })
+    const { stdout } = await run('apt-ftparchive', [...named, what, '.'], { cwd: folder })
     await writeFile(join(folder, file), stdout)
   }
 }
@@ -178,7 +179,11 @@ export function linesFor(url: string): string[] {
 }
 
 /** An archive with a few versions of the package tiny-tool, in which there is nothing, and no more. */
-export async function anArchiveOf(folder: string, versions: readonly string[]): Promise<void> {
+export async function anArchiveOf(
+  folder: string,
+  versions: readonly string[],
+  label?: string,
+): Promise<void> {
   await rm(folder, { recursive: true, force: true })
   for (const version of versions) {
     const tree = join(folder, 'tree')
@@ -188,7 +193,7 @@ export async function anArchiveOf(folder: string, versions: readonly string[]): 
     await run('dpkg-deb', ['--build', tree, folder])
     await rm(tree, { recursive: true })
   }
-  await indexArchive(folder)
+  await indexArchive(folder, label)
 }
 
 /** The record of a build of a source package with a version of tiny-tool and nothing else: its path in the folder. */

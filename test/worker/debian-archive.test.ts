@@ -15,17 +15,26 @@ import {
   serveFolder,
 } from '../help/debs.ts'
 import { aServer } from '../help/files.ts'
+import { openGpg } from '../help/gpg.ts'
 
-const skip = lacksPrograms('mmdebstrap', 'dpkg-buildpackage', 'apt-ftparchive', 'unshare', 'setpriv')
+const skip = lacksPrograms('gpg', 'mmdebstrap', 'dpkg-buildpackage', 'apt-ftparchive', 'unshare', 'setpriv')
 
 test(
-  'lists that are young, yet older than the archive: what is gone from it is named',
+  'lists that are young, yet older than the archive, which has another label now: what is gone from it is named',
   { skip },
   async (t) => {
     const folder = await aFolder(t)
     const archive = join(folder, 'archive')
-    await anArchiveOf(archive, ['1.0'])
-    const sources = linesFor(await serveFolder(t, archive))
+    await anArchiveOf(archive, ['1.0'], 'present')
+    const [keyring, gpg] = [join(folder, 'cache/archive.gpg'), openGpg(t)] // where the sandbox sees it
+    const key = gpg.key('tiny')
+    await mkdir(dirname(keyring))
+    gpg.exported(keyring, key)
+    const signed = (): void => gpg.sign(key, join(archive, 'Release'), 'clear', join(archive, 'InRelease'))
+    signed()
+    const sources = linesFor(await serveFolder(t, archive)).map((line) =>
+      line.replace('trusted=yes', `signed-by=${keyring}`),
+    )
     await aSource(folder, { name: 'wanted', make: 'echo > made' })
     const base = await serveFolder(t, folder)
     const build = async (version: string): Promise<BackendResult> => {
@@ -35,7 +44,8 @@ test(
     }
 
     const before = await build('0.9')
-    await anArchiveOf(archive, ['2.0'])
+    await anArchiveOf(archive, ['2.0'], 'archived')
+    signed()
     const after = await build('1.0')
 
     assert.deepEqual(before.told?.missing, ['tiny-tool=0.9'])
