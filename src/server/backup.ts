@@ -1,6 +1,6 @@
-import { constants, createReadStream } from 'node:fs'
+import fs, { constants, createReadStream } from 'node:fs'
 import { copyFile, mkdir, open, rm, stat } from 'node:fs/promises'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { ReadableStream as Stream } from 'node:stream/web'
 import { Complaint } from '../errors.ts'
 import { getBackup } from '../wire/backup.ts'
@@ -8,11 +8,12 @@ import { wireTime } from '../wire/schema.ts'
 import { copiesFolder } from './housekeeping.ts'
 import type { Mount } from './route.ts'
 import type { Service } from './service.ts'
+import { called } from './store/blobs.ts'
 import { trusted, type Database } from './store/database.ts'
 import { blobsAfter } from './store/maintenance.ts'
 import { switched } from './store/queue.ts'
 import { written } from './store/work.ts'
-import { blockSize } from './store/written.ts'
+import { blockSize, checkpointPages } from './store/written.ts'
 import { tarEnd, tarHeader, tarPadding } from './tar.ts'
 
 export type BackupSite = Pick<Service, 'db' | 'data' | 'holdingStill' | 'now' | 'log' | 'stopping'>
@@ -22,14 +23,31 @@ const longest = 12 * 3_600_000
 const blobsAtOnce = 500
 /** Blocks that are copied while the database is told to leave its file alone: a few milliseconds each. */
 const fewBlocks = 16
-/** SQLite's own: pages in the log after which it moves them into the database. */
-const usualCheckpoint = 1000
+/** Kept files up to so many bytes are read whole, so many of them at the same moment. */
+const [smallFile, readAtOnce] = [256 * 1024, 16]
+/** Bytes that are sent in one piece at least: most kept files are small, and each piece costs as much as their reading. */
+const pieceSize = 128 * 1024
 
 export function mountBackup(mount: Mount, service: Service): void {
   mount(getBackup, async () => {
-    const body = Stream.from(backup(service)) as ReadableStream<Uint8Array> // what the generator yields
+    const body = Stream.from(inPieces(backup(service))) as ReadableStream<Uint8Array> // what the generator yields
     return new Response(body, { headers: { 'content-type': getBackup.reply.type } })
   })
+}
+
+/** The same bytes in fewer pieces. */
+async function* inPieces(parts: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  let waiting: Uint8Array[] = []
+  let length = 0
+  for await (const part of parts) {
+    waiting.push(part)
+    length += part.length
+    if (length < pieceSize) continue
+    yield waiting.length === 1 ? part : Buffer.concat(waiting)
+    waiting = []
+    length = 0
+  }
+  if (length > 0) yield Buffer.concat(waiting)
 }
 
 /**
@@ -85,7 +103,7 @@ async function copyDatabase({ db, data, now }: BackupSite, copies: string): Prom
       hint: 'the disk of the data folder needs space for one more of it while a backup is made',
     })
   } finally {
-    await checkpointAfter(db, usualCheckpoint)
+    await checkpointAfter(db, checkpointPages)
     await db.writtenBlocks(false)
   }
   const [row] = await db.all<{ last: number | null }>(trusted('SELECT max(id) AS last FROM blobs'))
@@ -155,18 +173,46 @@ async function* blobFiles(
   while (after < last) {
     const rows = await blobsAfter(db, after, blobsAtOnce)
     if (rows.length === 0) break
-    for (const { id, sha256 } of rows) {
+    after = rows.at(-1)?.id ?? last
+    const names = rows
+      .filter(({ id }) => id <= last)
+      .map(({ sha256 }) => join('blobs', sha256.slice(0, 2), sha256))
+    for (let at = 0; at < names.length; at += readAtOnce) {
       signal.throwIfAborted()
-      after = id
-      if (id > last) break
-      const name = `blobs/${sha256.slice(0, 2)}/${sha256}`
-      const found = await stat(join(data, name)).catch(() => null)
-      if (found === null) log.error(`backup: the file ${sha256} of the data folder is missing`)
-      else {
-        files += 1
-        yield* file(join(data, name), name, moment)
+      const some = names.slice(at, at + readAtOnce)
+      const read = await Promise.all(some.map((name) => smallBytes(join(data, name))))
+      for (const [index, name] of some.entries()) {
+        const found = read[index] ?? null
+        if (found === null) log.error(`backup: the file ${basename(name)} of the data folder is missing`)
+        else {
+          files += 1
+          yield* found === 'large' ? file(join(data, name), name, moment) : wholeFile(found, name, moment)
+        }
       }
     }
   }
   return files
+}
+
+function* wholeFile(bytes: Uint8Array, name: string, moment: Date): Generator<Uint8Array> {
+  yield tarHeader(name, bytes.length, moment)
+  yield bytes
+  yield tarPadding(bytes.length)
+}
+
+/** The bytes of a small file; null: it cannot be read. What may wait for the disk is done by other threads. */
+async function smallBytes(path: string): Promise<Uint8Array | 'large' | null> {
+  try {
+    const descriptor = await called<number>((done) => fs.open(path, 'r', done))
+    try {
+      const { size } = fs.fstatSync(descriptor)
+      if (size > smallFile) return 'large'
+      const bytes = Buffer.allocUnsafe(size)
+      return bytes.subarray(0, await called<number>((done) => fs.read(descriptor, bytes, 0, size, 0, done)))
+    } finally {
+      fs.closeSync(descriptor)
+    }
+  } catch {
+    return null
+  }
 }

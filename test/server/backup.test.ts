@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { mkdir, readFile, readdir, writeFile } from 'node:fs/promises'
+import { randomBytes } from 'node:crypto'
+import { mkdir, readFile, readdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { performance } from 'node:perf_hooks'
 import { test, type TestContext } from 'node:test'
@@ -137,6 +138,36 @@ test('nothing waits long for a backup', async (t) => {
     'a bound that holds on a machine with other work; the diagnostic tells the figure',
   )
 })
+
+test(
+  'small files and large ones are there as they were, one that is missing is left out',
+  { skip: noTar },
+  async (t) => {
+    const { address, cookie, call, data } = await startServer(t)
+    await importPackages(
+      call,
+      Array.from({ length: 40 }, (_, n) => aPackage({ name: `package-${n}` })),
+    )
+    for (let n = 0; n < 40; n++) {
+      const job = await pop(call)
+      assert.ok(job !== null)
+      await call(submitBuild, {
+        body: aResult(job, { build_log: randomBytes(n % 10 === 0 ? 700_000 : 50 * n) }),
+      })
+    }
+    const names = (await readdir(join(data, 'blobs'), { recursive: true })).filter((name) => name.length > 60)
+    const [missing, ...kept] = names.toSorted()
+    assert.deepEqual([names.length, missing === undefined], [40, false])
+    await rm(join(data, 'blobs', missing ?? ''))
+
+    const made = await restored(t, Buffer.from(await openClient({ base: address, cookie }).call(getBackup)))
+
+    const found = (await readdir(join(made, 'blobs'), { recursive: true })).filter((name) => name.length > 60)
+    assert.deepEqual(found.toSorted(), kept)
+    for (const name of kept)
+      assert.ok((await readFile(join(made, 'blobs', name))).equals(await readFile(join(data, 'blobs', name))))
+  },
+)
 
 test('nobody but administrators gets a backup', async (t) => {
   const { address, data } = await startServer(t)

@@ -139,8 +139,8 @@ async function syncFolder(path: string): Promise<void> {
 
 type Done<T> = (error: Error | null, value: T) => void
 
-/** A call with descriptors as numbers: the objects of node:fs/promises take twice as long. */
-function called<T>(start: (done: Done<T>) => void): Promise<T> {
+/** A call of node:fs with descriptors as numbers: the objects of node:fs/promises take twice as long. */
+export function called<T>(start: (done: Done<T>) => void): Promise<T> {
   return new Promise((resolve, reject) =>
     start((error, value) => (error === null || error === undefined ? resolve(value) : reject(error))),
   )

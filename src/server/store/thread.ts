@@ -8,7 +8,7 @@ import { failureOf, type Failure } from './failure.ts'
 import { takenAway } from './hostfs.ts'
 import { openSqlFile } from './sqljs.ts'
 import { isPreliminary, workNamed } from './work.ts'
-import { takeWritten } from './written.ts'
+import { checkpointPages, takeWritten } from './written.ts'
 
 /** `changes` counts what was committed or taken back, for the thread that started this one. */
 export type ThreadData = { path: string; sqlite: WebAssembly.Module; changes: Int32Array<SharedArrayBuffer> }
@@ -35,7 +35,7 @@ export const pragmas = [
   'journal_mode = wal',
   'synchronous = full',
   'foreign_keys = on',
-  'wal_autocheckpoint = 4000',
+  `wal_autocheckpoint = ${checkpointPages}`,
   'temp_store = memory',
   'recursive_triggers = off',
 ] as const

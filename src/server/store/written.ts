@@ -1,5 +1,8 @@
 /** Which blocks of the database's file are written while a backup copies it; for the thread that SQLite runs in. */
 
+/** Pages in the log after which SQLite moves them into the file; a backup keeps it from that for a moment. */
+export const checkpointPages = 4000
+
 /** Bytes of a block. */
 export const blockSize = 1024 * 1024
 
