@@ -167,9 +167,6 @@ function placeOf(source: string): string {
   return URL.canParse(source) ? new URL(source).host : ''
 }
 
-/** Bytes that the packages of a distribution may take which fits in memory: Arch Linux has 20 MB, Debian has no bound. */
-const memoryOfSmall = 24 << 20
-
 async function* reports(
   profile: Profile,
   progress: Pick<ProgressLine, 'clear' | 'log'> & { download: (one: Progress) => void },
@@ -177,14 +174,12 @@ async function* reports(
   { signal }: Context,
 ): AsyncGenerator<ReportToSend> {
   const { reportsOf } = await import('../sync/index.ts')
-  const isSmall = (profile.sync_method ?? profile.distro) === 'archlinux'
-  if (isSmall) preferSpeed()
+  if ((profile.sync_method ?? profile.distro) === 'archlinux') preferSpeed()
   const found = reportsOf(profile, {
     log: progress.log,
     signal,
     cache,
     progress: progress.download,
-    ...(isSmall ? { mostBytes: memoryOfSmall } : {}),
   })
   try {
     for await (const report of found) {

@@ -25,7 +25,7 @@ export function openPackageList(folder: string): PackageList {
   let length = 0
   return {
     add(head, artifacts) {
-      file.write(Buffer.from(`${packageOf(JSON.stringify(head), artifacts)}\n`))
+      file.write(packageOf(JSON.stringify(head), artifacts))
       length += 1
     },
     packages() {

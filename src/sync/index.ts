@@ -27,8 +27,6 @@ export type SyncOptions = {
   now?: () => Date
   /** Milliseconds before the second try of a download. */
   retryMs?: number
-  /** Bytes of packages that may wait in memory; what is longer is sorted on disk. */
-  mostBytes?: number
 }
 
 /**
@@ -50,8 +48,8 @@ export async function* reportsOf(profile: Profile, options: SyncOptions): AsyncG
     signal,
     now,
     mirrorOf: (addresses) => openMirror({ addresses, folder, log, signal, progress, silent, ...retry }),
-    gathering: () => closedAtEnd(openGathering(folder.path, options.mostBytes)),
-    sorting: () => closedAtEnd(openSorting(folder.path, options.mostBytes)),
+    gathering: () => closedAtEnd(openGathering(folder.path)),
+    sorting: () => closedAtEnd(openSorting(folder.path)),
     packageList: () => closedAtEnd(openPackageList(folder.path)),
   })
 }

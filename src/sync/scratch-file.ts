@@ -6,23 +6,24 @@ import { join } from 'node:path'
 export type ScratchFile = {
   /** How many bytes are there. */
   size: () => number
-  /** Takes whole lines, which are not changed any more. */
-  write: (lines: Buffer) => void
+  /** Takes a line, without its end; there is none in it. */
+  write: (line: string) => void
   /** The lines between two places, without their ends. */
   lines: (from: number, to: number) => Generator<string>
   /** Afterwards nothing can be read or written. */
   close: () => void
 }
 
-/** Bytes that are kept in memory: a short text needs no file. */
+/** Bytes of memory: a short text needs no file. */
 const shortest = 1 << 20
 /** Bytes that are read at once. */
 const window = 1 << 15
 
 /** A file in `folder` that nobody else sees and that goes with the process, however that ends. */
 export function openScratchFile(folder: string): ScratchFile {
-  const waiting: Buffer[] = []
-  let inMemory = 0
+  /** What is not in the file yet: its memory is used again and again. */
+  let waiting = Buffer.alloc(0)
+  let used = 0
   let size = 0
   let file: number | null = null
   let isClosed = false
@@ -32,18 +33,15 @@ export function openScratchFile(folder: string): ScratchFile {
     unlinkSync(path)
     return handle
   }
-  /** What waits as one piece, which goes on waiting. */
-  const inOne = (): Buffer => {
-    if (waiting.length !== 1) waiting.splice(0, waiting.length, Buffer.concat(waiting))
-    return waiting[0] ?? Buffer.alloc(0)
+  const append = (bytes: Buffer): number => {
+    file ??= opened()
+    for (let done = 0; done < bytes.length;) done += writeSync(file, bytes, done)
+    return file
   }
   const settle = (): number => {
-    file ??= opened()
-    const bytes = inOne()
-    for (let done = 0; done < bytes.length;) done += writeSync(file, bytes, done)
-    waiting.length = 0
-    inMemory = 0
-    return file
+    const handle = append(waiting.subarray(0, used))
+    used = 0
+    return handle
   }
   /** Fills `into` from a place of it on; tells how many bytes there were. */
   const read = (into: Buffer, start: number, from: number, to: number): number => {
@@ -51,36 +49,45 @@ export function openScratchFile(folder: string): ScratchFile {
     const most = Math.min(into.length - start, to - from)
     const count =
       file === null
-        ? inOne().copy(into, start, from, from + most)
-        : readSync(inMemory > 0 ? settle() : file, into, start, most, from)
+        ? waiting.copy(into, start, from, from + most)
+        : readSync(used > 0 ? settle() : file, into, start, most, from)
     if (count === 0) throw new Error('a scratch file has become shorter')
     return count
   }
   return {
     size: () => size,
-    write(bytes) {
-      waiting.push(bytes)
-      size += bytes.length
-      inMemory += bytes.length
-      if (inMemory > shortest) settle()
+    write(line) {
+      const text = `${line}\n`
+      const most = text.length * 3 // no character is longer as UTF-8
+      if (waiting.length === 0) waiting = Buffer.allocUnsafeSlow(shortest)
+      if (used + most > waiting.length) settle()
+      if (most <= waiting.length) {
+        const count = waiting.write(text, used)
+        used += count
+        size += count
+      } else {
+        const bytes = Buffer.from(text)
+        append(bytes)
+        size += bytes.length
+      }
     },
     *lines(from, to) {
       let bytes = Buffer.alloc(Math.min(window, to - from))
-      let used = 0
+      let filled = 0
       for (let at = from; at < to;) {
-        if (used === bytes.length) bytes = Buffer.concat([bytes], 2 * used)
-        const count = read(bytes, used, at, to)
+        if (filled === bytes.length) bytes = Buffer.concat([bytes], 2 * filled)
+        const count = read(bytes, filled, at, to)
         at += count
-        used += count
-        const end = bytes.lastIndexOf(10, used - 1)
+        filled += count
+        const end = bytes.lastIndexOf(10, filled - 1)
         if (end >= 0) yield* bytes.toString('utf8', 0, end).split('\n')
-        bytes.copyWithin(0, end + 1, used)
-        used -= end + 1
+        bytes.copyWithin(0, end + 1, filled)
+        filled -= end + 1
       }
     },
     close() {
       isClosed = true
-      waiting.length = 0
+      waiting = Buffer.alloc(0)
       if (file !== null) closeSync(file)
       file = null
     },

@@ -40,7 +40,7 @@ export function openSorting(folder: string, mostBytes?: number): Sorting {
   const numbers = new Map<string, number>()
   const write = (groups: Iterable<Group>, level: number): void => {
     const from = file.size()
-    writeLines(file, labelled(groups))
+    for (const { key, lines } of groups) for (const line of lines) file.write(`${key}\t${line}`)
     runs.push({ from, to: file.size(), level })
   }
   const settle = (): void => {
@@ -85,24 +85,6 @@ function copied(text: string): string {
 
 function* inMemory(waiting: WaitingLines, numbers: ReadonlyMap<string, number>): Generator<Group> {
   for (const key of [...numbers.keys()].sort()) yield { key, lines: waiting.of(numbers.get(key) ?? 0) }
-}
-
-function* labelled(groups: Iterable<Group>): Generator<string> {
-  for (const { key, lines } of groups) for (const line of lines) yield `${key}\t${line}`
-}
-
-/** Bytes that are written at once. */
-const batchBytes = 1 << 16
-
-function writeLines(file: ScratchFile, lines: Iterable<string>): void {
-  let batch = ''
-  for (const line of lines) {
-    batch += `${line}\n`
-    if (batch.length < batchBytes) continue
-    file.write(Buffer.from(batch))
-    batch = ''
-  }
-  file.write(Buffer.from(batch))
 }
 
 function* groupsOf(file: ScratchFile, { from, to }: Run): Generator<Group> {
