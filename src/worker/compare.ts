@@ -15,7 +15,9 @@ export type Difference = {
   readonly firstDifference: number | null
 }
 
-const blockBytes = 1024 * 1024
+/** Smaller ones of large files would cost more in detours to the disk than in memory that they save. */
+const mostBlockBytes = 1024 * 1024
+const leastBlockBytes = 4096
 
 /**
  * Compares two files byte by byte and hashes both, in one pass.
@@ -28,7 +30,7 @@ export async function compareFiles(
 ): Promise<Difference> {
   await using a = await openPlain(original)
   await using b = await openPlain(rebuilt, { hardLinks: false })
-  const [left, right] = [blocksOf(a), blocksOf(b)]
+  const [left, right] = [await blocksOf(a), await blocksOf(b)]
   const same = createHash('sha256')
   let offset = 0
   for (;;) {
@@ -54,7 +56,7 @@ export async function compareFiles(
 /** Hashes one file. */
 export async function fingerprintOf(path: string, { signal }: { signal: AbortSignal }): Promise<Fingerprint> {
   await using file = await openPlain(path)
-  const next = blocksOf(file)
+  const next = await blocksOf(file)
   const hashes = [createHash('sha256'), createHash('sha512')] as const
   const size = await restOf(await next(), next, hashes, 0, signal)
   return { ...digestOf(hashes[0], size), sha512: hashes[1].digest('hex') }
@@ -74,9 +76,14 @@ async function openPlain(path: string, { hardLinks = true } = {}): Promise<FileH
   throw new Failure('backend_error', `${path} is ${stat.isFile() ? 'a hard link' : 'not a plain file'}`)
 }
 
-/** Reads block after block, the next one while the last one is looked at; an empty block is the end. */
-function blocksOf(file: FileHandle): () => Promise<Buffer> {
-  const buffers = [Buffer.allocUnsafe(blockBytes), Buffer.allocUnsafe(blockBytes)] as const
+/**
+ * Reads block after block, the next one while the last one is looked at; an empty block is the end. Small files make
+ * do with small blocks: megabytes of memory with each job make much work for the garbage collector.
+ */
+async function blocksOf(file: FileHandle): Promise<() => Promise<Buffer>> {
+  const { size } = await file.stat()
+  const bytes = Math.max(leastBlockBytes, Math.min(size, mostBlockBytes))
+  const buffers = [Buffer.allocUnsafe(bytes), Buffer.allocUnsafe(bytes)] as const
   let turn = 0
   let position = 0
   const read = async (): Promise<Buffer> => {
