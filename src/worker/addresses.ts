@@ -65,7 +65,8 @@ export function literalAddress(url: URL): string | null {
 export function guardedLookup(url: URL, from: Reach, onReach: (reach: Reach) => void): LookupFunction {
   return (hostname, options, callback) => {
     lookup(hostname, { ...options, all: true }, (error, found) => {
-      if (error !== null || hostname !== url.hostname) return answer(error, found)
+      if (error !== null) return answer(error, []) // of a name that is not known nothing is handed over at all
+      if (hostname !== url.hostname) return answer(null, found)
       const allowed = from === 'public' ? found.filter(({ address }) => reachOf(address) === 'public') : found
       if (allowed.length === 0) return answer(refusal(url), [])
       onReach(allowed.every(({ address }) => reachOf(address) === 'private') ? 'private' : 'public')

@@ -89,6 +89,13 @@ test('a file that is not there is not asked for again', async (t) => {
   assert.equal(asked, 1)
 })
 
+test('a name that nobody knows is a download that failed, not the end of the worker', async (t) => {
+  const path = join(await aFolder(t), 'a.deb')
+  const url = 'http://mirror.invalid/a.deb'
+
+  assert.equal(await failureOf(download({ url, ...unknown }, path, options)), 'input_unavailable')
+})
+
 test('a server that is busy is asked again, but not for ever', async (t) => {
   let asked = 0
   const base = await aServer(t, (_, response) => {
