@@ -59,7 +59,7 @@ export const queueRetry = command(
       reason,
     }
     const { affected } = await client.call(requestRebuild, { body })
-    context.out(`${affected} builds are queued again`)
+    context.out(`${counted(affected, 'job')} queued again`)
   },
 )
 
@@ -145,7 +145,7 @@ function nextOf({
   }
   if (job.started_at !== null)
     return `runs since ${shownTime(job.started_at)}${job.worker === null ? '' : ` at ${job.worker}`}`
-  if (ahead === null) return `attempt ${retries + 1} is due ${shownTime(job.next_retry)}`
+  if (ahead === null) return `tried again at ${shownTime(job.next_retry)}`
   const needs = requires.length === 0 ? '' : `, needs a worker with ${requires.join(', ')}`
   const workers = able_workers === 0 ? ', and no worker that could take it is online' : ''
   return `due, ${ahead === 0 ? 'next in turn' : `${counted(ahead, 'job')} ${ahead === 1 ? 'goes' : 'go'} before it`}${needs}${workers}`

@@ -7,6 +7,7 @@ import type { Log } from '../log.ts'
 import { checkedProfile, type Profile } from '../sync/profile.ts'
 import { wireTime } from '../wire/schema.ts'
 import { forgetSync, listSyncs, writeSync, type SyncState } from '../wire/sync.ts'
+import { counted } from './output.ts'
 import type { SyncOutcome, SyncServer, SyncTask, SyncWord } from './sync-thread.ts'
 
 export type Sync = { name: string; everySeconds: number; profile: Profile }
@@ -132,7 +133,9 @@ async function runOne(
   if (signal.aborted) return before
   if (error === null) {
     const { reports, unchanged, queued } = counts
-    log.info(`sync ${sync.name}: ${reports} reports imported, ${unchanged} unchanged, ${queued} jobs queued`)
+    log.info(
+      `sync ${sync.name}: ${counted(reports, 'list')} imported, ${unchanged} unchanged, ${counted(queued, 'job')} queued`,
+    )
   } else log.error(`sync ${sync.name}: ${error}`)
   const ended_at = wireTime(new Date())
   const changed = counts.reports > 0 ? { changed_at: ended_at } : {}
