@@ -36,8 +36,10 @@ function partFor(args) {
   return args.some((arg) => others.includes(arg)) ? 'program.cjs' : 'ctl.cjs'
 }
 
-const part = partFor(process.argv.slice(2))
-// Servers and workers are sparing with memory (build.mjs). What has done its work in a second need not tidy up meanwhile,
-// and the runtime's own modules are there as it was built: they are compiled anew where its flags are others.
-if (part !== 'program.cjs') setFlagsFromString('--no-optimize-for-size')
+const args = process.argv.slice(2)
+const part = partFor(args)
+// Servers, workers and syncs are sparing with memory (build.mjs). What has done its work in a second need not tidy up
+// meanwhile, and the runtime's own modules are there as it was built: they are compiled anew where its flags are others.
+const isLarge = part === 'program.cjs' || args.some((arg) => arg.startsWith('sync'))
+if (!isLarge) setFlagsFromString('--no-optimize-for-size')
 load(part)

@@ -105,6 +105,8 @@ export type Context = {
   out: (line: string) => void
   /** Writes to standard output as it is, without a line end. */
   write: (chunk: string | Uint8Array) => void
+  /** Resolves when standard output took all: who writes more than fits into memory waits for its reader. */
+  written: () => Promise<void>
   /** Writes one line to standard error. */
   err: (line: string) => void
   /** Writes to standard error as it is. */

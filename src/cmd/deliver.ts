@@ -1,4 +1,3 @@
-import { setImmediate as immediately } from 'node:timers/promises'
 import type { Client } from '../client.ts'
 import { Complaint, complaintOf, sentenceOf } from '../errors.ts'
 import type { ReportToSend } from '../wire/packages.ts'
@@ -151,7 +150,7 @@ async function printReports(runs: readonly Run[], options: Delivery, context: Co
         context.write(printed++ === 0 ? '[\n' : ',\n')
         for (const piece of jsonLinePieces(report)) {
           context.write(piece)
-          await immediately() // what is written is only let go of then
+          await context.written()
         }
       }
     } catch (error) {

@@ -133,8 +133,12 @@ async function written(): Promise<void> {
   await setImmediate() // what went wrong with the last write is told after it
   if (process.stdout.writableLength === 0 || process.stdout.destroyed) return
   await new Promise<void>((resolve) => {
-    process.stdout.once('error', () => resolve())
-    process.stdout.write('', () => resolve())
+    const done = (): void => {
+      process.stdout.off('error', done)
+      resolve()
+    }
+    process.stdout.once('error', done)
+    process.stdout.write('', done)
   })
 }
 
@@ -148,6 +152,7 @@ function contextOf(
   return {
     out: (line) => void process.stdout.write(`${line}\n`),
     write: (chunk) => void process.stdout.write(chunk),
+    written,
     err: (line) => void process.stderr.write(`${line}\n`),
     writeError: (text) => void process.stderr.write(text),
     log: openLog({
