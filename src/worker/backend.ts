@@ -237,7 +237,10 @@ async function prepare(run: BackendRun): Promise<Place> {
   await during('copying the build input', () => copyFile(run.input, input, constants.COPYFILE_FICLONE))
   const sandbox = await placeSandbox(tools)
   const path = script.path ?? join(tools, basename(script.name))
-  if (script.path === null) await writeFile(path, script.bytes, { mode: 0o500 })
+  if (script.path === null) {
+    await writeFile(path, script.bytes, { mode: 0o500 })
+    await writeFile(join(tools, 'fetch.sh'), asset('backends/fetch.sh'), { mode: 0o400 }) // which it sources
+  }
   return {
     input,
     outdir: folder('out'),

@@ -8,6 +8,7 @@ import { builtInBackend, runBackend, type BackendResult } from '../../src/worker
 import { aFolder, lacksPrograms, sandbox, serveFolder } from '../help/debs.ts'
 import { clean, leftovers } from '../help/machine.ts'
 import { aStandIn } from '../help/files.ts'
+import { behindAProxy, redirections } from '../help/redirects.ts'
 import { checksOfRecipes, noChecksOfRecipes } from '../help/makepkg.ts'
 
 const run = promisify(execFile)
@@ -71,6 +72,7 @@ async function rebuild(
   input: string,
   directory: string,
   isolation: 'auto' | 'off' = 'auto',
+  inputUrl?: string,
 ): Promise<BackendResult> {
   await mkdir(directory, { mode: 0o700 })
   return runBackend({
@@ -83,7 +85,7 @@ async function rebuild(
       distribution: 'archlinux',
       release: null,
       architecture: 'any',
-      inputUrl: `${await serveFolder(t, join(input, '..'))}/${basename(input)}`,
+      inputUrl: inputUrl ?? `${await serveFolder(t, join(input, '..'))}/${basename(input)}`,
       artifacts: [basename(input)],
     },
     cache: join(directory, '../cache'),
@@ -93,6 +95,25 @@ async function rebuild(
     isolation,
     signal: AbortSignal.timeout(180_000),
   })
+}
+
+/** A package in which there is nothing but the record of its build: its path. */
+async function aRecord(folder: string, version: string): Promise<string> {
+  const record = `format = 2
+pkgname = tiny
+pkgbase = tiny
+pkgver = ${version}
+pkgarch = any
+pkgbuild_sha256sum = ${'0'.repeat(64)}
+packager = Tiny <tiny@mirror.example>
+builddate = 1700000000
+builddir = /build
+startdir = /startdir
+`
+  await writeFile(join(folder, '.BUILDINFO'), record)
+  const input = join(folder, `tiny-${encodeURIComponent(version)}-any.pkg.tar.zst`)
+  await run('bsdtar', ['-C', folder, '--zstd', '-cf', input, '.BUILDINFO'])
+  return input
 }
 
 for (const [name, make, equal] of [
@@ -138,21 +159,7 @@ test(
   async (t) => {
     await aStandIn(t, 'pacman', 'echo "tiny 1:1.0-1"')
     const folder = await aFolder(t)
-    const [packager, date, hash] = ['Tiny <tiny@mirror.example>', '1700000000', '0'.repeat(64)]
-    const record = `format = 2
-pkgname = tiny
-pkgbase = tiny
-pkgver = 1:1.0-1
-pkgarch = any
-pkgbuild_sha256sum = ${hash}
-packager = ${packager}
-builddate = ${date}
-builddir = /build
-startdir = /startdir
-`
-    await writeFile(join(folder, '.BUILDINFO'), record)
-    const input = join(folder, 'tiny-1%3A1.0-1-any.pkg.tar.zst')
-    await run('bsdtar', ['-C', folder, '--zstd', '-cf', input, '.BUILDINFO'])
+    const input = await aRecord(folder, '1:1.0-1')
 
     const result = await rebuild(t, input, join(folder, 'job'), 'off') // the stand-in lies where no sandbox looks
 
@@ -160,6 +167,24 @@ startdir = /startdir
     assert.equal(result.told?.note, 'tiny-1:1.0-1 is to be rebuilt and part of its own environment')
   },
 )
+
+for (const { what, from, leadsTo } of redirections) {
+  test(`a public server of source tarballs that sends us to ${what}`, { skip }, async (t) => {
+    const folder = await aFolder(t)
+    await writeFile(join(folder, 'tiny-1.0-1.src.tar.gz'), 'no tarball\n')
+    const asked = await behindAProxy(t, folder)
+    const input = await aRecord(folder, '1.0-1')
+
+    const result = await rebuild(t, input, join(folder, 'job'), 'auto', `${from}${basename(input)}`)
+
+    const log = Buffer.from(result.log).toString()
+    const elsewhere = asked.filter((url) => !url.startsWith('http://mirror.example/'))
+    assert.equal(result.told?.reason, 'source_unavailable')
+    assert.equal(/sends us to .* inside our network/.test(log), leadsTo === null, log)
+    assert.equal(/the source tarball cannot be unpacked/.test(log), leadsTo !== null, log)
+    assert.deepEqual(elsewhere, leadsTo === null ? [] : [`${leadsTo}tiny-1.0-1.src.tar.gz`])
+  })
+}
 
 test('a file that is no package is bad input', { skip }, async (t) => {
   const folder = await aFolder(t)

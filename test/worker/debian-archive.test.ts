@@ -1,8 +1,8 @@
 /** The built-in Debian backend and archives that move on, lead elsewhere or are gone: without the machine's mirror. */
 import assert from 'node:assert/strict'
-import { copyFile, mkdir, readFile, readdir } from 'node:fs/promises'
+import { copyFile, mkdir, readdir } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
-import { test, type TestContext } from 'node:test'
+import { test } from 'node:test'
 import type { BackendResult } from '../../src/worker/backend.ts'
 import { rebuildDebian } from '../help/debian.ts'
 import {
@@ -14,8 +14,8 @@ import {
   linesFor,
   serveFolder,
 } from '../help/debs.ts'
-import { aServer } from '../help/files.ts'
 import { openGpg } from '../help/gpg.ts'
+import { behindAProxy, redirections } from '../help/redirects.ts'
 
 const skip = lacksPrograms('gpg', 'mmdebstrap', 'dpkg-buildpackage', 'apt-ftparchive', 'unshare', 'setpriv')
 
@@ -57,69 +57,23 @@ test(
   },
 )
 
-/** A proxy that knows where each address leads, and remembers which were asked for. */
-async function aProxy(
-  t: TestContext,
-  folder: string,
-  leads: (url: URL) => string | null,
-): Promise<{ base: string; asked: string[] }> {
-  const asked: string[] = []
-  const base = await aServer(t, (request, response) => {
-    const url = new URL(request.url ?? '')
-    asked.push(url.href)
-    const target = leads(url)
-    if (target !== null) {
-      response.writeHead(302, { location: target }).end()
-      return
-    }
-    readFile(join(folder, decodeURIComponent(basename(url.pathname)))).then(
-      (bytes) => response.end(bytes),
-      () => response.writeHead(404).end(),
-    )
+for (const { what, from, leadsTo } of redirections) {
+  test(`a public server that sends us to ${what}`, { skip }, async (t) => {
+    const folder = await aFolder(t)
+    const dsc = await aSource(folder, { name: 'steady', make: 'echo steady > made' })
+    const asked = await behindAProxy(t, folder)
+    const input = await alone(dsc)
+
+    const result = await rebuildDebian(t, input, {
+      job: { release: 'stable', inputUrl: `${from}${basename(input)}` },
+      options: { sources: ['deb [trusted=yes] http://mirror.example/none ./'] },
+    })
+
+    const log = Buffer.from(result.log).toString()
+    const elsewhere = asked.filter((url) => !url.startsWith('http://mirror.example/'))
+    assert.equal(/sends us to .* inside our network/.test(log), leadsTo === null, log)
+    assert.deepEqual(elsewhere, leadsTo === null ? [] : [`${leadsTo}steady_1.0.tar.xz`])
   })
-  return { base, asked }
-}
-
-const servers: Readonly<Record<string, string>> = {
-  '/followed/': '/again/',
-  '/again/': 'http://cdn.mirror.example/pool/',
-  '/inside/': 'http://192.168.7.7/pool/',
-  '/here/': 'http://[::1]/pool/',
-}
-
-for (const [folderAsked, what, isFollowed] of [
-  ['/followed/', 'elsewhere on it, and then to another public server', true],
-  ['/inside/', 'a machine inside our network', false],
-  ['/here/', 'this machine, by an IPv6 address', false],
-] as const) {
-  test(
-    `a public server that sends us to ${what} is ${isFollowed ? 'followed' : 'not followed'}`,
-    { skip },
-    async (t) => {
-      const folder = await aFolder(t)
-      const dsc = await aSource(folder, { name: 'steady', make: 'echo steady > made' })
-      const proxy = await aProxy(t, folder, ({ pathname }) => {
-        const target = servers[pathname.replace(/[^/]*$/, '')]
-        return target === undefined ? null : target + basename(pathname)
-      })
-      const old = process.env['http_proxy']
-      t.after(() =>
-        old === undefined ? delete process.env['http_proxy'] : (process.env['http_proxy'] = old),
-      )
-      process.env['http_proxy'] = proxy.base
-      const input = await alone(dsc)
-
-      const result = await rebuildDebian(t, input, {
-        job: { release: 'stable', inputUrl: `http://mirror.example${folderAsked}${basename(input)}` },
-        options: { sources: ['deb [trusted=yes] http://mirror.example/none ./'] },
-      })
-
-      const log = Buffer.from(result.log).toString()
-      const elsewhere = proxy.asked.filter((url) => !url.startsWith('http://mirror.example/'))
-      assert.equal(/sends us to .* inside our network/.test(log), !isFollowed, log)
-      assert.deepEqual(elsewhere, isFollowed ? ['http://cdn.mirror.example/pool/steady_1.0.tar.xz'] : [])
-    },
-  )
 }
 
 /** Into a folder of its own, where the other files of its source do not lie beside it. */

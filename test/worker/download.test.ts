@@ -1,8 +1,10 @@
 import { test } from 'node:test'
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { readFile, readdir, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { reachOf } from '../../src/worker/addresses.ts'
 import { fetchCached } from '../../src/worker/cache.ts'
 import { download, fileNameOf, type DownloadOptions } from '../../src/worker/download.ts'
@@ -205,6 +207,7 @@ test('a redirect to what is no web address is refused', async (t) => {
   assert.equal(reason, 'input_unavailable')
 })
 
+const fetchScript = fileURLToPath(new URL('../../src/worker/backends/fetch.sh', import.meta.url))
 for (const [address, expected] of [
   ['8.8.8.8', 'public'],
   ['2001:4860::1', 'public'],
@@ -228,6 +231,11 @@ for (const [address, expected] of [
 ] as const) {
   test(`${address} is ${expected}`, () => {
     assert.equal(reachOf(address), expected)
+  })
+  test(`${address} is ${expected} for build scripts`, () => {
+    const code = `. "$1"; reach_of "http://[$2]/"; echo $reach`
+    const told = execFileSync('bash', ['-euc', code, 'bash', fetchScript, address], { encoding: 'utf8' })
+    assert.equal(told, `${expected}\n`)
   })
 }
 

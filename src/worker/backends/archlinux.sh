@@ -13,6 +13,7 @@ set -euo pipefail
 umask 022
 export LC_ALL=C.UTF-8
 here=$(dirname "$(realpath "$0")")
+. "$here/fetch.sh"
 builder=1234
 
 # finish CODE REASON SENTENCE: the one way out. The sentence is ours and has no quotes or line ends.
@@ -56,7 +57,6 @@ has_all() {
 # --- without it ----------------------------------------------------------------------------------------------
 
 value() { sed -n "s/^$1 = //p" "$work/record" | head -n 1; }
-matches() { [[ $1 =~ ^($2)$ ]]; }
 
 # Only this one member is read; the package itself is never unpacked.
 read_record() {
@@ -85,6 +85,23 @@ usual_folder() {
     finish 2 input_invalid 'the .BUILDINFO has a folder of the system'
 }
 
+# No more than a gigabyte in half an hour. It goes to the addresses that were looked at, whatever the name leads to a
+# moment later; one without any is for a proxy to look up, which does not ask for the address given here.
+fetch_step() { # URL FILE
+  local answer nowhere=255.255.255.255 port=80 known=()
+  [[ $1 != https:* ]] || port=443
+  [[ ! $1 =~ ^[a-z]+://[^/?#]*:([0-9]+)([/?#]|$) ]] || port=${BASH_REMATCH[1]}
+  [ -z "$host" ] || [[ $host = *:* ]] || known=(--resolve "$host:$port:$(IFS=,; echo "${addresses[*]:-$nowhere}")")
+  answer=$(
+    ulimit -f 1000000 2> /dev/null || :
+    curl -sSf --proto =http,https,file --connect-timeout 30 --max-time 1800 --max-filesize 1000000000 --retry 2 \
+      "${known[@]}" -o "$2" -w '%{http_code} %{redirect_url}' "$1"
+  ) || return 1
+  [[ $answer = 3* ]] || return 0
+  target=${answer#* }
+  return 1
+}
+
 get_source() {
   local name=$base-${version/:/.}.src.tar.gz near
   near=$(dirname "$input")/$name
@@ -94,7 +111,7 @@ get_source() {
   else
     matches "$url" '(https?|file)://[^ ]+' ||
       finish 4 source_unavailable 'nobody said where source tarballs are: set source_url in the settings of this backend'
-    curl -sSfL --max-filesize 1000000000 --connect-timeout 30 --retry 2 -o "$work/source.tar" "$url/${name//+/%2B}" ||
+    fetch "$url/${name//+/%2B}" "$work/source.tar" ||
       finish 4 source_unavailable "the source tarball $name cannot be downloaded"
   fi
   mkdir "$work/start"

@@ -24,6 +24,7 @@ set -euo pipefail
 umask 022
 export LC_ALL=C.UTF-8
 here=$(dirname "$(realpath "$0")")
+. "$here/fetch.sh"
 builder=1234
 name_pattern='[a-z0-9][a-z0-9+.-]+'
 version_pattern='([0-9]+:)?[A-Za-z0-9][A-Za-z0-9.+~-]*'
@@ -101,7 +102,6 @@ without_armour() {
     { sub(/\r$/, ""); if ($0 != "") before = !signed; print }' "$1"
 }
 
-matches() { [[ $1 =~ ^($2)$ ]]; }
 
 read_input() {
   [ "$(stat -c %s "$input")" -le 20000000 ] || finish 2 input_invalid 'the input is larger than 20 MB'
@@ -255,50 +255,19 @@ apt_done() { flock -u 7; }
 
 # --- the source package ----------------------------------------------------------------------------------------
 
-# fetch URL FILE [SHA256]: with apt's own downloader, which follows redirects to wherever they lead: so that is for us
-# to do, and none goes from a public host into the network of this machine. Names that a proxy looks up count as public.
-fetch() {
-  local url=$1 from=private hop helper=(/usr/lib/apt/apt-helper -q -o APT::Sandbox::User=root)
-  for hop in 1 2 3 4 5 6 7 8 9 10; do
-    [ "$hop" = 1 ] || matches "$url" 'https?://[^[:space:][:cntrl:]]+' || return 1
-    reach_of "$url"
-    if [ "$from" = public ] && [ "$reach" = private ]; then
-      say "a public server sends us to $url, which is inside our network"
-      return 1
-    fi
-    from=$reach
-    "${helper[@]}" -o Acquire::http::AllowRedirect=false -o Acquire::https::AllowRedirect=false \
-      -o Debug::Acquire::http=true -o Debug::Acquire::https=true \
-      download-file "$url" "$2" ${3:+"SHA256:$3"} > "$work/fetch.log" 2>&1 && return 0
-    redirected "$url" || return 1
-    url=$target
-  done
-  return 1
-}
-
-# Where the last answer sent us, into `target`.
-redirected() { # URL
+# With apt's own downloader, which would follow redirects to wherever they lead.
+fetch_step() { # URL FILE [SHA256]
+  local helper=(/usr/lib/apt/apt-helper -q -o APT::Sandbox::User=root)
+  "${helper[@]}" -o Acquire::http::AllowRedirect=false -o Acquire::https::AllowRedirect=false \
+    -o Debug::Acquire::http=true -o Debug::Acquire::https=true \
+    download-file "$1" "$2" ${3:+"SHA256:$3"} > "$work/fetch.log" 2>&1 && return 0
   target=$(sed -nE 's/^[Ll]ocation:[ \t]*([^ \t\r]+)[ \t\r]*$/\1/p' "$work/fetch.log" | tail -n 1)
   [[ $1 =~ ^[a-z]+://[^/?#]* ]] || return 1
   case $target in
-    '') return 1 ;;
     //*) target=${1%%:*}:$target ;;
     /*) target=${BASH_REMATCH[0]}$target ;;
   esac
-}
-
-# Whether a host is one that anybody may reach or, as far as we can tell, one inside our network: into `reach`.
-reach_of() { # URL
-  local address url='^[a-z]+://([^/?#]*@)?(\[([^]]*)\]|([^:/?#]*))'
-  # IANA special-purpose address registries: what is not globally reachable, or has another address inside.
-  local inside='^(0|10|127|22[4-9]|2[3-5][0-9])\.|^100\.(6[4-9]|[7-9][0-9]|1[01][0-9]|12[0-7])\.|^169\.254\.'
-  inside+='|^172\.(1[6-9]|2[0-9]|3[01])\.|^192\.(0\.0|168)\.|^198\.1[89]\.'
-  inside+='|^::1?$|^(f[cdf]|fe[89a-f])[0-9a-f]*:|^(64:ff9b|100|2002):'
-  reach=public
-  [[ $1 =~ $url ]] || return 0
-  while read -r address _; do
-    [[ ! ${address#::ffff:} =~ $inside ]] || reach=private
-  done < <(timeout 20 getent ahosts "${BASH_REMATCH[3]}${BASH_REMATCH[4]}" || :)
+  return 1
 }
 
 # Beside the input, else from the archives. Source files are taken by their hash: that of the .dsc from the input,
