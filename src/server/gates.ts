@@ -18,13 +18,14 @@ import { endpoints } from '../wire/index.ts'
 import { openApi } from '../wire/openapi.ts'
 import { isReason, type Reason } from '../wire/reasons.ts'
 import { version } from '../version.ts'
-import { storedAttestations } from './attestations.ts'
+import { attestationReader, type AttestationReader } from './attestations.ts'
 import { eventStreamOf, openEventTail, resumedFrom, streamEnd } from './events.ts'
 import { keeper } from './kept.ts'
 import type { Mount } from './route.ts'
 import { constantRevision, revisionOf, type Revision } from './revision.ts'
 import type { Service } from './service.ts'
 import { attestationShas, exportRows, lookedUp, type ExportRow, type FoundRow } from './store/gates.ts'
+import type { Database } from './store/database.ts'
 import { generationsOf } from './store/generations.ts'
 
 const lookupsAtOnce = 1000
@@ -37,17 +38,18 @@ type Status = Exported['status']
 type Described = { json: string; revision: () => Promise<Revision> }
 
 export function mountGates(mount: Mount, service: Service): void {
-  const { db } = service
+  const { db, blobs } = service
+  const attestations = attestationReader(blobs)
   const packages = revisionOf(service, 'packages')
   const keep = keeper(keptExports)
   let description: Described | undefined
   const public_keys = { current: [publicKeyToPem(service.signingKey.publicKey)] }
   mount(lookupPackages, async ({ body }) => ({
-    records: await foundPackages(service, body),
+    records: await foundPackages(db, attestations, body),
     ...(body.with?.includes('keys') === true ? { public_keys } : {}),
   }))
   mount(getAttestations, async ({ body }) => ({
-    records: await attestationsOf(service, body.attestations),
+    records: await attestationsOf(db, attestations, body.attestations),
   }))
   mount(
     exportDistribution,
@@ -83,7 +85,8 @@ export function mountGates(mount: Mount, service: Service): void {
 }
 
 async function foundPackages(
-  { db, blobs }: Service,
+  db: Database,
+  read: AttestationReader,
   { packages, with: more = [] }: BodyOf<typeof lookupPackages>,
 ): Promise<(Found | null)[]> {
   const rows: (FoundRow | null)[] = []
@@ -96,7 +99,7 @@ async function foundPackages(
   if (!more.includes('attestations')) return records
   const asked = [...rows.keys()].filter((at) => rows[at]?.status === 'GOOD' && packages[at]?.proven !== true)
   const files = asked.map((at) => rows[at]?.attestation ?? null)
-  const attestations = await storedAttestations(blobs, files, { most: mostInline, longest: longestInline })
+  const attestations = await read(files, { most: mostInline, longest: longestInline })
   for (const [index, at] of asked.entries()) {
     const [record, attestation] = [records[at], attestations[index]]
     if (record && attestation !== undefined) record.attestation = attestation
@@ -105,13 +108,14 @@ async function foundPackages(
 }
 
 async function attestationsOf(
-  { db, blobs }: Service,
+  db: Database,
+  read: AttestationReader,
   wanted: readonly { build_id: number; artifact_id: number }[],
 ): Promise<(Record<string, unknown> | null)[]> {
   const shas = new Map((await attestationShas(db, wanted)).map(({ position, sha256 }) => [position, sha256]))
   const files = wanted.map((_, position) => shas.get(position) ?? null)
   const bounds = { most: mostAttestations, longest: longestTogether }
-  return (await storedAttestations(blobs, files, bounds)).map((one) => one ?? null)
+  return (await read(files, bounds)).map((one) => one ?? null)
 }
 
 /**
