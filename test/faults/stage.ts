@@ -1,7 +1,7 @@
 /** A worker, its server and its mirror as processes and addresses of their own, with traps between them. */
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, readdirSync } from 'node:fs'
+import { existsSync, readdirSync, readlinkSync } from 'node:fs'
 import { createServer, request as ask, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
@@ -17,6 +17,10 @@ export type Moment =
   | { fetches: string }
   /** The worker's folder looks so. */
   | { folder: (data: string) => boolean }
+  /** The worker has a file open with this in its path. */
+  | { opens: string }
+  /** A process runs with this and the worker's folder behind it in its environment. */
+  | { runs: string }
   /** The build has printed this. */
   | { prints: string }
 
@@ -107,15 +111,22 @@ export type WorkerProcess = {
 
 /** Starts a worker as an operator does, with one backend of ours. */
 export function startWorker(
-  options: { base: string; folder: string; backend: string; script: string | undefined },
+  options: {
+    base: string
+    folder: string
+    backend: string
+    config: string | null
+    script: string | undefined
+  },
   traps: TrapHolder,
 ): WorkerProcess {
-  const { base, folder, backend, script } = options
+  const { base, folder, backend, config, script } = options
   const main = script ?? fileURLToPath(new URL('../../src/main.ts', import.meta.url))
   const args = ['worker', 'connect', base, '--secret', signupSecret, '--data', join(folder, 'worker')]
+  const settings = config === null ? [] : ['--config', config]
   const child = spawn(
     process.execPath,
-    [main, ...args, '--name', 'victim', '--backend', `debian=${backend}`],
+    [main, ...args, '--name', 'victim', '--backend', `debian=${backend}`, ...settings],
     {
       stdio: ['ignore', 'ignore', 'pipe'],
       env: { ...process.env, NO_PROXY: '*', TMPDIR: join(folder, 'tmp') },
@@ -142,7 +153,8 @@ export function startWorker(
 /** What is left on this machine of workers that had these ids and this folder, in words. */
 export function leftBy(pids: readonly number[], folder: string, alive: number): string[] {
   const data = join(folder, 'worker')
-  const strays = processesWith(`REBUILDERD_OUTDIR=${data}`).filter((id) => Number(id) !== alive)
+  const marked = ['REBUILDERD_OUTDIR', 'REBUILDERD_JOB'].flatMap((name) => processesWith(`${name}=${data}`))
+  const strays = marked.filter((id) => Number(id) !== alive)
   const groups = groupFolders().filter((name) => pids.some((pid) => name.startsWith(`rebuilderd-${pid}-`)))
   const jobs = entriesOf(join(data, 'jobs'))
   const unsent = entriesOf(join(data, 'spool')).flatMap((server) =>
@@ -160,6 +172,15 @@ export function leftBy(pids: readonly number[], folder: string, alive: number): 
     ...refused.map((name) => `refused result ${name}`),
     ...entriesOf(join(folder, 'tmp')).map((name) => `temporary ${name}`),
   ]
+}
+
+/** Paths of what a process has open. */
+export function openedBy(pid: number): string[] {
+  try {
+    return readdirSync(`/proc/${pid}/fd`).map((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`))
+  } catch {
+    return [] // it has ended, or one of them was closed meanwhile: look again
+  }
 }
 
 export function entriesOf(folder: string): string[] {

@@ -14,6 +14,7 @@ import { paced, type FaultReport, type Goal } from './report.ts'
 import {
   entriesOf,
   leftBy,
+  openedBy,
   startMirror,
   startProxy,
   startWorker,
@@ -22,8 +23,19 @@ import {
   type WorkerProcess,
 } from './stage.ts'
 
-type Victim = 'worker' | 'backend' | 'server'
-type Step = { victim: Victim; when: string; moment: Moment; isFresh?: boolean; isSlow?: boolean }
+type Victim = 'worker' | 'backend' | 'diffoscope' | 'server'
+type Step = { victim: Victim; when: string; moment: Moment; isFresh?: boolean; job?: JobKind }
+/** What is odd about a job; else the build is short, its result small, and every third one BAD. */
+type JobKind = {
+  isSlow?: boolean
+  isBad?: boolean
+  /** Comparing its files takes a while. */
+  isLarge?: boolean
+  /** Removing its folder takes a while. */
+  isMany?: boolean
+  /** Its worker runs diffoscope. */
+  isExplained?: boolean
+}
 
 const jobsOf = (data: string): string[] =>
   entriesOf(join(data, 'jobs')).map((name) => join(data, 'jobs', name))
@@ -38,6 +50,12 @@ const spooled = (end: string): Moment => ({
 const asks = (pattern: RegExp, side: 'before' | 'after'): Moment => ({ asks: pattern, side })
 const pop = /^POST .*\/queue\/pop/
 const report = /^POST .*\/builds/
+const differing: JobKind = { isBad: true, isExplained: true }
+/** Its result is in safety, and of its folder a part is gone. */
+const isBeingRemoved = (job: string): boolean =>
+  existsSync(join(job, 'build/out')) &&
+  !existsSync(join(job, 'job.json')) &&
+  [1, 2, 3, 5000, 10_000, 15_000, 20_000].some((name) => !existsSync(join(job, `build/out/${name}`)))
 const piece = /^POST .*\/queue\/\d+\/log/
 
 /** A job from its first question to its last trace. The first ones are those of the short run. */
@@ -63,13 +81,49 @@ const steps: readonly Step[] = [
   { victim: 'worker', when: 'the folders of the build are made', moment: inJob('build/tools') },
   { victim: 'worker', when: 'the input is copied', moment: inJob('build/tools/sandbox.pl') },
   { victim: 'worker', when: 'the build has begun', moment: { prints: 'begins' } },
-  { victim: 'worker', when: 'a piece of the log is on its way', moment: asks(piece, 'before'), isSlow: true },
-  { victim: 'worker', when: 'a piece of the log was taken', moment: asks(piece, 'after'), isSlow: true },
+  {
+    victim: 'worker',
+    when: 'a piece of the log is on its way',
+    moment: asks(piece, 'before'),
+    job: { isSlow: true },
+  },
+  {
+    victim: 'worker',
+    when: 'a piece of the log was taken',
+    moment: asks(piece, 'after'),
+    job: { isSlow: true },
+  },
   { victim: 'worker', when: 'the outputs are there', moment: { prints: 'all made' } },
   {
     victim: 'worker',
     when: 'the build is over',
     moment: hasJob((job) => existsSync(join(job, 'build/out')) && !existsSync(join(job, 'build/home'))),
+  },
+  {
+    victim: 'worker',
+    when: 'it compares files that are equal',
+    moment: { opens: '/build/out/' },
+    job: { isLarge: true, isBad: false },
+  },
+  {
+    victim: 'worker',
+    when: 'it hashes files that differ',
+    moment: { opens: '/build/out/' },
+    job: { isLarge: true, isBad: true },
+  },
+  {
+    victim: 'worker',
+    when: 'diffoscope is made ready',
+    moment: hasJob((job) => entriesOf(job).some((name) => name.startsWith('diffoscope-'))),
+    job: differing,
+  },
+  { victim: 'worker', when: 'diffoscope runs', moment: { runs: 'REBUILDERD_JOB=' }, job: differing },
+  { victim: 'diffoscope', when: 'it runs', moment: { runs: 'REBUILDERD_JOB=' }, job: differing },
+  {
+    victim: 'worker',
+    when: 'the folder of its job is removed',
+    moment: hasJob(isBeingRemoved),
+    job: { isMany: true },
   },
   { victim: 'worker', when: 'half of its result is on disk', moment: spooled('.part') },
   { victim: 'worker', when: 'its result is on its way', moment: asks(report, 'before') },
@@ -92,21 +146,25 @@ const steps: readonly Step[] = [
   },
   { victim: 'server', when: 'a worker downloads', moment: { fetches: '.deb' } },
   { victim: 'server', when: 'a build runs', moment: { prints: 'half way' } },
-  { victim: 'server', when: 'a piece of a log comes', moment: asks(piece, 'before'), isSlow: true },
+  { victim: 'server', when: 'a piece of a log comes', moment: asks(piece, 'before'), job: { isSlow: true } },
   { victim: 'server', when: 'a result was taken unheard', moment: asks(report, 'after') },
 ]
 
 /** It leaves children, mounts and groups behind wherever it may. */
 const backend = `#!/bin/sh
-read seconds < "$1"
+read seconds bytes files < "$1"
 echo begins; : > "$HOME/ready"
 mount -t tmpfs left-over /mnt 2> /dev/null
 setsid sh -c 'setsid sleep 7654 & sleep 7654' &
 sleep "$seconds"; echo half way; sleep 0.2
 tail -n +2 "$1" > "$REBUILDERD_OUTDIR/$REBUILDERD_ARTIFACTS"
+head -c "$bytes" /dev/zero >> "$REBUILDERD_OUTDIR/$REBUILDERD_ARTIFACTS"
+[ "$files" = 0 ] || seq "$files" | (cd "$REBUILDERD_OUTDIR" && xargs touch)
 echo all made; sleep 0.1
 `
 const patience = 90_000
+const largeBytes = 64_000_000
+const manyFiles = 20_000
 
 /**
  * Kills a worker, its builds and its server with SIGKILL at every step of a job, the first time of each round at the
@@ -117,7 +175,7 @@ export async function workerKillings(kills: Goal, script?: string): Promise<Faul
   const folder = await mkdtemp(join(tmpdir(), 'rebuilderd-kill-'))
   const stage = await openStage(folder, script)
   const losses: string[] = []
-  const killed: Record<Victim, number> = { worker: 0, backend: 0, server: 0 }
+  const killed: Record<Victim, number> = { worker: 0, backend: 0, diffoscope: 0, server: 0 }
   const random = seeded(kills.most)
   const goesOn = paced(kills)
   let slowest = 0
@@ -138,6 +196,7 @@ export async function workerKillings(kills: Goal, script?: string): Promise<Faul
   const counts = {
     'kills of the worker': killed.worker,
     'of builds': killed.backend,
+    'of diffoscope': killed.diffoscope,
     'of the server': killed.server,
     jobs: stage.wanted.size,
     'attempts recorded': stage.attempts(),
@@ -167,24 +226,26 @@ type Stage = {
   /** The verdict of each package. */
   wanted: Map<string, 'GOOD' | 'BAD'>
   client: () => Client
-  add: (number: number, isSlow: boolean) => Promise<string>
+  add: (number: number, kind: JobKind) => Promise<string>
   attempts: () => number
   count: (n: number) => void
   worker: () => WorkerProcess
-  startWorker: () => void
+  startWorker: (kind: JobKind) => void
   killServer: () => Promise<void>
   close: () => Promise<void>
 }
 
 async function openStage(folder: string, script: string | undefined): Promise<Stage> {
   const traps = trapHolder()
-  const [data, config, path] = ['server', 'server.toml', 'backend.sh'].map((name) => join(folder, name)) as [
-    string,
-    string,
-    string,
+  const data = join(folder, 'server')
+  const [config, explained, path] = [
+    join(folder, 'server.toml'),
+    join(folder, 'worker.toml'),
+    join(folder, 'backend.sh'),
   ]
   mkdirSync(join(folder, 'tmp'))
   writeFileSync(config, '[schedule]\ninfrastructure_retry_minutes = 0\n')
+  writeFileSync(explained, '[diffoscope]\nenabled = true\n')
   writeFileSync(path, backend)
   chmodSync(path, 0o755)
   let server: ServerProcess = await startProcess({ data, config, script })
@@ -194,15 +255,16 @@ async function openStage(folder: string, script: string | undefined): Promise<St
   const mirror = await startMirror(files, traps)
   const pids: number[] = []
   const wanted = new Map<string, 'GOOD' | 'BAD'>()
-  const start = (): WorkerProcess => {
-    const started = startWorker({ base: proxy.base, folder, backend: path, script }, traps)
+  const start = ({ isExplained = false }: JobKind): WorkerProcess => {
+    const settings = isExplained ? explained : null
+    const started = startWorker({ base: proxy.base, folder, backend: path, config: settings, script }, traps)
     pids.push(started.pid)
     return started
   }
-  let worker = start()
+  let worker = start({})
   let attempts = 0
   const over = new AbortController()
-  const looking = lookInto(join(folder, 'worker'), traps, over.signal)
+  const looking = lookInto({ data: join(folder, 'worker'), pid: () => worker.pid }, traps, over.signal)
   const client = (): Client => openClient({ base: server.address, cookie: server.cookie, timeout: 10_000 })
   return {
     folder,
@@ -213,13 +275,15 @@ async function openStage(folder: string, script: string | undefined): Promise<St
     attempts: () => attempts,
     count: (n) => (attempts = n),
     worker: () => worker,
-    startWorker: () => (worker = start()),
-    async add(number, isSlow) {
+    startWorker: (kind) => (worker = start(kind)),
+    async add(number, { isSlow, isBad = number % 3 === 0, isLarge, isMany }) {
       const name = `tiny-${number}`
-      const status = number % 3 === 0 ? 'BAD' : 'GOOD'
-      wanted.set(name, status)
-      files.set(`/${name}.deb`, status === 'GOOD' ? `made of ${name}\n` : 'made of something else\n')
-      files.set(`/${name}.buildinfo`, `${isSlow ? 1.5 : 0.1}\nmade of ${name}\n`)
+      const bytes = isLarge === true ? largeBytes : 0
+      wanted.set(name, isBad ? 'BAD' : 'GOOD')
+      const original = isBad ? 'made of something else\n' : `made of ${name}\n`
+      const orders = [isSlow === true ? 1.5 : 0.1, bytes, isMany === true ? manyFiles : 0].join(' ')
+      files.set(`/${name}.deb`, original + '\0'.repeat(bytes))
+      files.set(`/${name}.buildinfo`, `${orders}\nmade of ${name}\n`)
       const artifacts = [anArtifact({ name, url: `${mirror.base}/${name}.deb` })]
       const one = aPackage({ name, url: `${mirror.base}/${name}.buildinfo`, artifacts })
       const body = aReport([one], { release: name })
@@ -250,14 +314,18 @@ async function openStage(folder: string, script: string | undefined): Promise<St
   }
 }
 
-/** Looks whether the worker's folder is what a trap waits for. */
+/** Looks whether the worker and its folder are as a trap waits for. */
 async function lookInto(
-  data: string,
+  { data, pid }: { data: string; pid: () => number },
   traps: ReturnType<typeof trapHolder>,
   signal: AbortSignal,
 ): Promise<void> {
   while (!signal.aborted) {
-    if (traps.isSet()) void traps.springIf((moment) => 'folder' in moment && moment.folder(data))
+    const isIt = (moment: Moment): boolean =>
+      ('folder' in moment && moment.folder(data)) ||
+      ('opens' in moment && openedBy(pid()).some((path) => path.includes(moment.opens))) ||
+      ('runs' in moment && processesWith(moment.runs + data).length > 0)
+    if (traps.isSet()) void traps.springIf(isIt)
     await sleep(traps.isSet() ? 1 : 20)
   }
 }
@@ -268,31 +336,32 @@ async function oneKill(stage: Stage, number: number, step: Step): Promise<string
   const told = (why: string): string => `kill ${number}, of the ${step.victim} when ${step.when}: ${why}`
   let spring = (): void => undefined
   const sprung = new Promise<void>((resolve) => (spring = resolve))
-  if (step.isFresh === true) await stage.worker().kill()
+  const { job = {}, isFresh = job.isExplained ?? false } = step
+  if (isFresh) await stage.worker().kill()
   let after: Promise<void> = Promise.resolve()
   traps.set({
     moment: step.moment,
     async spring() {
       if (step.victim === 'server') after = stage.killServer()
       else if (step.victim === 'worker') await stage.worker().kill()
-      else killBuild(stage, number)
+      else killBuild(stage, number, step.victim === 'backend' ? 'REBUILDERD_OUTDIR' : 'REBUILDERD_JOB')
       spring()
     },
   })
-  const name = await stage.add(number, step.isSlow === true)
-  if (step.isFresh === true) stage.startWorker()
+  const name = await stage.add(number, job)
+  if (isFresh) stage.startWorker(job)
   const isSprung = await Promise.race([sprung.then(() => true), sleep(patience, false, { ref: false })])
   traps.set(null)
   if (!isSprung) return [told('that moment never came')]
   await after
-  if (step.victim === 'worker') stage.startWorker()
+  if (step.victim === 'worker') stage.startWorker(job)
   const trouble = await untilSettled(stage, name)
   return trouble.map(told)
 }
 
-/** In turn the program that the worker started, or any process of the build. */
-function killBuild({ folder, worker }: Stage, number: number): void {
-  const ids = processesWith(`REBUILDERD_OUTDIR=${join(folder, 'worker')}`).map(Number)
+/** In turn the program that the worker started, or any process that the program started, by the mark of all of them. */
+function killBuild({ folder, worker }: Stage, number: number, mark: string): void {
+  const ids = processesWith(`${mark}=${join(folder, 'worker')}`).map(Number)
   const own = ids.filter((id) => parentOf(id) === worker().pid)
   const id = number % 2 === 0 ? own[0] : ids[number % Math.max(1, ids.length)]
   try {
