@@ -3,6 +3,7 @@ import {
   parseEnvelope,
   serialiseEnvelope,
   verifyEnvelope,
+  type Envelope,
   type SigningKey,
 } from '../attestation.ts'
 import { plainBytes } from '../compression.ts'
@@ -54,16 +55,33 @@ export async function takeReport(
   const found = await reportedLease(db, handed)
   if (found === null || found === 'repeated') return found
   const expected = eachOnce(found)
-  const artifacts = await Promise.all(
-    report.artifacts.map((one) => withAttestedHash(reporter, one, expected)),
-  )
+  const open = openerFor(reporter)
+  const artifacts = await Promise.all(report.artifacts.map((one) => withAttestedHash(one, expected, open)))
   const told = { ...report, artifacts }
   const verdict = verdictOf(told, expected)
-  const kept = await keepBlobs(results, reporter, told, verdict)
+  const checked = (one: Judged) => checkedAttestation(results, reporter, one, open)
+  const kept = await keepBlobs(results, told, verdict, checked)
   const { id, key, name } = reporter
   const taken = { handed, reporter: { id, key, name }, ...withoutBytes(report, verdict), kept, moment }
   const state = await recorded(db, { ...taken, schedule })
   return state === 'taken' ? verdict : state
+}
+
+/** Opens an attestation of the worker at hand, each once. @throws Complaint for what it did not sign, or is none */
+type Opener = (attestation: Uint8Array) => Promise<Envelope>
+
+function openerFor({ key }: Reporter): Opener {
+  const known = new Map<Uint8Array, Promise<Envelope>>()
+  const opened = async (attestation: Uint8Array): Promise<Envelope> => {
+    const envelope = parseEnvelope(await plainBytes(attestation, longestAttestation))
+    if (verifyEnvelope(envelope, Buffer.from(key, 'base64'))) return envelope
+    throw new Complaint("the worker's signature is false")
+  }
+  return (attestation) => {
+    const found = known.get(attestation) ?? opened(attestation)
+    known.set(attestation, found)
+    return found
+  }
 }
 
 /**
@@ -71,22 +89,17 @@ export async function takeReport(
  * they downloaded as well, as both are the same. With it a GOOD about other bytes than the index names is seen.
  */
 async function withAttestedHash(
-  { key }: Reporter,
   artifact: ReportArtifact,
   expected: readonly Expected[],
+  open: Opener,
 ): Promise<ReportArtifact> {
-  if (artifact.status !== 'GOOD' || artifact.sha256 !== null || artifact.attestation === null) return artifact
-  try {
-    const envelope = parseEnvelope(await plainBytes(artifact.attestation, longestAttestation))
-    if (!verifyEnvelope(envelope, Buffer.from(key, 'base64'))) return artifact
-    const hashes = expected
-      .filter(({ name }) => name === artifact.name)
-      .map(({ file }) => envelope.signed.products[file]?.['sha256'])
-    const sha256 = hashes.find((hash) => hash !== undefined && /^[0-9a-f]{64}$/.test(hash))
-    return sha256 === undefined ? artifact : { ...artifact, sha256, rebuilt_sha256: sha256 }
-  } catch {
-    return artifact // it is refused, and that is told, where it would be kept
-  }
+  const files = expected.filter(({ name }) => name === artifact.name).map(({ file }) => file)
+  const { status, sha256: told, attestation } = artifact
+  if (status !== 'GOOD' || told !== null || attestation === null || files.length === 0) return artifact
+  const envelope = await open(attestation).catch(() => null) // it is told where it would be kept
+  const hashes = files.map((file) => envelope?.signed.products[file]?.['sha256'])
+  const sha256 = hashes.find((hash) => hash !== undefined && /^[0-9a-f]{64}$/.test(hash))
+  return sha256 === undefined ? artifact : { ...artifact, sha256, rebuilt_sha256: sha256 }
 }
 
 /** What the database has to know of a report: the bytes in it are files by now. */
@@ -115,17 +128,16 @@ function eachOnce(files: readonly Expected[]): Expected[] {
 }
 
 async function keepBlobs(
-  results: Results,
-  reporter: Reporter,
+  { blobs }: Results,
   report: RebuildReport,
   verdict: Verdict,
+  attestationOf: (artifact: Judged) => Promise<Uint8Array | null>,
 ): Promise<Kept> {
-  const { blobs } = results
   const environment = report.evidence?.environment ?? []
   const artifacts: Kept['artifacts'][number][] = []
   for (const artifact of verdict.artifacts) {
     const { diffoscope, diffoscope_html: html } = artifact.reported
-    const attestation = await checkedAttestation(results, reporter, artifact)
+    const attestation = await attestationOf(artifact)
     artifacts.push({
       diffoscope: diffoscope === null ? null : await blobs.keep(diffoscope),
       html: html === undefined ? null : await blobs.keep(html),
@@ -148,20 +160,19 @@ async function checkedAttestation(
   { signingKey, log }: Results,
   reporter: Reporter,
   artifact: Judged,
+  open: Opener,
 ): Promise<Uint8Array | null> {
   const given = artifact.reported.attestation
   if (given === null || artifact.status !== 'GOOD') return null
   try {
-    const bytes = await plainBytes(given, longestAttestation)
-    const envelope = parseEnvelope(bytes)
-    if (!verifyEnvelope(envelope, Buffer.from(reporter.key, 'base64')))
-      throw new Complaint("the worker's signature is false")
+    const envelope = await open(given)
     const product = envelope.signed.products[artifact.file]
     if (product === undefined) throw new Complaint(`it is not about ${artifact.file}`)
     const wanted = artifact.reported.sha256
     if (wanted !== null && product['sha256'] !== wanted)
       throw new Complaint('its hash is not that of the file')
-    return signingKey === null ? bytes : serialiseEnvelope(countersign(envelope, signingKey))
+    if (signingKey === null) return await plainBytes(given, longestAttestation)
+    return serialiseEnvelope(countersign(envelope, signingKey))
   } catch (error) {
     log.warning(`worker ${reporter.name}: attestation of ${artifact.file} refused: ${sentenceOf(error)}`)
     return null

@@ -81,7 +81,7 @@ async function attempt(
   progress: Progress,
 ): Promise<Result> {
   const { settings } = options
-  const backend = settings.backends.get(job.backend) ?? settings.backends.get(job.distribution)
+  const backend = settings.backends.get(job.backend)
   if (backend === undefined) throw new Failure('backend_error', `this worker has no backend ${job.backend}`)
   const { originals, input } = await fetchFiles(job.url, artifacts, options)
   const run = await build(job, backend, { input: input.path, originals }, options)

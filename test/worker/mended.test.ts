@@ -1,12 +1,16 @@
 /** Weaknesses that workers of this kind have had, each shown not to be here; those with a home elsewhere are there. */
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { rebuild } from '../../src/worker/rebuild.ts'
 import { runWorker } from '../../src/worker/loop.ts'
+import { runProgram } from '../cmd/program.ts'
 import { aFolder, aServer, files } from '../help/files.ts'
 import { aJob, rebuildSettings, workerOptions } from '../help/jobs.ts'
+import { behindAProxy, redirections } from '../help/redirects.ts'
 import { anUpstream } from '../help/upstream.ts'
 
 const mirror = { '/hello.deb': 'good bytes', '/hello.buildinfo': 'the input' }
@@ -32,6 +36,43 @@ test('the script of the backend that the job names is run, not that of the distr
 
   assert.equal(result.status, 'GOOD')
 })
+
+test('a job for a backend that the worker lacks is not built by another one of its distribution', async (t) => {
+  const settings = await rebuildSettings(t, good)
+  const [ofDistribution] = [...settings.backends.values()]
+  assert.ok(ofDistribution !== undefined)
+  const job = aJob(await aServer(t, files(mirror)))
+  const backends = new Map([[job.job.distribution, ofDistribution]])
+
+  const given = { directory: await aFolder(t), settings: { ...settings, backends }, signal }
+  const result = await rebuild(job, given)
+
+  assert.equal(`${result.status} ${result.reason}`, 'FAIL backend_error')
+  assert.equal(result.evidence?.note, 'this worker has no backend test')
+})
+
+for (const { what, from, leadsTo } of redirections) {
+  test(`for a worker, too, a public server that sends it to ${what}`, async (t) => {
+    const home = await aFolder(t)
+    await writeFile(join(home, 'hello.deb'), 'good bytes')
+    const asked = await behindAProxy(t, home)
+    const script = join(home, 'backend.sh')
+    await writeFile(script, `#!/bin/sh\n${good}\n`, { mode: 0o755 })
+    const args = ['--data', join(home, 'data'), '--script-location', script]
+
+    const { http_proxy } = process.env
+    const environment = { http_proxy: http_proxy ?? '', NO_PROXY: '', no_proxy: '' }
+    const said = await runProgram(['worker', 'build', 'testing', `${from}hello.deb`, ...args], {
+      home,
+      environment,
+    })
+
+    const elsewhere = asked.filter((url) => !url.startsWith('http://mirror.example/'))
+    assert.match(said.stdout, leadsTo === null ? /^FAIL input_unavailable/ : /^GOOD/, said.stderr)
+    assert.equal(/sends us to .* inside our network/.test(said.stdout), leadsTo === null)
+    assert.deepEqual(elsewhere, leadsTo === null ? [] : [`${leadsTo}hello.deb`])
+  })
+}
 
 test(
   'a ping that is never answered holds up neither the build nor its output',
