@@ -279,11 +279,8 @@ test('the life of an upstream worker: register, ask, ping, report, ask again', {
       assert.equal(reply.status, status, reply.text)
       if (answer === null) return
       assert.equal(reply.headers['content-type'], 'application/json')
-      assert.equal(reply.headers['content-encoding'], 'zstd')
-      const [theirs, ours] = [
-        JSON.parse(answer) as unknown,
-        JSON.parse(zlib.zstdDecompressSync(reply.bytes).toString()) as unknown,
-      ]
+      assert.equal(reply.headers['content-encoding'], codingOf(reply, 'zstd'))
+      const [theirs, ours] = [JSON.parse(answer) as unknown, JSON.parse(decoded(reply).toString()) as unknown]
       assert.ok(isCovered(shapeOf(theirs), shapeOf(ours)), JSON.stringify(ours))
       if (typeof theirs === 'object')
         jobs.set((theirs as Assigned).Rebuild.job.id, (ours as Assigned).Rebuild.job.id)
@@ -347,8 +344,12 @@ test('what rebuildctl and debian-repro-status ask is answered alike', { skip }, 
       })
 
       assert.equal(reply.status, status, reply.text)
-      for (const header of headersThatMatter)
-        if (told.has(header)) assert.equal(reply.headers[header], told.get(header), header)
+      for (const header of headersThatMatter) {
+        const theirs = told.get(header)
+        const isCoding = header === 'content-encoding' && method === 'POST'
+        if (theirs !== undefined)
+          assert.equal(reply.headers[header], isCoding ? codingOf(reply, theirs) : theirs, header)
+      }
       if (told.has('last-modified')) assert.match(reply.headers['last-modified'] ?? '', / GMT$/)
       if (status !== 200 || answer === null) return
       const ours = decoded(reply).toString()
@@ -360,6 +361,11 @@ test('what rebuildctl and debian-repro-status ask is answered alike', { skip }, 
     })
   }
 })
+
+/** What is told in answer to a POST goes as it is where it fits in one packet: every client reads that, too. */
+function codingOf({ bytes }: { bytes: Uint8Array }, theirs: string): string | undefined {
+  return bytes.length <= 1400 ? undefined : theirs
+}
 
 const headersThatMatter = [
   'content-type',
