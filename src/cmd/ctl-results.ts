@@ -1,4 +1,5 @@
 import { writeFile } from 'node:fs/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Client } from '../client.ts'
 import { ServerSaid } from '../client.ts'
 import { Complaint, during } from '../errors.ts'
@@ -6,6 +7,7 @@ import { printable } from '../log.ts'
 import { getAttestation, getBuildLog, getDiffoscope, getDiffoscopeHtml } from '../wire/builds.ts'
 import { listBinaryPackages, type BinaryPackage } from '../wire/packages.ts'
 import { listQueue, type QueuedJob } from '../wire/queue.ts'
+import { momentOf } from '../wire/schema.ts'
 import { command, flag, longName, text, type Command, type Context, type OptionsTable } from './command.ts'
 import { openPublicClient, serverOptions, type ServerOptions } from './credentials.ts'
 import {
@@ -39,7 +41,12 @@ const log: Kind = {
   doc: 'Show the build log of a package',
   what: 'log',
   options: {
-    follow: flag('Follow the log of a job that runs, until it ends; else the log as it is', { short: 'f' }),
+    follow: flag(
+      'Follow the log of a job until it ends, and wait for one that is due; else the log as it is',
+      {
+        short: 'f',
+      },
+    ),
   },
   has: (found) => found.build_id !== null,
   fetch: (client, { id }) => client.call(getBuildLog, { params: { id } }),
@@ -89,9 +96,11 @@ export const resultCommands: readonly Command[] = [log, diffoscope, attestation]
 async function showResult(kind: Kind, options: Asked, context: Context): Promise<void> {
   if (options.page === true && options.output === undefined && context.isTerminal) throw notForTerminals()
   const client = await openPublicClient(options, context)
-  const { records, more } = await candidates(client, options)
-  const job = options.follow === true ? await runningJob(client, options, records) : null
+  const before = await candidates(client, options)
+  const { job, hasWaited } =
+    options.follow === true ? await awaitedJob(client, options, before.records, context) : nothingToFollow
   if (job !== null) return followJob(client, job, context)
+  const { records, more } = hasWaited ? await candidates(client, options) : before
   const found = choose(kind, options, records, more)
   tellChoice(found, records, context)
   const { build_id, artifact_id } = found
@@ -105,25 +114,50 @@ async function showResult(kind: Kind, options: Asked, context: Context): Promise
   else await during(`writing the ${kind.what}`, () => writeFile(output, bytes))
 }
 
-/** The job that runs for this package now; sources are what is queued, whatever their packages are called. */
-async function runningJob(
+type Awaited = { job: QueuedJob | null; hasWaited: boolean }
+const nothingToFollow: Awaited = { job: null, hasWaited: false }
+const lookMilliseconds = 1000
+
+/** The job that runs for this package. One that is due is waited for, and any where there is no log to show instead. */
+async function awaitedJob(
+  client: Client,
+  filters: PackageFilters,
+  records: readonly BinaryPackage[],
+  { err, signal }: Context,
+): Promise<Awaited> {
+  const isNew = records.every(({ build_id }) => build_id === null)
+  for (let hasWaited = false; ; hasWaited = true) {
+    const jobs = await queuedJobs(client, filters, records)
+    const running = jobs.filter(({ started_at }) => started_at !== null)
+    if (running.length > 1) throw severalRun(running)
+    const [first] = jobs.filter(({ next_retry: due }) => isNew || due === null || momentOf(due) <= new Date())
+    const job = running[0] ?? null
+    if (job !== null || first === undefined) return { job, hasWaited }
+    if (!hasWaited) err(printable(waitsFor(first)))
+    await sleep(lookMilliseconds, undefined, { signal })
+  }
+}
+
+function waitsFor({ name, version, id }: QueuedJob): string {
+  return `${name} ${version} (job ${id}) has not begun; waiting until it does (Ctrl-C ends this; \`rebuilderd ctl why ${name}\` tells what it waits for)`
+}
+
+/** What is queued for this package; sources are, whatever their packages are called. */
+async function queuedJobs(
   client: Client,
   { name, version, distro, release, architecture }: PackageFilters,
   records: readonly BinaryPackage[],
-): Promise<QueuedJob | null> {
+): Promise<QueuedJob[]> {
   const names = new Set(
     [name, ...records.map((record) => record.source_name)].filter((word) => word !== undefined),
   )
-  const running: QueuedJob[] = []
+  const jobs = new Map<number, QueuedJob>()
   for (const source of [...names].filter((word) => word !== null).slice(0, 5)) {
     const query = { name: source, version, distribution: distro, release, architecture }
     const given = Object.fromEntries(Object.entries(query).filter(([, value]) => value !== undefined))
-    for await (const job of recordsOf(client, listQueue, given))
-      if (job.started_at !== null) running.push(job)
+    for await (const job of recordsOf(client, listQueue, given)) jobs.set(job.id, job)
   }
-  const jobs = [...new Map(running.map((job) => [job.id, job])).values()]
-  if (jobs.length > 1) throw severalRun(jobs)
-  return jobs[0] ?? null
+  return [...jobs.values()]
 }
 
 function severalRun(jobs: readonly QueuedJob[]): Complaint {

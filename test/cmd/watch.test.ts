@@ -76,6 +76,51 @@ test('a log is followed while it grows, to the end that only the report brings, 
   assert.match(program.said.err, /GOOD, build 1/)
 })
 
+test('a job that has not begun is waited for, and then followed', async (t) => {
+  const server = await startServer(t)
+  await importPackages(server.call, [aPackage()])
+  const program = await running(t, ['ctl', 'pkgs', 'log', '--follow', 'hello', '-H', server.address])
+
+  await program.until(/hello 1\.0-1 \(job 1\) has not begun; waiting/)
+  const job = await pop(server.call)
+  assert.ok(job !== null)
+  await program.until(/runs at worker-1/)
+  await server.call(submitBuild, { body: aResult(job) })
+
+  assert.equal(await program.ended, 0)
+  assert.equal(program.said.out, 'the log\n')
+  assert.match(program.said.err, /GOOD, build 1/)
+})
+
+test('a job that begins and ends between two looks shows its log; waiting for one ends with Ctrl-C', async (t) => {
+  const server = await startServer(t)
+  await importPackages(server.call, [aPackage()])
+  const args = ['ctl', 'pkgs', 'log', '--follow', 'hello', '-H', server.address]
+  const [patient, other] = [await running(t, args), await running(t, args)]
+  await Promise.all([patient.until(/waiting/), other.until(/waiting/)])
+
+  other.stop()
+  const code = await other.ended
+  const job = await pop(server.call)
+  assert.ok(job !== null)
+  await server.call(submitBuild, { body: aResult(job) })
+
+  assert.equal(code, 130)
+  assert.equal(await patient.ended, 0)
+  assert.equal(patient.said.out, 'the log\n')
+})
+
+test('a package that is tried again later shows the log it has at once', async (t) => {
+  const server = await startServer(t)
+  const job = await aRunningJob(server)
+  await server.call(submitBuild, { body: aResult(job, { status: 'FAIL', reason: 'build_failed' }) })
+  const args = ['ctl', 'pkgs', 'log', '-f', 'hello', '-H', server.address]
+
+  const { stdout, stderr, code } = await runProgram(args, { home: await temporaryFolder(t) })
+
+  assert.deepEqual([stdout, stderr, code], ['the log\n', '', 0])
+})
+
 test('a package that is not being built shows the log it has', async (t) => {
   const server = await startServer(t)
   const job = await aRunningJob(server)
