@@ -52,6 +52,7 @@ export async function measureChecks(data: string, folder: string, built: boolean
   }
   const server = await startProcess({ data, built })
   try {
+    tell('server of ours that has just started', await check('first', server.address), 1)
     tell('server of ours, first time', await check('ours', server.address), 1)
     tell('server of ours, second time', await check('ours', server.address), 1)
     const requests = await requestsOf(server.address, (url) => check('counted', url))
