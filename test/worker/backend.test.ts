@@ -309,7 +309,8 @@ test(
 
 test('a build that somebody kills from outside went over no limit', { skip }, async (t) => {
   const mark = `6${process.pid}`
-  const { result, directory } = await attempt(t, `sleep ${mark} & echo up; wait $!; exit $?`, {
+  const sleeper = `sh -c 'echo up; exec sleep ${mark}' &` // it has its name by the time it is heard of
+  const { result, directory } = await attempt(t, `${sleeper} wait $!; exit $?`, {
     timeoutSeconds: 60,
     onLog: () => {
       for (const id of processesWith(mark)) process.kill(Number(id), 'SIGKILL')
