@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { reachOf } from '../../src/worker/addresses.ts'
 import { fetchCached } from '../../src/worker/cache.ts'
-import { download, fileNameOf, type DownloadOptions } from '../../src/worker/download.ts'
+import { download, downloadLimits, fileNameOf, type DownloadOptions } from '../../src/worker/download.ts'
 import { aFolder, aServer, files } from '../help/files.ts'
 
 const options: DownloadOptions = {
@@ -238,6 +238,15 @@ for (const [address, expected] of [
     assert.equal(told, `${expected}\n`)
   })
 }
+
+test('what build scripts download is bounded as what the worker downloads is', () => {
+  const code = `. "$1"; bounded sh -c 'ulimit -f; tr "\\0" " " < /proc/$PPID/cmdline'`
+  const told = execFileSync('bash', ['-euc', code, 'bash', fetchScript], { encoding: 'utf8' })
+
+  const [blocks, command = ''] = told.split('\n')
+  assert.equal(Number(blocks) * 512, downloadLimits.limit) // sh counts so
+  assert.match(command, new RegExp(`^timeout --foreground ${downloadLimits.seconds} `))
+})
 
 for (const [address, expected] of [
   ['http://mirror.example/pool/h/hello_1.0-1_amd64.deb', 'hello_1.0-1_amd64.deb'],

@@ -85,18 +85,15 @@ usual_folder() {
     finish 2 input_invalid 'the .BUILDINFO has a folder of the system'
 }
 
-# No more than a gigabyte in half an hour. It goes to the addresses that were looked at, whatever the name leads to a
-# moment later; one without any is for a proxy to look up, which does not ask for the address given here.
+# It goes to the addresses that were looked at, whatever the name leads to a moment later; one without any is for a
+# proxy to look up, which does not ask for the address given here.
 fetch_step() { # URL FILE
   local answer nowhere=255.255.255.255 port=80 known=()
   [[ $1 != https:* ]] || port=443
   [[ ! $1 =~ ^[a-z]+://[^/?#]*:([0-9]+)([/?#]|$) ]] || port=${BASH_REMATCH[1]}
   [ -z "$host" ] || [[ $host = *:* ]] || known=(--resolve "$host:$port:$(IFS=,; echo "${addresses[*]:-$nowhere}")")
-  answer=$(
-    ulimit -f 1000000 2> /dev/null || :
-    curl -sSf --proto =http,https,file --connect-timeout 30 --max-time 1800 --max-filesize 1000000000 --retry 2 \
-      "${known[@]}" -o "$2" -w '%{http_code} %{redirect_url}' "$1"
-  ) || return 1
+  answer=$(bounded curl -sSf --proto =http,https,file --connect-timeout 30 --retry 2 "${known[@]}" \
+    -o "$2" -w '%{http_code} %{redirect_url}' "$1") || return 1
   [[ $answer = 3* ]] || return 0
   target=${answer#* }
   return 1

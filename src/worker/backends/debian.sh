@@ -258,7 +258,7 @@ apt_done() { flock -u 7; }
 # With apt's own downloader, which would follow redirects to wherever they lead.
 fetch_step() { # URL FILE [SHA256]
   local helper=(/usr/lib/apt/apt-helper -q -o APT::Sandbox::User=root)
-  "${helper[@]}" -o Acquire::http::AllowRedirect=false -o Acquire::https::AllowRedirect=false \
+  bounded "${helper[@]}" -o Acquire::http::AllowRedirect=false -o Acquire::https::AllowRedirect=false \
     -o Debug::Acquire::http=true -o Debug::Acquire::https=true \
     download-file "$1" "$2" ${3:+"SHA256:$3"} > "$work/fetch.log" 2>&1 && return 0
   target=$(sed -nE 's/^[Ll]ocation:[ \t]*([^ \t\r]+)[ \t\r]*$/\1/p' "$work/fetch.log" | tail -n 1)
