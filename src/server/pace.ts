@@ -7,7 +7,7 @@ const calm = 10
 
 /** Flags of the runtime, which heed them at the next collection: to be sparing (as build.mjs says), or within bounds fast. */
 const sparing = ['--optimize-for-size', '--heap-growing-percent=0']
-const fast = ['--no-optimize-for-size', '--heap-growing-percent=60']
+const fast = ['--no-optimize-for-size', '--heap-growing-percent=40']
 
 export type Pace = {
   /** A worker has asked for something. */
