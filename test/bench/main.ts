@@ -179,9 +179,9 @@ async function large(made: string, data: string): Promise<void> {
     await measureNarrow(target, `filters and deep pages, ${group}`, scale, add)
     await measurePages(target, `pages, 64 connections, ${group}`, scale.seconds, add)
     add({ group, what: 'after reads', value: server.memory().most, unit: 'MB RSS at most', most: 512 })
+    await measureBackup(target, group, add) // before thousands of jobs run, which some replies tell of one by one
     await measurePops(target, group, scale, add)
     await measureWorkers(target, group, { ...scale, workers: [64] }, add)
-    await measureBackup(target, group, add)
     add({
       group,
       what: 'after workers and a backup',
