@@ -5,6 +5,7 @@ import { Complaint } from '../errors.ts'
 import { getBackup } from '../wire/backup.ts'
 import { command, flag, text, type Context } from './command.ts'
 import { openAdminClient, serverOptions, type ServerOptions } from './credentials.ts'
+import { counted } from './output.ts'
 import { openProgressLine, shownBytes } from './progress.ts'
 import { usualFolder } from './server-choice.ts'
 
@@ -37,7 +38,7 @@ export const dbCheck = command(
           `${orphans.rows} blobs that no row names, ${orphans.files} files without a row: the server removes them`,
         )
       }
-      out(problems.length === 0 ? `${folder} is in order` : `${problems.length} problems in ${folder}`)
+      out(problems.length === 0 ? `${folder} is in order` : `${counted(problems.length, 'problem')} in ${folder}`)
     }
     if (problems.length > 0) err(whatToDo)
     return problems.length === 0 ? 0 : 1
