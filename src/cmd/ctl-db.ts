@@ -38,7 +38,11 @@ export const dbCheck = command(
           `${orphans.rows} blobs that no row names, ${orphans.files} files without a row: the server removes them`,
         )
       }
-      out(problems.length === 0 ? `${folder} is in order` : `${counted(problems.length, 'problem')} in ${folder}`)
+      out(
+        problems.length === 0
+          ? `${folder} is in order`
+          : `${counted(problems.length, 'problem')} in ${folder}`,
+      )
     }
     if (problems.length > 0) err(whatToDo)
     return problems.length === 0 ? 0 : 1
