@@ -15,7 +15,7 @@ test('memory is spent while many workers ask, and spared again when they have be
   assert.deepEqual(flags, [])
   second(100)
   second(100)
-  assert.deepEqual(flags.splice(0), ['--no-optimize-for-size', '--heap-growing-percent=60'])
+  assert.deepEqual(flags.splice(0), ['--no-optimize-for-size', '--heap-growing-percent=40'])
   for (let quiet = 0; quiet < 9; quiet++) second(1)
   assert.deepEqual(flags, [])
   second(1)
