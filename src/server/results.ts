@@ -68,13 +68,15 @@ export async function takeReport(
 }
 
 /** Opens an attestation of the worker at hand, each once. @throws Complaint for what it did not sign, or is none */
-type Opener = (attestation: Uint8Array) => Promise<Envelope>
+type Opener = (attestation: Uint8Array) => Promise<Opened>
+type Opened = { bytes: Uint8Array; envelope: Envelope }
 
 function openerFor({ key }: Reporter): Opener {
-  const known = new Map<Uint8Array, Promise<Envelope>>()
-  const opened = async (attestation: Uint8Array): Promise<Envelope> => {
-    const envelope = parseEnvelope(await plainBytes(attestation, longestAttestation))
-    if (verifyEnvelope(envelope, Buffer.from(key, 'base64'))) return envelope
+  const known = new Map<Uint8Array, Promise<Opened>>()
+  const opened = async (attestation: Uint8Array): Promise<Opened> => {
+    const bytes = await plainBytes(attestation, longestAttestation)
+    const envelope = parseEnvelope(bytes)
+    if (verifyEnvelope(envelope, Buffer.from(key, 'base64'))) return { bytes, envelope }
     throw new Complaint("the worker's signature is false")
   }
   return (attestation) => {
@@ -96,8 +98,8 @@ async function withAttestedHash(
   const files = expected.filter(({ name }) => name === artifact.name).map(({ file }) => file)
   const { status, sha256: told, attestation } = artifact
   if (status !== 'GOOD' || told !== null || attestation === null || files.length === 0) return artifact
-  const envelope = await open(attestation).catch(() => null) // it is told where it would be kept
-  const hashes = files.map((file) => envelope?.signed.products[file]?.['sha256'])
+  const opened = await open(attestation).catch(() => null) // it is told where it would be kept
+  const hashes = files.map((file) => opened?.envelope.signed.products[file]?.['sha256'])
   const sha256 = hashes.find((hash) => hash !== undefined && /^[0-9a-f]{64}$/.test(hash))
   return sha256 === undefined ? artifact : { ...artifact, sha256, rebuilt_sha256: sha256 }
 }
@@ -165,14 +167,13 @@ async function checkedAttestation(
   const given = artifact.reported.attestation
   if (given === null || artifact.status !== 'GOOD') return null
   try {
-    const envelope = await open(given)
+    const { bytes, envelope } = await open(given)
     const product = envelope.signed.products[artifact.file]
     if (product === undefined) throw new Complaint(`it is not about ${artifact.file}`)
     const wanted = artifact.reported.sha256
     if (wanted !== null && product['sha256'] !== wanted)
       throw new Complaint('its hash is not that of the file')
-    if (signingKey === null) return await plainBytes(given, longestAttestation)
-    return serialiseEnvelope(countersign(envelope, signingKey))
+    return signingKey === null ? bytes : serialiseEnvelope(countersign(envelope, signingKey))
   } catch (error) {
     log.warning(`worker ${reporter.name}: attestation of ${artifact.file} refused: ${sentenceOf(error)}`)
     return null

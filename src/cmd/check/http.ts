@@ -115,6 +115,7 @@ function plainBody(response: http.IncomingMessage): Readable {
   if (decoder === undefined) throw new Complaint('the reply is in a coding that was not asked for')
   return pipeline(response, decoder, () => {}) // whoever reads it meets its error
 }
+
 /** All of a reply as text. */
 export async function textOf(reply: Fetched): Promise<string> {
   const parts: Uint8Array[] = []

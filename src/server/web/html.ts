@@ -121,19 +121,29 @@ export function option(value: string, label: string, chosen: string | undefined)
   </option>`
 }
 
-/** The field of a filter that a maintainer is typed into. */
-export function maintainerField(value: string | undefined, placeholder: string): Html {
+/** The field of a filter that a text is typed into. */
+export function searchField(
+  name: string,
+  label: string,
+  value: string | undefined,
+  placeholder: string,
+): Html {
   return html`<p>
-    <label for="maintainer">Maintainer</label>
+    <label for="${name}">${label}</label>
     <input
-      id="maintainer"
+      id="${name}"
       type="search"
-      name="maintainer"
+      name="${name}"
       value="${value ?? ''}"
       autocomplete="off"
       placeholder="${placeholder}"
     />
   </p>`
+}
+
+/** The field of a filter that a maintainer is typed into. */
+export function maintainerField(value: string | undefined, placeholder: string): Html {
+  return searchField('maintainer', 'Maintainer', value, placeholder)
 }
 
 /** The end of a filter, whose form leads to `action`. */

@@ -7,6 +7,7 @@ import {
   count,
   html,
   maintainerField,
+  searchField,
   name,
   option,
   originQueryOf,
@@ -112,17 +113,7 @@ function filterForm(action: string, view: ReleaseView): Html {
         </optgroup>`
   }
   return html`<form class="filters" action="${action}" role="search" aria-label="Filter packages">
-    <p>
-      <label for="q">Name</label>
-      <input
-        id="q"
-        type="search"
-        name="q"
-        value="${query.search ?? ''}"
-        autocomplete="off"
-        placeholder="part of it"
-      />
-    </p>
+    ${searchField('q', 'Name', query.search, 'part of it')}
     <p>
       <label for="status">Verdict</label>
       <select id="status" name="status">
