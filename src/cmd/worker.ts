@@ -1,10 +1,10 @@
 import { hostname, tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { openClient } from '../client.ts'
 import { Complaint, during } from '../errors.ts'
 import { printable } from '../log.ts'
-import { builtInBackends } from '../worker/backend.ts'
+import { builtInBackends, digestOfScripts, scriptsOf } from '../worker/backend.ts'
 import { diffoscope } from '../worker/diffoscope.ts'
 import { checkBackends, type BackendHealth } from '../worker/doctor.ts'
 import { runWorker } from '../worker/loop.ts'
@@ -163,16 +163,31 @@ function partOf(settings: Readonly<Record<string, unknown>>, prefix: string): Re
 const workerBackends = command(
   'worker backends',
   'List the backends: those of the configuration, and those that come with us',
-  { ...setupOptions, json: flag('Print one JSON array') },
+  {
+    ...setupOptions,
+    scripts: text('Copy the scripts of those that come with us here, to be read and run by hand', {
+      placeholder: 'DIR',
+    }),
+    json: flag('Print one JSON array'),
+  },
   async (_, given, context) => {
+    if (given.scripts !== undefined) await copyScripts(resolve(given.scripts))
     const settings = await settingsOf(given, context.environment)
     const inForce = await backendsOf(settings, given, context.signal)
-    const ours = builtInBackends.map(({ name, doc, instead }) => {
+    const ours = builtInBackends.map((backend) => {
+      const { name, doc, instead } = backend
       const path = `built-in:${name}`
-      return { name, path, doc, in_force: inForce.get(instead ?? name)?.path === path }
+      const isUsed = inForce.get(instead ?? name)?.path === path
+      return { name, path, doc, in_force: isUsed, digest: digestOfScripts(scriptsOf(backend)) }
     })
     const theirs = [...inForce.values()].filter(({ path }) => !path.startsWith('built-in:'))
-    const scripts = theirs.map(({ name, path }) => ({ name, path, doc: 'A script of yours', in_force: true }))
+    const scripts = theirs.map(({ name, path }) => ({
+      name,
+      path,
+      doc: 'A script of yours',
+      in_force: true,
+      digest: null,
+    }))
     const listed = [...ours, ...scripts]
     if (given.json) return context.out(shownJson(listed))
     for (const { name, path, doc, in_force } of listed) {
@@ -183,6 +198,16 @@ const workerBackends = command(
     context.out('* in force here')
   },
 )
+
+async function copyScripts(folder: string): Promise<void> {
+  await during(`copying scripts to ${folder}`, async () => {
+    await mkdir(folder, { recursive: true })
+    for (const backend of builtInBackends) {
+      for (const [name, bytes] of scriptsOf(backend))
+        await writeFile(join(folder, name), bytes, { mode: 0o755 })
+    }
+  })
+}
 
 const workerDoctor = command(
   'worker doctor',

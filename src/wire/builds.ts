@@ -19,7 +19,10 @@ import { Bytes, Count, DateTime, Id, Int32, Signature, orNull, text, type Shape 
 /** What a verdict rests on: how and with what the rebuild was made. */
 export const Evidence = v.object({
   backend: orNull(text(256)),
-  /** SHA-256 of the backend's script. */
+  /**
+   * SHA-256 of the backend's script; of one that comes with the worker, over all of its files, as
+   * `rebuilderd worker backends --json` tells it.
+   */
   backend_digest: orNull(Sha256),
   exit_code: orNull(Int32),
   /** Seconds the backend ran. */

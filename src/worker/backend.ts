@@ -96,7 +96,7 @@ export type BackendResult = {
   log: Uint8Array
   logTruncated: boolean
   isolation: 'namespaces' | 'none'
-  /** SHA-256 of the script, hex. */
+  /** Of what was run, as `digestOfScripts` tells it: hex. */
   digest: string
   /** Where the outputs are; only plain files in it may be trusted. */
   outdir: string
@@ -138,6 +138,29 @@ export const builtInBackends: readonly BuiltIn[] = [
     script: 'backends/fedora.sh',
   },
 ]
+
+/** What lies beside each script that comes with us, and is used by it or around it. */
+const helpers = ['backends/fetch.sh', 'backends/sandbox.pl'] as const
+
+/** The files of a backend that comes with us, by the name that each has beside the others. */
+export function scriptsOf({ script }: BuiltIn): Map<string, Uint8Array> {
+  return new Map([script, ...helpers].sort().map((name) => [basename(name), asset(name)]))
+}
+
+/**
+ * The digest of a backend that comes with us: over all of its files, since each of them decides what a verdict is
+ * worth. It is what `sha256sum debian.sh fetch.sh sandbox.pl | sha256sum` prints of them.
+ */
+export function digestOfScripts(files: ReadonlyMap<string, Uint8Array>): string {
+  const lines = [...files]
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([name, bytes]) => `${sha256(bytes)}  ${name}\n`)
+  return sha256(Buffer.from(lines.join('')))
+}
+
+function sha256(bytes: Uint8Array): string {
+  return createHash('sha256').update(bytes).digest('hex')
+}
 
 /** Those that are used without being chosen. */
 export const usualBackends = builtInBackends.filter(({ instead }) => instead === undefined)
@@ -236,10 +259,8 @@ async function prepare(run: BackendRun): Promise<Place> {
   const input = join(folder('inputs'), basename(run.input))
   await during('copying the build input', () => copyFile(run.input, input, constants.COPYFILE_FICLONE))
   const sandbox = await placeSandbox(tools)
-  const path = script.path ?? join(tools, basename(script.name))
-  if (script.path === null) {
-    await writeFile(path, script.bytes, { mode: 0o500 })
-    await writeFile(join(tools, 'fetch.sh'), asset('backends/fetch.sh'), { mode: 0o400 }) // which it sources
+  for (const [name, bytes] of script.files) {
+    if (name !== basename(sandbox)) await writeFile(join(tools, name), bytes, { mode: 0o500 })
   }
   return {
     input,
@@ -249,23 +270,25 @@ async function prepare(run: BackendRun): Promise<Place> {
     tools,
     result: join(folder('home'), 'result.json'),
     sandbox,
-    script: path,
+    script: script.path ?? join(tools, script.name),
     builtIn: script.path === null,
-    digest: createHash('sha256').update(script.bytes).digest('hex'),
+    digest: script.digest,
   }
 }
 
+/** Of a script of somebody else we know no more than itself. */
 async function scriptOf(
   backend: BackendSettings,
-): Promise<{ name: string; path: string | null; bytes: Uint8Array }> {
+): Promise<{ name: string; path: string | null; files: ReadonlyMap<string, Uint8Array>; digest: string }> {
   const name = /^built-in:(.*)$/.exec(backend.path)?.[1]
   if (name !== undefined) {
     const known = builtInBackends.find((one) => one.name === name)
     if (known === undefined) throw unknownBackend(name)
-    return { name: known.script, path: null, bytes: asset(known.script) }
+    const files = scriptsOf(known)
+    return { name: basename(known.script), path: null, files, digest: digestOfScripts(files) }
   }
   const path = await located(backend.path)
-  return { name: path, path, bytes: await readFile(path) }
+  return { name: path, path, files: new Map(), digest: sha256(await readFile(path)) }
 }
 
 /** As the system does it: a bare name is looked for in PATH, everything else is a path. */

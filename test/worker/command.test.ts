@@ -1,10 +1,11 @@
-import { spawn } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { test, type TestContext } from 'node:test'
 import assert from 'node:assert/strict'
 import { chmod, readFile, readdir, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { cleanEnvironment, door, runProgram, type Ended } from '../cmd/program.ts'
+import { builtInBackends, digestOfScripts, scriptsOf } from '../../src/worker/backend.ts'
 import { aFolder, aServer, files } from '../help/files.ts'
 import { aJob } from '../help/jobs.ts'
 import { anUpstream } from '../help/upstream.ts'
@@ -113,6 +114,50 @@ for (const [what, content, complaint] of [
     assert.match(stderr, complaint)
   })
 }
+
+test('worker backends copies the scripts that come with us, and tells the digest that results name', async (t) => {
+  const home = await aFolder(t)
+  const folder = join(home, 'scripts')
+
+  const { code, stdout, stderr } = await runProgram(['worker', 'backends', '--json', '--scripts', folder], {
+    home,
+  })
+
+  assert.equal(code, 0, stderr)
+  const listed = JSON.parse(stdout) as { name: string; digest: string }[]
+  assert.deepEqual(
+    listed.map(({ name }) => name),
+    builtInBackends.map(({ name }) => name),
+  )
+  for (const { name, digest } of listed) {
+    const script = builtInBackends.find((one) => one.name === name)?.script.slice('backends/'.length) ?? ''
+    const sums = `sha256sum ${script} fetch.sh sandbox.pl | sha256sum`
+    assert.equal(execFileSync('/bin/sh', ['-c', sums], { cwd: folder, encoding: 'utf8' }), `${digest}  -\n`)
+  }
+})
+
+test('the digest of a backend that comes with us changes with any file that it uses', () => {
+  for (const backend of builtInBackends) {
+    const files = scriptsOf(backend)
+    const digest = digestOfScripts(files)
+    const used = [...files.values()].flatMap((bytes) => [
+      ...Buffer.from(bytes)
+        .toString()
+        .matchAll(/\$here\/([\w.-]+)/g),
+    ])
+    assert.deepEqual(
+      used.map(([, name = '']) => name).filter((name) => !files.has(name)),
+      [],
+      `files beside ${backend.name}`,
+    )
+    for (const [name, bytes] of files) {
+      const other = digestOfScripts(new Map([...files, [name, Buffer.concat([bytes, Buffer.from('\n')])]]))
+      assert.notEqual(other, digest, `${name} of ${backend.name}`)
+    }
+    const renamed = new Map([...files].map(([name, bytes]) => [name.replace('fetch', 'get'), bytes]))
+    assert.notEqual(digestOfScripts(renamed), digest)
+  }
+})
 
 test('worker without a server to talk to says how to name one', async (t) => {
   const home = await aFolder(t)

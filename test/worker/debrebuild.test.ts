@@ -2,7 +2,13 @@ import assert from 'node:assert/strict'
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
-import { runBackend, type BackendResult } from '../../src/worker/backend.ts'
+import {
+  builtInBackends,
+  digestOfScripts,
+  runBackend,
+  scriptsOf,
+  type BackendResult,
+} from '../../src/worker/backend.ts'
 import { checkBackends } from '../../src/worker/doctor.ts'
 import { runProgram } from '../cmd/program.ts'
 import { aFolder, aServer, aStandIn, files } from '../help/files.ts'
@@ -73,6 +79,8 @@ test(
     const result = await rebuild(t, { lines, options: { builder: 'sbuild+unshare' } })
 
     assert.equal(result.exitCode, 0, logOf(result))
+    const [script] = builtInBackends.filter(({ name }) => name === 'debrebuild')
+    assert.ok(script !== undefined && result.digest === digestOfScripts(scriptsOf(script)))
     assert.match(
       logOf(result),
       /^called with result --builder=sbuild\+unshare -- hello_1\.0-1_amd64\.buildinfo$/m,
