@@ -225,6 +225,43 @@ test('images of umoci, as skopeo copies them', { skip: tools }, async (t) => {
 
     assert.deepEqual(await namesIn(file, Readable.from([])), ['two'])
   }
+  for (const more of [
+    ['--format', 'v2s2'],
+    ['--dest-compress', '--dest-compress-format', 'zstd'],
+    ['--all'],
+  ]) {
+    const folder = join(home, 'flat')
+    run('skopeo', '--insecure-policy', 'copy', '-q', ...more, 'oci:layout:app', `dir:${folder}`)
+
+    assert.deepEqual(await namesIn(folder, Readable.from([])), ['two'])
+    await rm(folder, { recursive: true })
+  }
+  run('skopeo', '--insecure-policy', 'copy', '-q', '--format', 'v2s1', 'oci:layout:app', `dir:${home}/old`)
+  await assert.rejects(namesIn(join(home, 'old'), Readable.from([])), /reading the image/)
+})
+
+test('a folder of skopeo holds images of several machines, and what its digests name', async (t) => {
+  const here = { os: 'linux', architecture: process.arch === 'x64' ? 'amd64' : process.arch }
+  const folder = await temporaryFolder(t)
+  const blob = async (content: Uint8Array | string, end = ''): Promise<{ digest: string }> => {
+    await writeFile(join(folder, `${digest(content)}${end}`), content)
+    return { digest: `sha256:${digest(content)}` }
+  }
+  const other = await aTar({ ...release, 'var/lib/dpkg/status': status('other') })
+  const manifest = async (layer: Uint8Array): Promise<{ digest: string }> =>
+    blob(JSON.stringify({ schemaVersion: 2, layers: [await blob(layer)] }), '.manifest.json')
+  const manifests = [
+    { ...(await manifest(other)), platform: { os: 'linux', architecture: 's390x' } },
+    { ...(await manifest(base)), platform: here },
+  ]
+  await writeFile(join(folder, 'manifest.json'), JSON.stringify({ schemaVersion: 2, manifests }))
+
+  assert.deepEqual(await namesIn(folder, Readable.from([])), ['one'])
+  await writeFile(join(folder, digest(base)), upper)
+  await assert.rejects(namesIn(folder, Readable.from([])), (error: Error) => {
+    assert.match(String((error.cause as Error | undefined)?.message), /its sha256 is another one/)
+    return true
+  })
 })
 
 test('of several images the one of this machine is taken, and what is no image is passed over', async (t) => {
@@ -275,7 +312,9 @@ for (const [what, archive, words] of [
       dockerArchive([await aTar({ var: link('lib'), lib: link('var'), 'var/lib/dpkg/status': 'x' })]),
     /leads nowhere/,
   ],
-  ['a manifest that is none', () => aTar({ 'manifest.json': '{"Layers": 1}' }), /manifest\.json: /],
+  ['a manifest that is none', () => aTar({ 'manifest.json': '[{"Layers": 1}]' }), /manifest\.json: /],
+  ['a manifest of other things', () => aTar({ 'manifest.json': '{"layers": 1}' }), /manifest\.json: /],
+  ['a manifest without layers', () => aTar({ 'manifest.json': '{}' }), /holds no image/],
   ['no system in it', () => dockerArchive([]), /does not tell which distribution it is/],
   ['words that are no archive', async () => Buffer.from('hello'.repeat(999)), /is no whole tar/],
   ['nothing', async () => Buffer.alloc(0), /is cut short/],

@@ -23,13 +23,18 @@ const longestDocument = 8 * 1024 * 1024
 export async function layersIn(store: ImageStore, what: string): Promise<Layer[]> {
   const documentAt = async (path: string, digest: Digest | null): Promise<unknown> =>
     documentOf(await store.part(path), digest, `${what}: ${path}`)
-  const layers = (await store.has('manifest.json'))
-    ? await dockerLayers(await documentAt('manifest.json', null), store, what)
-    : (await store.has('index.json'))
-      ? await ociLayers(documentAt, store, what)
-      : alone(store)
+  const layers = await layersOf(store, documentAt, what)
   if (layers.length > mostLayers) throw new Complaint(`${what} has more than ${mostLayers} layers`)
   return layers
+}
+
+async function layersOf(store: ImageStore, documentAt: DocumentAt, what: string): Promise<Layer[]> {
+  if (await store.has('manifest.json')) {
+    const document = await documentAt('manifest.json', null)
+    if (Array.isArray(document)) return dockerLayers(document, store, what)
+    return layoutLayers(flat, documentAt, store, what)
+  }
+  return (await store.has('index.json')) ? layoutLayers(oci, documentAt, store, what) : alone(store)
 }
 
 function alone({ whole }: ImageStore): Layer[] {
@@ -75,7 +80,7 @@ const DockerManifest = v.array(
   }),
 )
 
-async function dockerLayers(document: unknown, store: ImageStore, what: string): Promise<Layer[]> {
+async function dockerLayers(document: readonly unknown[], store: ImageStore, what: string): Promise<Layer[]> {
   const images = checked(DockerManifest, document, `${what}: manifest.json`)
   const names = images.map(({ RepoTags }) => RepoTags?.[0] ?? 'one without a name')
   const image = onlyOne(images, names, what)
@@ -87,7 +92,25 @@ async function dockerLayers(document: unknown, store: ImageStore, what: string):
   return Promise.all(layers)
 }
 
-// --- OCI image layout (github.com/opencontainers/image-spec/blob/main/image-layout.md)
+// --- OCI image layout (github.com/opencontainers/image-spec/blob/main/image-layout.md), and the folders that
+// `skopeo copy … dir:` makes (github.com/containers/image/blob/main/docs/containers-transports.5.md, "dir:path")
+
+/** Where an image has what its digests name. */
+type Layout = {
+  first: string
+  manifestAt: (digest: Digest) => string
+  layerAt: (digest: Digest) => string
+}
+const oci: Layout = { first: 'index.json', manifestAt: blobPath, layerAt: blobPath }
+const flat: Layout = {
+  first: 'manifest.json',
+  manifestAt: ({ hex }) => `${hex}.manifest.json`,
+  layerAt: ({ hex }) => hex,
+}
+
+function blobPath({ algorithm, hex }: Digest): string {
+  return `blobs/${algorithm}/${hex}`
+}
 
 const Descriptor = v.object({
   mediaType: v.optional(v.string(), ''),
@@ -99,15 +122,21 @@ type Descriptor = v.InferOutput<typeof Descriptor>
 const Document = v.object({
   manifests: v.optional(v.array(Descriptor)),
   layers: v.optional(v.array(Descriptor)),
+  fsLayers: v.optional(v.unknown()),
 })
 
 type DocumentAt = (path: string, digest: Digest | null) => Promise<unknown>
 
 /** An index may hold others; what is of another kind than an image, or not in the archive, is passed over. */
-async function ociLayers(documentAt: DocumentAt, store: ImageStore, what: string): Promise<Layer[]> {
+async function layoutLayers(
+  { first, manifestAt, layerAt }: Layout,
+  documentAt: DocumentAt,
+  store: ImageStore,
+  what: string,
+): Promise<Layer[]> {
   const images: { name: string; platform: string; layers: Descriptor[] }[] = []
   const waiting: { path: string; digest: Digest | null; from: Descriptor | null }[] = [
-    { path: 'index.json', digest: null, from: null },
+    { path: first, digest: null, from: null },
   ]
   const seen = new Set<string>()
   for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
@@ -115,9 +144,10 @@ async function ociLayers(documentAt: DocumentAt, store: ImageStore, what: string
     seen.add(next.path)
     if (seen.size > mostManifests) throw new Complaint(`${what} has more than ${mostManifests} manifests`)
     const document = checked(Document, await documentAt(next.path, next.digest), `${what}: ${next.path}`)
+    if (document.fsLayers !== undefined) throw ofOldForm(what)
     for (const from of document.manifests ?? []) {
       const digest = digestOf(from, what)
-      const path = pathOf(digest)
+      const path = manifestAt(digest)
       if (isOfContainer(from) && (await store.has(path))) waiting.push({ path, digest, from })
     }
     if (document.layers !== undefined) images.push({ ...told(next.from), layers: document.layers })
@@ -131,7 +161,7 @@ async function ociLayers(documentAt: DocumentAt, store: ImageStore, what: string
   )
   const found = layers.slice(0, mostLayers + 1).map(async (one): Promise<Layer> => {
     const digest = digestOf(one, what)
-    return { ...(await store.part(pathOf(digest))), digest, isAlone: false }
+    return { ...(await store.part(layerAt(digest))), digest, isAlone: false }
   })
   return Promise.all(found)
 }
@@ -157,8 +187,12 @@ function digestOf({ digest }: Descriptor, what: string): Digest {
   return { algorithm: match[1] ?? '', hex: match[2] ?? '' }
 }
 
-function pathOf({ algorithm, hex }: Digest): string {
-  return `blobs/${algorithm}/${hex}`
+/** Its layers stand in another order, and its manifest has no digest to hold it against. */
+function ofOldForm(what: string): Complaint {
+  return new Complaint(`${what} has a manifest of Docker's first schema`, {
+    hint: 'copy it in a newer form: skopeo copy --format oci',
+    exitCode: 2,
+  })
 }
 
 /** @throws Complaint where there are several, or none */

@@ -123,7 +123,7 @@ async function membersOf(file: FileHandle, what: string): Promise<Map<string, Me
 
 /** Names of documents and layers; file systems of containers have others. */
 function isOfImage(path: string): boolean {
-  return /^(?:(?:manifest|index)\.json|blobs\/\w+\/\w+|[0-9a-f]{64}(?:\/layer)?\.tar|[\w.-]+\/layer\.tar|[\w.-]+\.tar(?:\.\w+)?)$/.test(
+  return /^(?:(?:manifest|index)\.json|blobs\/\w+\/\w+|[0-9a-f]{64,128}(?:\.manifest\.json|(?:\/layer)?\.tar)?|[\w.-]+\/layer\.tar|[\w.-]+\.tar(?:\.\w+)?)$/.test(
     path,
   )
 }

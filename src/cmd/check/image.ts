@@ -33,8 +33,8 @@ const mostKept = 300_000
 
 /**
  * Opens a container image as `docker save`, `podman save` and `skopeo copy` write them: an archive (docker-archive and
- * oci-archive), or a folder with the same content (oci); or the file system of a container (`podman export`). Only the lists of packages and their indexes are
- * taken out of its layers.
+ * oci-archive), or a folder (oci and dir); or the file system of a container (`podman export`). Only the lists of
+ * packages and their indexes are taken out of its layers.
  * @param path `-`: standard input
  * @throws Complaint where it is none, holds several images, is damaged, or has names that lead out of it
  */
