@@ -12,9 +12,11 @@ import { dirname, join, relative, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs, promisify } from 'node:util'
 import { brotliCompressSync } from 'node:zlib'
-import { build as esbuild } from 'esbuild'
+import { build as esbuild, transform } from 'esbuild'
 import { stripped, withoutLibatomic } from './build/elf.ts'
 import { asset, assetNames, threads } from './src/assets.ts'
+import { allCommands } from './src/cmd/commands.ts'
+import { paceFlags, startFlags } from './src/runtime.ts'
 
 const run = promisify(execFile)
 const root = dirname(fileURLToPath(import.meta.url))
@@ -166,8 +168,15 @@ async function runtimeOf(arch) {
   return kept
 }
 
-/** Less room for young objects, and none kept for later: as fast here, and two hundred megabytes less in all. */
-const execArgv = ['--max-semi-space-size=2', '--optimize-for-size']
+/** What the executable runs first, told which commands spare memory. */
+async function launcher() {
+  const commands = (await allCommands()).filter(({ pace }) => pace === 'sparing')
+  const sparingWords = [...new Set(commands.map(({ words }) => words.at(-1)))]
+  const { code } = await transform(await readFile(join(root, 'build/launch.cjs'), 'utf8'), {
+    define: { COMMANDS: JSON.stringify({ sparingWords, fastFlags: paceFlags.fast }) },
+  })
+  return code
+}
 
 /** Puts the parts into a copy of the runtime (nodejs.org/api/single-executable-applications.html). */
 async function executable(parts, arch, output) {
@@ -175,7 +184,7 @@ async function executable(parts, arch, output) {
   try {
     const bare = stripped(withoutLibatomic(await readFile(await runtimeOf(arch))))
     await writeFile(join(work, 'node'), bare, { mode: 0o755 })
-    await writeFile(join(work, 'rebuilderd.cjs'), await readFile(join(root, 'build/launch.cjs')))
+    await writeFile(join(work, 'rebuilderd.cjs'), await launcher())
     for (const [name, content] of Object.entries(parts)) await writeFile(join(work, name), content)
     const config = {
       main: 'rebuilderd.cjs',
@@ -185,7 +194,7 @@ async function executable(parts, arch, output) {
       disableExperimentalSEAWarning: true,
       useSnapshot: false,
       useCodeCache: false, // it holds times and differs from run to run
-      execArgv, // as the server is started in the source tree, too
+      execArgv: startFlags,
       execArgvExtension: 'none', // NODE_OPTIONS are not for us
     }
     await writeFile(join(work, 'sea.json'), JSON.stringify(config))

@@ -22,6 +22,9 @@ Object.defineProperty(globalThis, 'rebuilderdAssets', {
   get: () => (assets ??= JSON.parse(getAsset('assets.json', 'utf8'))),
 })
 
+/** Put in by build.mjs: last words of commands that spare memory, and the flags of the runtime for all others. */
+const { sparingWords, fastFlags } = COMMANDS
+
 /** Commands of other words need more than the part for `ctl` has; these words may stand anywhere in it. */
 const others = ['demo', 'serve', 'worker', 'manual', 'completions', 'help']
 
@@ -38,8 +41,8 @@ function partFor(args) {
 
 const args = process.argv.slice(2)
 const part = partFor(args)
-// Servers, workers and syncs are sparing with memory (build.mjs). What has done its work in a second need not tidy up
-// meanwhile, and the runtime's own modules are there as it was built: they are compiled anew where its flags are others.
-const isLarge = part === 'program.cjs' || args.some((arg) => arg.startsWith('sync'))
-if (!isLarge) setFlagsFromString('--no-optimize-for-size')
+// Commands say themselves whether they spare memory or time (src/cmd/run.ts). The runtime's own modules are there as it
+// was built and compiled anew where its flags are others, so a command that spares time has its flags before all else.
+const isSparing = part === 'program.cjs' || args.some((arg) => sparingWords.includes(arg))
+if (!isSparing) fastFlags.forEach((flag) => setFlagsFromString(flag))
 load(part)

@@ -1,4 +1,5 @@
 import type { Log } from '../log.ts'
+import type { RuntimePace } from '../runtime.ts'
 
 /** One option of a command: what it holds, one sentence, and how else it may be called. */
 export type Option<T = unknown> = {
@@ -138,6 +139,8 @@ type More = {
   details?: string
   /** Exit codes beyond 0, 1 and 2, or what these mean here. */
   exits?: Readonly<Record<number, string>>
+  /** Whether it spares memory or time; time where it is not said. */
+  pace?: RuntimePace
 }
 
 /** What ended a command: nothing for success, or the exit code. */
@@ -151,6 +154,7 @@ export type Command = {
   readonly doc: string
   readonly details: string | undefined
   readonly exits: Readonly<Record<number, string>>
+  readonly pace: RuntimePace
   readonly options: OptionsTable
   readonly run: (
     positionals: readonly (string | undefined)[],
@@ -179,6 +183,7 @@ export function command<const U extends string, const T extends OptionsTable>(
     doc,
     details: more.details,
     exits: more.exits ?? {},
+    pace: more.pace ?? 'fast',
     options,
     run: run as Command['run'], // parse.ts reads argv by this very usage and table
   }

@@ -14,7 +14,6 @@ import { command, flag, number, text, texts, type Context, type Given } from './
 import { chooseServer, folderOf, serverOptions } from './server-choice.ts'
 import { jsonLine, paintFor, shownJson } from './output.ts'
 import { openProgressLine, type ProgressLine } from './progress.ts'
-import { preferSpeed } from './speed.ts'
 
 const options = {
   endpoint: serverOptions.endpoint,
@@ -70,7 +69,6 @@ export const check = command(
   async (_, given, context) => {
     if (given.json && given.csv)
       throw new Complaint('--json and --csv cannot be given together', { exitCode: 2 })
-    preferSpeed()
     const line = openProgressLine(context)
     try {
       const report = await reportOf(given, context, line)

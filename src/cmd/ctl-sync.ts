@@ -5,9 +5,9 @@ import { folderOf, serverOptions } from './credentials.ts'
 import { deliver } from './deliver.ts'
 import { counted } from './output.ts'
 import { openProgressLine, shownBytes, type ProgressLine } from './progress.ts'
-import { preferSpeed } from './speed.ts'
 import { readReports } from './reports-in.ts'
 import { Complaint, didYouMean, during } from '../errors.ts'
+import { setRuntimePace } from '../runtime.ts'
 import type { Progress } from '../sync/mirror.ts'
 import type { Profile } from '../sync/profile.ts'
 
@@ -53,7 +53,10 @@ export const pkgsSync = command(
     const profile = checkedProfile('the command line', profileOf(distro, source, options))
     return syncAll([[null, profile]], options, context)
   },
-  { details: 'The source is the address of a mirror, or a folder that has the same files.' },
+  {
+    details: 'The source is the address of a mirror, or a folder that has the same files.',
+    pace: 'sparing',
+  },
 )
 
 export const pkgsSyncProfile = command(
@@ -77,6 +80,7 @@ export const pkgsSyncProfile = command(
   {
     details:
       'Several profiles are read at once where their mirrors differ. One that fails hinders no other; the exit code is 1 then.',
+    pace: 'sparing',
   },
 )
 
@@ -107,6 +111,7 @@ export const pkgsSyncStdin = command(
   {
     details:
       'One report as a JSON object, an array of them, or one on each line; gzip, zstd or xz are unpacked.\nThis is how other distributions are fed.',
+    pace: 'sparing',
   },
 )
 
@@ -174,7 +179,7 @@ async function* reports(
   { signal }: Context,
 ): AsyncGenerator<ReportToSend> {
   const { reportsOf } = await import('../sync/index.ts')
-  if ((profile.sync_method ?? profile.distro) === 'archlinux') preferSpeed()
+  if ((profile.sync_method ?? profile.distro) === 'archlinux') setRuntimePace('fast') // small lists
   const found = reportsOf(profile, {
     log: progress.log,
     signal,

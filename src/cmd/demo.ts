@@ -25,5 +25,6 @@ export const demo = command(
       'Starts a server and a worker of its own. Build roots and downloads are kept in /var/cache/rebuilderd as root,\n' +
       'else in ~/.cache/rebuilderd; nothing else stays.',
     exits: { 0: 'every package got a verdict, whichever it is' },
+    pace: 'sparing',
   },
 )

@@ -1,5 +1,6 @@
 import { setImmediate } from 'node:timers/promises'
 import { complaintOf, explain } from '../errors.ts'
+import { setRuntimePace } from '../runtime.ts'
 import { openLog, printable, wantedSeverity } from '../log.ts'
 import type { Command, Context } from './command.ts'
 import { allCommands, commandsFor } from './commands.ts'
@@ -40,6 +41,7 @@ async function outcomeOf(
   const request = parse(words, commands, process.env)
   if (request.wants === 'version') return say(`rebuilderd ${version}`)
   if (request.wants === 'help') return help(request, program, commands)
+  if (request.command.pace !== 'sparing') setRuntimePace(request.command.pace) // that is how the executable starts
   const hurry = watchSignals(stopping)
   const context = contextOf(program, request.options, stopping.signal, hurry)
   return (await request.command.run(request.positionals, request.options, context)) ?? 0

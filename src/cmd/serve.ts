@@ -48,6 +48,7 @@ export const serve = command(
       throw new Complaint('give only one of --check-config, --keygen, --derive-pubkey', { exitCode: 2 })
     await (action ?? (() => run(given, context)))()
   },
+  { pace: 'sparing' },
 )
 
 type Options = {

@@ -48,6 +48,7 @@ export const build = command(
       1: 'BAD: built, and the bytes differ or a file is missing.',
       2: 'FAIL: no comparison was possible; or the command line is wrong.',
     },
+    pace: 'sparing',
   },
 )
 

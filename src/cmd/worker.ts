@@ -30,7 +30,8 @@ const connectMore = {
     'The worker registers, takes jobs whose distribution it has a backend for, and sends what it finds. ' +
     'SIGTERM lets it finish what it has; a second one drops that and hands it back. ' +
     'A file named rebuilderd.restart in its folder makes it end after the job at hand.',
-}
+  pace: 'sparing',
+} as const
 
 const connectDoc = 'Take jobs from a server and rebuild them'
 const worker = command(

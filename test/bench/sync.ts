@@ -13,6 +13,7 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { gzipSync } from 'node:zlib'
 import { silentLog } from '../../src/log.ts'
+import { startFlags } from '../../src/runtime.ts'
 import { checkedProfile, reportsOf } from '../../src/sync/index.ts'
 import {
   aBinary,
@@ -35,8 +36,6 @@ type Measured = { seconds: number; megabytes: number; packages: number }
 const filler = 'lib-some-dependency (>= 1.2.3), '.repeat(30)
 
 const two = { architectures: ['amd64', 'all'], components: ['main'] }
-/** What the executable gives the runtime (build.mjs). */
-const runtimeOptions = ['--max-semi-space-size=2', '--optimize-for-size']
 
 /** 17,900 sources with 35,100 binaries, of which 13,000 are of all architectures: as trixie main; or several times that. */
 async function writeTrixie(folder: string, times = 1): Promise<Profile> {
@@ -77,7 +76,7 @@ type How = { cache: string; executable: string | null }
 /** One sync of a process of its own. */
 async function measured(profile: Profile, { cache, executable }: How): Promise<Measured> {
   if (executable !== null) return ofExecutable(executable, profile, cache)
-  const args = [...runtimeOptions, script, '--child', JSON.stringify(profile), cache]
+  const args = [...startFlags, script, '--child', JSON.stringify(profile), cache]
   const { stdout } = await run(process.execPath, args)
   return JSON.parse(stdout) as Measured // as child() prints it
 }

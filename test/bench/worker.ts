@@ -22,6 +22,7 @@ import { submitPackages } from '../../src/wire/packages.ts'
 import { dropJob, listQueue, popQueue, watchLog } from '../../src/wire/queue.ts'
 import { registerWorker } from '../../src/wire/workers.ts'
 import { silentLog } from '../../src/log.ts'
+import { startFlags } from '../../src/runtime.ts'
 import { openWake } from '../../src/worker/wake.ts'
 import { compareFiles, fingerprintOf } from '../../src/worker/compare.ts'
 import { withScript } from '../help/script.ts'
@@ -31,8 +32,6 @@ import { signupSecret, type ServerProcess } from './process.ts'
 
 const group = 'worker'
 const { signal } = new AbortController()
-/** As the executable is started. */
-const flags = ['--max-semi-space-size=2', '--optimize-for-size']
 const gigabyte = 1_000_000_000
 /** What the build input says is done in a shell. */
 const backend = '#!/bin/sh\nsh "$1"\n'
@@ -116,7 +115,7 @@ async function withWorker(
   const args = ['worker', 'connect', server.address, '--secret', signupSecret, '--data', state]
   const child = spawn(
     process.execPath,
-    [...flags, script, ...args, '--backend', `debian=${path}`, '--jobs', String(jobs)],
+    [...startFlags, script, ...args, '--backend', `debian=${path}`, '--jobs', String(jobs)],
     { stdio: 'ignore', env: { ...process.env, NO_PROXY: '*' } },
   )
   try {

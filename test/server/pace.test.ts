@@ -3,8 +3,8 @@ import { test } from 'node:test'
 import { openPace } from '../../src/server/pace.ts'
 
 test('memory is spent while many workers ask, and spared again when they have been quiet for a while', (t) => {
-  const flags: string[] = []
-  const pace = openPace((flag) => flags.push(flag))
+  const paces: string[] = []
+  const pace = openPace((name) => paces.push(name))
   t.after(pace.stop)
   const second = (requests: number): void => {
     for (let index = 0; index < requests; index++) pace.asked()
@@ -12,12 +12,12 @@ test('memory is spent while many workers ask, and spared again when they have be
   }
 
   second(5)
-  assert.deepEqual(flags, [])
+  assert.deepEqual(paces, [])
   second(100)
   second(100)
-  assert.deepEqual(flags.splice(0), ['--no-optimize-for-size', '--heap-growing-percent=40'])
+  assert.deepEqual(paces.splice(0), ['busy'])
   for (let quiet = 0; quiet < 9; quiet++) second(1)
-  assert.deepEqual(flags, [])
+  assert.deepEqual(paces, [])
   second(1)
-  assert.deepEqual(flags, ['--optimize-for-size', '--heap-growing-percent=0'])
+  assert.deepEqual(paces, ['sparing'])
 })
