@@ -86,7 +86,8 @@ export const check = command(
 distribution publishes: the hash is taken from the lists of apt or pacman on this machine, from package files that they
 keep, or from --index, never from a rebuilder. It is claimed if they only say GOOD. Rebuilders are told apart by their
 keys. A key is kept when a rebuilder is first asked (rebuilders.keys in the state folder); one that changes is an alarm,
-and only what the known key signed still counts.
+and only what the known key signed still counts. Keys that were met so are one voice per site, however many paths and
+hosts it has; those in the configuration are told apart by themselves.
 
 [[rebuilder]] in rebuilderd.conf: url (with {architecture} where there is one server per architecture), public_key (PEM,
 64 hex digits, or a file; one or a list), distributions, architectures. Without any, the server of -H is asked.`,

@@ -177,7 +177,15 @@ export type CheckDocument = {
   alarms: string[]
   warnings: string[]
   disagreements: string[]
-  rebuilders: { url: string; hasAnswered: boolean; problems: string[]; proven: number; key: string | null }[]
+  rebuilders: {
+    url: string
+    has_answered: boolean
+    problems: string[]
+    proven: number
+    key: string | null
+    key_from: string | null
+    voice: number
+  }[]
   packages: {
     name: string
     version: string

@@ -26,7 +26,12 @@ test('a package is verified by as many distinct rebuilders as asked for, and cla
   const said = document.packages.find(({ name }) => name === 'said')
   const alone = await runCheck(home, ['--root', root, ...rebuilders.slice(0, 2)])
 
-  assert.deepEqual([code, stderr], [0, ''])
+  assert.deepEqual([code, alone.stderr], [0, ''])
+  assert.match(stderr, /nobody has vouched for the keys of http:.*, http:.*public_key in \[\[rebuilder\]\]/)
+  assert.deepEqual(
+    document.rebuilders.map(({ voice, key_from }) => [voice, key_from]),
+    [1, 2, 3].map((voice) => [voice, 'first met']),
+  )
   assert.deepEqual(standingsOf(document), {
     both: 'verified',
     one: 'BAD',
@@ -56,7 +61,7 @@ test('a rebuilder that is down is told, and the others still count', async (t) =
 
   assert.deepEqual(standingsOf(document), { hello: 'verified' })
   assert.deepEqual(
-    document.rebuilders.map(({ hasAnswered }) => hasAnswered),
+    document.rebuilders.map(({ has_answered }) => has_answered),
     [true, false],
   )
   assert.match(stderr, /: it cannot be reached/)

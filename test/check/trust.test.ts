@@ -13,7 +13,7 @@ import {
   type Link,
   type SigningKey,
 } from '../../src/attestation.ts'
-import { addPins, identitiesOf, readPins } from '../../src/cmd/check/pins.ts'
+import { addPins, identitiesOf, readPins, voiceProblems } from '../../src/cmd/check/pins.ts'
 import { aFolder, serveFolder } from '../help/archives.ts'
 import { temporaryFolder } from '../help/server.ts'
 import { runProgram } from '../cmd/program.ts'
@@ -43,9 +43,63 @@ for (const [what, keys, expected] of [
   ['no keys', [[], [], [a]], 2],
 ] as const) {
   test(`rebuilders with ${what} are ${expected} voices`, () => {
-    assert.equal(new Set(identitiesOf(keys)).size, expected)
+    const given = keys.map((some, i) => {
+      const url = `https://place-${i}.example`
+      return { url, given: url, keys: some, from: 'configured' as const }
+    })
+
+    assert.equal(new Set(identitiesOf(given)).size, expected)
   })
 }
+
+const vouched = 'configured'
+for (const [what, given, expected] of [
+  ['two paths of one host', [['https://a.example/1'], ['https://a.example/2']], 1],
+  ['two ports of one host', [['https://a.example'], ['https://a.example:8443']], 1],
+  ['two hosts of one domain', [['https://x.a.example'], ['https://y.a.example.']], 1],
+  ['two paths of one address', [['https://192.0.2.1/1'], ['https://192.0.2.1/2']], 1],
+  ['two domains', [['https://a.example'], ['https://b.example']], 2],
+  ['two addresses', [['https://192.0.2.1'], ['https://192.0.3.1']], 2],
+  ['two programs of this machine', [['http://127.0.0.1:1'], ['http://localhost:2']], 2],
+  ['one program by two names', [['http://127.0.0.1:1/a'], ['http://localhost:1/b']], 1],
+  [
+    'one host, vouched for',
+    [
+      ['https://a.example/1', vouched],
+      ['https://a.example/2', vouched],
+    ],
+    2,
+  ],
+  ['one host, one vouched for', [['https://a.example/1', vouched], ['https://a.example/2']], 1],
+] as [string, (readonly [string, 'configured'?])[], number][]) {
+  test(`two keys of ${what} are ${expected === 1 ? 'one voice' : 'two voices'}`, () => {
+    const known = given.map(([url, from = 'first met' as const], i) => ({
+      url,
+      given: url,
+      keys: [[a, b][i] ?? c],
+      from,
+    }))
+
+    assert.equal(new Set(identitiesOf(known)).size, expected)
+    const told = voiceProblems(known, 2).join('\n')
+    assert.equal(/count as one rebuilder: they are at one site/.test(told), expected === 1)
+    assert.equal(/there are only 1/.test(told), expected === 1)
+    assert.equal(
+      /nobody has vouched/.test(told),
+      known.some(({ from }) => from === 'first met'),
+    )
+    assert.deepEqual(voiceProblems(known, 1), [])
+  })
+}
+
+test('servers of one entry, one for each architecture, are one voice that needs no word', () => {
+  const urls = ['https://amd64.example', 'https://all.example']
+  const given = 'https://{architecture}.example'
+  const known = urls.map((url, i) => ({ url, given, keys: [[a, b][i] ?? c], from: 'kept' as const }))
+
+  assert.equal(new Set(identitiesOf(known)).size, 1)
+  assert.doesNotMatch(voiceProblems(known, 2).join('\n'), /count as one/)
+})
 
 test('a rebuilder that has two keys is one voice, wherever its attestations are shown', async (t) => {
   const home = await temporaryFolder(t)
@@ -242,6 +296,6 @@ test('rebuilders are asked through the proxy of the environment', async (t) => {
   const args = ['--root', root, '--rebuilder', 'http://far.example/amd64']
   const { document } = await runCheck(home, args, { environment })
 
-  assert.equal(document.rebuilders[0]?.hasAnswered, true)
+  assert.equal(document.rebuilders[0]?.has_answered, true)
   assert.equal(asked[0], 'http://far.example/amd64/api/v1/packages/lookup')
 })

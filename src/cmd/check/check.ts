@@ -9,10 +9,14 @@ import { keyOf } from './installed.ts'
 import {
   addPins,
   identitiesOf,
+  isLoopback,
   knownKeys,
   readPins,
   shortId,
   trustOf,
+  voiceProblems,
+  type KeySource,
+  type Known,
   type Pins,
   type Trust,
 } from './pins.ts'
@@ -44,8 +48,10 @@ export type Told = {
   url: string
   /** The beginning of the name of the key that speaks for it; null: it has none. */
   key: string | null
-  /** It was never met before: what it shows is believed, and kept. */
-  isNew: boolean
+  /** Where that key is from: one that was never met before is believed, and kept. */
+  keyFrom: KeySource
+  /** Which of those that are told apart it is, from 1 on. */
+  voice: number
   hasAnswered: boolean
   /** Packages it knows, and those it calls GOOD, that it proved. */
   known: number
@@ -97,9 +103,14 @@ export async function checkPackages(packages: readonly Installed[], options: Che
   signal.throwIfAborted()
   return {
     packages: judged(packages, witnesses, { threshold, published: published.hashes }),
-    rebuilders: witnesses.map((one, index) => toldOf(one, heard[index])),
+    rebuilders: toldOf(witnesses, heard),
     alarms: [...heard.flatMap(({ trust }) => trust.alarm ?? []), ...witnesses.flatMap(forgeries)],
-    warnings: [...published.problems, ...metInTheOpen(heard), ...notKept],
+    warnings: [
+      ...published.problems,
+      ...metInTheOpen(heard),
+      ...voiceProblems(heard.map(knownOf), threshold),
+      ...notKept,
+    ],
     threshold,
     at: now(),
   }
@@ -107,6 +118,11 @@ export async function checkPackages(packages: readonly Installed[], options: Che
 
 /** What one rebuilder said, which keys speak for it, and who signed the attestations that it sent. */
 type Heard = { asked: Asked; trust: Trust; signers: readonly Signer[]; sent: Sent }
+
+function knownOf({ asked, trust }: Heard): Known {
+  const { url, given } = asked.rebuilder
+  return { url, given, keys: trust.keys, from: trust.from }
+}
 
 type Tally = (rebuilder: Rebuilder) => (count: number) => void
 
@@ -133,7 +149,7 @@ function nobodyAnswered(heard: readonly Heard[]): Complaint {
 
 function metNow(heard: readonly Heard[]): Pins {
   const met = heard.flatMap(({ asked, trust }): [string, Uint8Array][] =>
-    asked.key !== null && trust.isNew ? [[asked.rebuilder.url, asked.key]] : [],
+    asked.key !== null && trust.from === 'first met' ? [[asked.rebuilder.url, asked.key]] : [],
   )
   return new Map(met)
 }
@@ -142,8 +158,7 @@ function metNow(heard: readonly Heard[]): Pins {
 function metInTheOpen(heard: readonly Heard[]): string[] {
   return [...metNow(heard)].flatMap(([url, key]) => {
     const { protocol, hostname } = new URL(url)
-    const isHere = /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/.test(hostname)
-    if (protocol === 'https:' || isHere) return []
+    if (protocol === 'https:' || isLoopback(hostname)) return []
     return [
       `${url} was first met over http: compare its key ${shortId(key)} with what its people say elsewhere`,
     ]
@@ -162,7 +177,7 @@ async function proveAll(
     const one = packages[position]
     return one === undefined ? null : (published.get(keyOf(one)) ?? null)
   }
-  const identities = identitiesOf(heard.map(({ trust }) => trust.keys))
+  const identities = identitiesOf(heard.map(knownOf))
   return Promise.all(
     heard.map(async ({ asked, signers, sent }, index): Promise<Proven> => {
       const progress = tally(asked.rebuilder)
@@ -194,20 +209,24 @@ async function provenBefore(
   }
 }
 
-function toldOf({ asked, proofs, problem }: Proven, heard: Heard | undefined): Told {
-  const answers = [...asked.answers.values()]
-  const key = heard?.trust.keys[0]
-  return {
-    url: asked.rebuilder.url,
-    key: key === undefined ? null : shortId(key),
-    isNew: heard?.trust.isNew ?? false,
-    hasAnswered: asked.hasAnswered,
-    known: answers.length,
-    good: answers.filter(({ status }) => status === 'GOOD').length,
-    proven: [...proofs.values()].filter(({ outcome }) => outcome === 'proven').length,
-    seconds: asked.seconds,
-    problems: [asked.problem, problem].filter((one) => one !== null),
-  }
+function toldOf(witnesses: readonly Proven[], heard: readonly Heard[]): Told[] {
+  const identities = [...new Set(witnesses.map(({ identity }) => identity))]
+  return witnesses.map(({ asked, identity, proofs, problem }, index) => {
+    const answers = [...asked.answers.values()]
+    const { keys: [key] = [], from: keyFrom = null } = heard[index]?.trust ?? {}
+    return {
+      url: asked.rebuilder.url,
+      key: key === undefined ? null : shortId(key),
+      keyFrom,
+      voice: identities.indexOf(identity) + 1,
+      hasAnswered: asked.hasAnswered,
+      known: answers.length,
+      good: answers.filter(({ status }) => status === 'GOOD').length,
+      proven: [...proofs.values()].filter(({ outcome }) => outcome === 'proven').length,
+      seconds: asked.seconds,
+      problems: [asked.problem, problem].filter((one) => one !== null),
+    }
+  })
 }
 
 /** A false signature is no accident that happens to many servers. */

@@ -1,4 +1,4 @@
-import type { Report } from './check.ts'
+import type { Report, Told } from './check.ts'
 import { disagreements, summaryOf, type Judged } from './judge.ts'
 
 /** The report for programs. */
@@ -10,10 +10,14 @@ export function reportDocument(report: Report): unknown {
     summary: { count, size, ...by },
     alarms: report.alarms,
     warnings: report.warnings,
-    rebuilders: report.rebuilders,
+    rebuilders: report.rebuilders.map(rebuilderRecord),
     disagreements: disagreements(report.packages).map(({ installed }) => installed.name),
     packages: report.packages.map(packageRecord),
   }
+}
+
+function rebuilderRecord({ keyFrom, hasAnswered, ...told }: Told) {
+  return { ...told, key_from: keyFrom, has_answered: hasAnswered }
 }
 
 function packageRecord({ installed, standing, reason, link, sha256, verified, good, bad, voices }: Judged) {

@@ -87,7 +87,7 @@ function rebuilderTable({ rebuilders }: Report): Markup {
         (one) =>
           html`<tr>
             <th scope="row">${one.url}</th>
-            <td><code>${one.key ?? 'none'}</code>${one.isNew ? ', first met' : ''}</td>
+            <td><code>${one.key ?? 'none'}</code>${one.keyFrom === null ? '' : `, ${one.keyFrom}`}</td>
             <td class="number">${shownCount(one.known)}</td>
             <td class="number">${shownCount(one.good)}</td>
             <td class="number">${shownCount(one.proven)}</td>

@@ -81,8 +81,11 @@ export function knownKeys({ url, keys }: Rebuilder, pins: Pins): readonly Uint8A
   return keys.length > 0 || pinned === undefined ? keys : [pinned]
 }
 
-/** Which keys speak for a rebuilder, and what is wrong with the one that it shows. */
-export type Trust = { keys: readonly Uint8Array[]; alarm: string | null; isNew: boolean }
+/** Which keys speak for a rebuilder, where they are from, and what is wrong with the one that it shows. */
+export type Trust = { keys: readonly Uint8Array[]; from: KeySource; alarm: string | null }
+
+/** The configuration; an earlier check, or this one, that met it; null: it has none. */
+export type KeySource = 'configured' | 'kept' | 'first met' | null
 
 /**
  * @param shown the key that the server shows now; null: it shows none
@@ -91,22 +94,33 @@ export type Trust = { keys: readonly Uint8Array[]; alarm: string | null; isNew: 
 export function trustOf(rebuilder: Rebuilder, shown: Uint8Array | null, pins: Pins, file: string): Trust {
   const isConfigured = rebuilder.keys.length > 0
   const keys = knownKeys(rebuilder, pins)
-  if (shown === null) return { keys, alarm: null, isNew: false }
-  if (keys.length === 0) return { keys: [shown], alarm: null, isNew: true }
-  if (keys.some((key) => Buffer.compare(key, shown) === 0)) return { keys, alarm: null, isNew: false }
+  const from = isConfigured ? 'configured' : keys.length > 0 ? 'kept' : null
+  if (shown === null) return { keys, from, alarm: null }
+  if (keys.length === 0) return { keys: [shown], from: 'first met', alarm: null }
+  if (keys.some((key) => Buffer.compare(key, shown) === 0)) return { keys, from, alarm: null }
   const where = isConfigured ? 'the configuration gives' : `${file} has`
   const known = keys.map((key) => shortId(key)).join(', ')
   const alarm = `the key of ${rebuilder.url} has changed: it shows ${shortId(shown)}, ${where} ${known}. Only what the known key signed counts.`
-  return { keys, alarm, isNew: false }
+  return { keys, from, alarm }
 }
 
+/** A rebuilder as it is told apart from others. */
+export type Known = Pick<Trust, 'keys' | 'from'> & Pick<Rebuilder, 'url' | 'given'>
+
 /**
- * Who rebuilders are, by their keys and never by their addresses: those that share a key are one, and so are all that
- * have none, for nobody can tell them apart.
+ * Who rebuilders are: those that share a key are one, and so are all that have none, for nobody can tell them apart.
+ * Anybody can make as many keys and paths as he likes, so keys that nobody vouched for, which came from their own
+ * addresses, are as many voices as there are sites; those of the configuration are told apart by keys alone. Servers of one entry are one rebuilder.
  */
-export function identitiesOf(keys: readonly (readonly Uint8Array[])[]): string[] {
+export function identitiesOf(rebuilders: readonly Known[]): string[] {
+  const learned = rebuilders.filter(({ keys, from }) => keys.length > 0 && from !== 'configured')
+  const sites = new Set(learned.map(({ url }) => siteOf(url)))
+  const named = rebuilders.map(({ url, given, keys }) => {
+    if (keys.length === 0) return []
+    const site = siteOf(url)
+    return [...keys.map((key) => Buffer.from(key).toString('hex')), given, ...(sites.has(site) ? [site] : [])]
+  })
   const groups: Set<string>[] = []
-  const named = keys.map((some) => some.map((key) => Buffer.from(key).toString('hex')))
   for (const names of named) {
     const near = groups.filter((group) => names.some((name) => group.has(name)))
     const joined = new Set([...names, ...near.flatMap((group) => [...group])])
@@ -114,6 +128,48 @@ export function identitiesOf(keys: readonly (readonly Uint8Array[])[]): string[]
   }
   const groupOf = (name: string): number => groups.findIndex((group) => group.has(name))
   return named.map(([name]) => (name === undefined ? 'no key' : `key ${groupOf(name)}`))
+}
+
+/**
+ * What one operator has without effort: a host with its ports and paths, and all names below a domain. Two labels stand
+ * for a domain, which joins too many rather than too few. On this machine every port is a program of its own.
+ */
+function siteOf(url: string): string {
+  const { hostname, port, protocol } = new URL(url)
+  if (isLoopback(hostname)) return `this machine, port ${port === '' ? protocol : port}`
+  const isAddress = hostname.startsWith('[') || /^[\d.]+$/.test(hostname)
+  return isAddress ? hostname : hostname.replace(/\.$/, '').split('.').slice(-2).join('.')
+}
+
+export function isLoopback(hostname: string): boolean {
+  return /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/.test(hostname)
+}
+
+/** What is to know about voices that a threshold asks for. */
+export function voiceProblems(rebuilders: readonly Known[], threshold: number): string[] {
+  if (threshold < 2) return []
+  const identities = identitiesOf(rebuilders)
+  const voices = Map.groupBy(rebuilders, (_, index) => identities[index] ?? '')
+  const joined = [...voices.values()]
+    .filter((some) => new Set(some.map(({ given }) => given)).size > 1)
+    .map((some) => `${some.map(({ url }) => url).join(' and ')} count as one rebuilder: ${whyOne(some)}`)
+  const few =
+    voices.size < threshold
+      ? [`${threshold} distinct rebuilders are asked for, but there are only ${voices.size}`]
+      : []
+  const vouched = [...voices.values()].filter((some) => some.some(({ from }) => from === 'configured')).length
+  const learned = rebuilders.filter(({ keys, from }) => keys.length > 0 && from !== 'configured')
+  if (vouched >= threshold || learned.length === 0) return [...joined, ...few]
+  const urls = learned.map(({ url }) => url).join(', ')
+  const open = `nobody has vouched for the keys of ${urls}: that different people hold them is taken on trust; public_key in [[rebuilder]] of the configuration says which keys are theirs`
+  return [...joined, ...few, open]
+}
+
+function whyOne(some: readonly Known[]): string {
+  if (some.every(({ keys }) => keys.length === 0)) return 'they show no keys'
+  const names = some.flatMap(({ keys }) => [...new Set(keys.map((key) => shortId(key)))])
+  if (new Set(names).size < names.length) return 'they share a key'
+  return 'they are at one site, and their keys are from there; public_key in [[rebuilder]] tells them apart'
 }
 
 /** The beginning of a key's name, enough to tell keys apart. */

@@ -9,6 +9,8 @@ import type { Installed } from './installed.ts'
 export type Rebuilder = {
   /** Without a slash at its end. */
   url: string
+  /** The address as it was given: servers that it stands for are one rebuilder's. */
+  given: string
   /** Keys that the configuration gives it; empty: the one it had when we first met. */
   keys: readonly Uint8Array[]
   /** What it is asked for; empty: everything. */
@@ -36,7 +38,8 @@ export async function configuredRebuilders(
     const entry = checked(Entry, given, `[[rebuilder]] number ${index + 1} of the configuration`)
     const keys = await Promise.all([entry.public_key].flat().map((key) => keyOf(key, entry.url)))
     const { distributions, architectures: only } = entry
-    all.push(...expanded({ url: entry.url, keys, distributions, architectures: only }, architectures))
+    const one = { url: entry.url, given: entry.url, keys, distributions, architectures: only }
+    all.push(...expanded(one, architectures))
   }
   return all
 }
@@ -48,8 +51,9 @@ export function namedRebuilders(
   architectures: readonly string[],
 ): Rebuilder[] {
   return urls.flatMap((url) => {
-    const named = expanded({ url, keys: [], distributions: [], architectures: [] }, architectures)
-    return named.map((one) => configured.find((known) => known.url === one.url) ?? one)
+    const one = { url, given: url, keys: [], distributions: [], architectures: [] }
+    const named = expanded(one, architectures)
+    return named.map((each) => configured.find((known) => known.url === each.url) ?? each)
   })
 }
 

@@ -66,12 +66,16 @@ export function shownPercent(percent: number): string {
 function rebuilderLines(rebuilders: readonly Told[], paint: Paint): string[] {
   const rows = rebuilders.map((one): Cell[] => [
     `  ${one.url}`,
-    one.key === null ? 'no key' : `key ${one.key}${one.isNew ? ', first met' : ''}`,
+    shownKey(one),
     one.hasAnswered
       ? `${shownCount(one.known)} known, ${shownCount(one.good)} GOOD, ${shownCount(one.proven)} proven, ${one.seconds.toFixed(1)} s`
       : { text: 'no answer', as: paint.red },
   ])
   return [paint.bold('Rebuilders'), ...alignedLines(rows, [])]
+}
+
+function shownKey({ key, keyFrom }: Told): string {
+  return key === null ? 'no key' : `key ${key}, ${keyFrom}`
 }
 
 function packageCells({ installed, standing, reason, link }: Judged, paint: Paint): Cell[] {
