@@ -143,14 +143,25 @@ function bytesToSign(link: Link): Uint8Array {
 export function canonicalJson(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map(canonicalJson).join(',')}]`
   if (typeof value === 'object' && value !== null) {
-    const members = Object.entries(value).sort(([a], [b]) => Buffer.compare(Buffer.from(a), Buffer.from(b)))
-    return `{${members.map(([name, member]) => `${JSON.stringify(name)}:${canonicalJson(member)}`).join(',')}}`
+    let text = ''
+    for (const name of Object.keys(value).sort(byBytes)) {
+      const member = canonicalJson((value as Readonly<Record<string, unknown>>)[name]) // its own name
+      text += `${text === '' ? '' : ','}${JSON.stringify(name)}:${member}`
+    }
+    return `{${text}}`
   }
   if (typeof value === 'number' && !Number.isSafeInteger(value))
     throw new Complaint(`${value} has no canonical form: only whole numbers do`)
   if (value === undefined) throw new Complaint('nothing has no canonical form')
   return JSON.stringify(value)
 }
+
+/** Order of names by their bytes in UTF-8: that of their characters, but for those that take two units here. */
+function byBytes(a: string, b: string): number {
+  if (beyond.test(a) || beyond.test(b)) return Buffer.compare(Buffer.from(a), Buffer.from(b))
+  return a < b ? -1 : 1
+}
+const beyond = /[\ud800-\uffff]/
 
 // --- keys
 

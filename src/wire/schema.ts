@@ -1,5 +1,6 @@
 import * as v from 'valibot'
 import { Complaint } from '../errors.ts'
+import { fits } from './fits.ts'
 
 /** The TypeScript type of a checked value. */
 export type Shape<T extends v.GenericSchema> = v.InferOutput<T>
@@ -133,13 +134,24 @@ function isList(value: unknown): value is Iterable<unknown> {
   )
 }
 
+type Looked<T> =
+  | { success: true; output: T }
+  | { success: false; issues: readonly [v.BaseIssue<unknown>, ...v.BaseIssue<unknown>[]] }
+
+/** Checks data from outside up to the first thing that is wrong. What is as it should be comes back as it is. */
+export function looked<const T extends v.GenericSchema>(schema: T, given: unknown): Looked<Shape<T>> {
+  if (fits(schema, given)) return { success: true, output: given }
+  const { success, output, issues } = v.safeParse(schema, given, { abortEarly: true })
+  return success ? { success, output } : { success, issues }
+}
+
 /**
- * Checks data from outside.
+ * Checks data from outside, or refuses it.
  * @param what what the data is, for the message: `the reply of GET /api/v1/queue`
  * @throws Complaint naming the member and what is wrong with it
  */
 export function checked<const T extends v.GenericSchema>(schema: T, given: unknown, what: string): Shape<T> {
-  const result = v.safeParse(schema, given, { abortEarly: true })
+  const result = looked(schema, given)
   if (result.success) return result.output
   throw new Complaint(`${what}: ${problemOf(result.issues[0])}`)
 }

@@ -26,7 +26,7 @@ import {
 export type Sent = ReadonlyMap<number, Opened | null>
 
 /** Signatures that are checked at the same time: files are read by the same threads. */
-const checkedAtOnce = 12
+const checkedAtOnce = 48
 
 /** Looks who signed the attestations that came with the answers; for that no hash of a file need be known yet. */
 export async function openedAll(

@@ -2,7 +2,7 @@ import * as v from 'valibot'
 import { Complaint } from '../../errors.ts'
 import { longestLookup, lookupPackages } from '../../wire/gates.ts'
 import { PublicKeys } from '../../wire/meta.ts'
-import { checked, Id, orNull } from '../../wire/schema.ts'
+import { checked, Id, looked, orNull } from '../../wire/schema.ts'
 import { statusOf, wordOf, type Answer } from './answer.ts'
 import { jsonOf } from './http.ts'
 import type { Installed } from './installed.ts'
@@ -31,7 +31,7 @@ const longestReply = 48 * 1024 * 1024
 const Reply = v.object({ records: v.array(v.unknown()), public_keys: orNull(PublicKeys) })
 
 /** Records are read one by one, and only for what counts: servers that are newer than we know more words. */
-const Found = v.object({
+const Found = v.looseObject({
   status: orNull(v.string()),
   reason: orNull(v.string()),
   sha256: orNull(v.string()),
@@ -84,12 +84,12 @@ async function asked(
 
 function take(found: LookedUp, at: number, record: unknown): void {
   if (record === null) return
-  const { success, output } = v.safeParse(Found, record)
-  if (!success) {
+  const one = looked(Found, record)
+  if (!one.success) {
     found.malformed++
     return
   }
-  const { status, reason, sha256, build_id, artifact_id, has_attestation, attestation } = output
+  const { status, reason, sha256, build_id, artifact_id, has_attestation, attestation } = one.output
   found.answers.set(at, {
     ...statusOf(status),
     ...(reason === null ? {} : { reason: wordOf(reason) }),

@@ -1,5 +1,5 @@
-import * as v from 'valibot'
 import { Envelope, keyidOf, parseEnvelope, verifierOf } from '../../attestation.ts'
+import { looked } from '../../wire/schema.ts'
 import type { Cache } from './cache.ts'
 
 /**
@@ -120,6 +120,6 @@ export function envelopeOf(bytes: Uint8Array): Envelope | null {
 
 /** An envelope that came inside a reply. */
 export function envelopeIn(document: unknown): Envelope | null {
-  const { success, output } = v.safeParse(Envelope, document)
-  return success ? output : null
+  const one = looked(Envelope, document)
+  return one.success ? one.output : null
 }
