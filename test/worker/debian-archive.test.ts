@@ -1,6 +1,6 @@
 /** The built-in Debian backend and archives that move on, lead elsewhere or are gone: without the machine's mirror. */
 import assert from 'node:assert/strict'
-import { copyFile, mkdir, readdir } from 'node:fs/promises'
+import { copyFile, mkdir, readFile, readdir } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { test } from 'node:test'
 import type { BackendResult } from '../../src/worker/backend.ts'
@@ -14,6 +14,7 @@ import {
   linesFor,
   serveFolder,
 } from '../help/debs.ts'
+import { aServer, aStandIn } from '../help/files.ts'
 import { openGpg } from '../help/gpg.ts'
 import { behindAProxy, redirections } from '../help/redirects.ts'
 
@@ -75,6 +76,35 @@ for (const { what, from, leadsTo } of redirections) {
     assert.deepEqual(elsewhere, leadsTo === null ? [] : [`${leadsTo}steady_1.0.tar.xz`])
   })
 }
+
+test(
+  'a source is fetched from the address that was looked at, not from what its name leads to later',
+  { skip },
+  async (t) => {
+    const folder = await aFolder(t)
+    const dsc = await aSource(folder, { name: 'steady', make: 'echo steady > made' })
+    const asked: string[] = []
+    const server = await aServer(t, async (request, response) => {
+      asked.push(`${request.headers.host}${request.url}`)
+      response.end(await readFile(join(folder, basename(request.url ?? ''))))
+    })
+    // Answers once: whoever asks again, or asks otherwise, learns of nobody by this name.
+    await aStandIn(
+      t,
+      'getent',
+      `[ "$*" != 'ahosts mirror.example' ] || echo '127.0.0.1 STREAM mirror.example'`,
+    )
+    const host = server.replace('http://127.0.0.1', 'mirror.example')
+
+    const result = await rebuildDebian(t, await alone(dsc), {
+      job: { release: 'stable', inputUrl: `http://${host}/steady_1.0.dsc` },
+      options: { sources: ['deb [trusted=yes] http://mirror.example/none ./'] },
+      isolation: 'off', // the stand-in lies where no sandbox looks
+    })
+
+    assert.deepEqual(asked, [`${host}/steady_1.0.tar.xz`], Buffer.from(result.log).toString())
+  },
+)
 
 /** Into a folder of its own, where the other files of its source do not lie beside it. */
 async function alone(input: string): Promise<string> {

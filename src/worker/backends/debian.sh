@@ -255,9 +255,10 @@ apt_done() { flock -u 7; }
 
 # --- the source package ----------------------------------------------------------------------------------------
 
-# With apt's own downloader, which would follow redirects to wherever they lead.
+# With apt's own downloader, which would follow redirects to wherever they lead, and service records of the name, too.
 fetch_step() { # URL FILE [SHA256]
-  local helper=(/usr/lib/apt/apt-helper -q -o APT::Sandbox::User=root)
+  local helper=(/usr/lib/apt/apt-helper -q -o APT::Sandbox::User=root -o Acquire::EnableSrvRecords=false) within=()
+  pin
   bounded "${helper[@]}" -o Acquire::http::AllowRedirect=false -o Acquire::https::AllowRedirect=false \
     -o Debug::Acquire::http=true -o Debug::Acquire::https=true \
     download-file "$1" "$2" ${3:+"SHA256:$3"} > "$work/fetch.log" 2>&1 && return 0
@@ -268,6 +269,19 @@ fetch_step() { # URL FILE [SHA256]
     /*) target=${BASH_REMATCH[0]}$target ;;
   esac
   return 1
+}
+
+# It looks the name up once more: in a place where that leads to the addresses that were looked at, whatever the name
+# leads to a moment later. One without any is for a proxy to look up, and leads nowhere here. Without namespaces there
+# is no such place.
+pin() {
+  local plan=$work/nsswitch.conf
+  [[ $host =~ [^0-9.] && $host != *:* && -e /etc/hosts && -e /etc/nsswitch.conf ]] || return 0
+  [ "${REBUILDERD_OWN_NAMESPACES-}" != impossible ] || return 0
+  { printf "%s $host\n" "${addresses[@]:-255.255.255.255}"; cat /etc/hosts; } > "$work/hosts"
+  sed -E '/^hosts:/ { s/[[:space:]]files([[:space:]]|$)/ /; s/^hosts:/hosts: files/ }' /etc/nsswitch.conf > "$plan"
+  within=(perl "$here/sandbox.pl" --network --bind "$work" "$work" --read "$work/hosts" /etc/hosts
+    --read "$plan" /etc/nsswitch.conf --)
 }
 
 # Beside the input, else from the archives. Source files are taken by their hash: that of the .dsc from the input,

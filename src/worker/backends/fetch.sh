@@ -25,10 +25,12 @@ fetch() { # URL FILE [SHA256]
   return 1
 }
 
-# bounded COMMAND [ARGUMENT]...: no file larger than the worker itself would take, nor longer than it would wait
+# bounded COMMAND [ARGUMENT]...: no file larger than the worker itself would take, nor longer than it would wait; in
+# the place that `within` names
+within=()
 bounded() (
   ulimit -f 16777216 2> /dev/null || : # of 1024 bytes; there may be a lower limit
-  exec timeout --foreground 21600 "$@"
+  exec "${within[@]}" timeout --foreground 21600 "$@"
 )
 
 # Whether a host is one that anybody may reach or, as far as we can tell, one inside our network, or by some of its
