@@ -17,7 +17,7 @@ export const longRun: FaultScale = {
   kills: { least: 100, most: 150, seconds: 150 },
   cuts: { least: 200, most: 500, seconds: 30 },
   reportCuts: { least: 200, most: 300, seconds: 40 },
-  workerKills: { least: 40, most: 110, seconds: 150 },
+  workerKills: { least: 44, most: 110, seconds: 150 },
 }
 export const shortRun: FaultScale = {
   kills: exactly(3),

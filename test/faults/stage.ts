@@ -19,8 +19,8 @@ export type Moment =
   | { folder: (data: string) => boolean }
   /** The worker has a file open with this in its path. */
   | { opens: string }
-  /** A process runs with this and the worker's folder behind it in its environment. */
-  | { runs: string }
+  /** A process runs with this and the worker's folder behind it in its environment, and this in its command line. */
+  | { runs: string; as?: string }
   /** The build has printed this. */
   | { prints: string }
 
@@ -90,13 +90,13 @@ export function startProxy(target: () => string, traps: TrapHolder) {
 }
 
 /** Serves files by path, in two halves. */
-export function startMirror(files: Map<string, string>, traps: TrapHolder) {
+export function startMirror(files: Map<string, string | Buffer>, traps: TrapHolder) {
   return listening(async (request, response) => {
-    const text = files.get(request.url ?? '')
+    const text = files.get(decodeURIComponent(request.url ?? '').replace('/./', '/')) // as apt writes it
     if (text === undefined) return void response.writeHead(404).end()
     response.writeHead(200, { 'content-length': text.length })
     const half = Math.floor(text.length / 2)
-    response.write(text.slice(0, half))
+    response.write(text.slice(0, half)) // texts have one byte for each character
     await traps.springIf((moment) => 'fetches' in moment && (request.url ?? '').endsWith(moment.fetches))
     response.end(text.slice(half))
   })

@@ -5,12 +5,13 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { openClient, type Client } from '../../src/client.ts'
 import { listBuilds } from '../../src/wire/builds.ts'
-import { submitPackages } from '../../src/wire/packages.ts'
+import { submitPackages, type PackageReport } from '../../src/wire/packages.ts'
 import { seeded } from '../bench/data.ts'
 import { startProcess, type ServerProcess } from '../bench/process.ts'
 import { processesWith } from '../help/machine.ts'
 import { aPackage, aReport, anArtifact } from '../help/server.ts'
 import { paced, type FaultReport, type Goal } from './report.ts'
+import { aRootedJob, anArchiveOfRoots, lacksRoots, rootedBackend, unfinishedRoots } from './roots.ts'
 import {
   entriesOf,
   leftBy,
@@ -24,7 +25,15 @@ import {
 } from './stage.ts'
 
 type Victim = 'worker' | 'backend' | 'diffoscope' | 'server'
-type Step = { victim: Victim; when: string; moment: Moment; isFresh?: boolean; job?: JobKind }
+type Step = {
+  victim: Victim
+  when: string
+  moment: Moment
+  isFresh?: boolean
+  job?: JobKind
+  /** Of a build, the process that has this in its command line is killed. */
+  who?: string
+}
 /** What is odd about a job; else the build is short, its result small, and every third one BAD. */
 type JobKind = {
   isSlow?: boolean
@@ -35,6 +44,8 @@ type JobKind = {
   isMany?: boolean
   /** Its worker runs diffoscope. */
   isExplained?: boolean
+  /** A build root is made for it. */
+  isRooted?: boolean
 }
 
 const jobsOf = (data: string): string[] =>
@@ -150,6 +161,16 @@ const steps: readonly Step[] = [
   { victim: 'server', when: 'a result was taken unheard', moment: asks(report, 'after') },
 ]
 
+/** The same where the Debian backend has mmdebstrap make a build root, in which dpkg installs packages. */
+const installing: Moment = { runs: 'REBUILDERD_OUTDIR=', as: 'dpkg\0--install' }
+const rooted = { moment: installing, job: { isRooted: true, isBad: false } }
+const rootSteps: readonly Step[] = [
+  { victim: 'worker', when: 'packages are installed in its build root', ...rooted },
+  { victim: 'backend', when: 'packages are installed in its build root', who: 'dpkg\0--install', ...rooted },
+  { victim: 'backend', when: 'mmdebstrap has packages installed', who: '/usr/bin/mmdebstrap', ...rooted },
+  { victim: 'backend', when: 'its build root is made', who: 'sandbox.pl', ...rooted },
+]
+
 /** It leaves children, mounts and groups behind wherever it may. */
 const backend = `#!/bin/sh
 read seconds bytes files < "$1"
@@ -163,6 +184,8 @@ head -c "$bytes" /dev/zero >> "$REBUILDERD_OUTDIR/$REBUILDERD_ARTIFACTS"
 echo all made; sleep 0.1
 `
 const patience = 90_000
+/** What a build root takes in addition, on a machine that has much else to do. */
+const rootPatience = 120_000
 const largeBytes = 64_000_000
 const manyFiles = 20_000
 
@@ -175,13 +198,14 @@ export async function workerKillings(kills: Goal, script?: string): Promise<Faul
   const folder = await mkdtemp(join(tmpdir(), 'rebuilderd-kill-'))
   const stage = await openStage(folder, script)
   const losses: string[] = []
+  const named = [...steps, ...(lacksRoots === false && kills.least > steps.length ? rootSteps : [])]
   const killed: Record<Victim, number> = { worker: 0, backend: 0, diffoscope: 0, server: 0 }
   const random = seeded(kills.most)
   const goesOn = paced(kills)
   let slowest = 0
   try {
     for (let number = 1; goesOn(number - 1) && losses.length < 5; number++) {
-      const known = steps[number - 1] ?? (number % 3 === 0 ? anyTime(random) : steps[number % steps.length])
+      const known = named[number - 1] ?? (number % 3 === 0 ? anyTime(random) : steps[number % steps.length])
       if (known === undefined) break
       const begin = performance.now()
       losses.push(...(await oneKill(stage, number, known)))
@@ -198,6 +222,7 @@ export async function workerKillings(kills: Goal, script?: string): Promise<Faul
     'of builds': killed.backend,
     'of diffoscope': killed.diffoscope,
     'of the server': killed.server,
+    'of them while a build root was made': stage.rooted(),
     jobs: stage.wanted.size,
     'attempts recorded': stage.attempts(),
     'workers started': stage.pids.length,
@@ -228,6 +253,8 @@ type Stage = {
   client: () => Client
   add: (number: number, kind: JobKind) => Promise<string>
   attempts: () => number
+  /** Jobs for which a build root was made. */
+  rooted: () => number
   count: (n: number) => void
   worker: () => WorkerProcess
   startWorker: (kind: JobKind) => void
@@ -238,26 +265,29 @@ type Stage = {
 async function openStage(folder: string, script: string | undefined): Promise<Stage> {
   const traps = trapHolder()
   const data = join(folder, 'server')
-  const [config, explained, path] = [
+  const [config, plain, explained, path] = [
     join(folder, 'server.toml'),
     join(folder, 'worker.toml'),
+    join(folder, 'explained.toml'),
     join(folder, 'backend.sh'),
   ]
   mkdirSync(join(folder, 'tmp'))
   writeFileSync(config, '[schedule]\ninfrastructure_retry_minutes = 0\n')
-  writeFileSync(explained, '[diffoscope]\nenabled = true\n')
   writeFileSync(path, backend)
   chmodSync(path, 0o755)
   let server: ServerProcess = await startProcess({ data, config, script })
   const port = Number(new URL(server.address).port)
-  const files = new Map<string, string>()
+  const files = new Map<string, string | Buffer>()
   const proxy = await startProxy(() => server.address, traps)
   const mirror = await startMirror(files, traps)
+  const settings = rootedBackend(`${mirror.base}/archive`)
+  writeFileSync(plain, settings)
+  writeFileSync(explained, `[diffoscope]\nenabled = true\n${settings}`)
   const pids: number[] = []
   const wanted = new Map<string, 'GOOD' | 'BAD'>()
   const start = ({ isExplained = false }: JobKind): WorkerProcess => {
-    const settings = isExplained ? explained : null
-    const started = startWorker({ base: proxy.base, folder, backend: path, config: settings, script }, traps)
+    const config = isExplained ? explained : plain
+    const started = startWorker({ base: proxy.base, folder, backend: path, config, script }, traps)
     pids.push(started.pid)
     return started
   }
@@ -266,6 +296,36 @@ async function openStage(folder: string, script: string | undefined): Promise<St
   const over = new AbortController()
   const looking = lookInto({ data: join(folder, 'worker'), pid: () => worker.pid }, traps, over.signal)
   const client = (): Client => openClient({ base: server.address, cookie: server.cookie, timeout: 10_000 })
+  const submit = async (body: PackageReport): Promise<void> => {
+    for (let tries = 0; ; tries++) {
+      const isDone = await client()
+        .call(submitPackages, { body })
+        .then(() => true)
+        .catch((error: unknown) => {
+          if (tries > 100) throw error // else it is being killed
+          return false
+        })
+      if (isDone) return
+      await sleep(100)
+    }
+  }
+  let roots = 0
+  const addRooted = async (name: string): Promise<string> => {
+    if (roots++ === 0) {
+      const archive = await anArchiveOfRoots(join(folder, 'archive'), rootSteps.length)
+      for (const [path, bytes] of archive) files.set(`/archive/${path}`, bytes)
+    }
+    const job = aRootedJob(name, roots)
+    for (const [path, text] of job.files) files.set(`/${path}`, text)
+    const [url, original] = [`/${name}_1.0_all.buildinfo`, `/${name}_1.0_all.deb`]
+    files.set(original, job.made)
+    wanted.set(name, 'GOOD')
+    const of = { name, version: '1.0', architecture: 'all' }
+    const artifacts = [anArtifact({ ...of, url: `${mirror.base}${original}` })]
+    const one = aPackage({ ...of, url: `${mirror.base}${url}`, artifacts })
+    await submit(aReport([one], { distribution: 'rooted', release: name }))
+    return name
+  }
   return {
     folder,
     traps,
@@ -273,11 +333,13 @@ async function openStage(folder: string, script: string | undefined): Promise<St
     wanted,
     client,
     attempts: () => attempts,
+    rooted: () => roots,
     count: (n) => (attempts = n),
     worker: () => worker,
     startWorker: (kind) => (worker = start(kind)),
-    async add(number, { isSlow, isBad = number % 3 === 0, isLarge, isMany }) {
+    async add(number, { isSlow, isBad = number % 3 === 0, isLarge, isMany, isRooted }) {
       const name = `tiny-${number}`
+      if (isRooted === true) return addRooted(name)
       const bytes = isLarge === true ? largeBytes : 0
       wanted.set(name, isBad ? 'BAD' : 'GOOD')
       const original = isBad ? 'made of something else\n' : `made of ${name}\n`
@@ -286,18 +348,8 @@ async function openStage(folder: string, script: string | undefined): Promise<St
       files.set(`/${name}.buildinfo`, `${orders}\nmade of ${name}\n`)
       const artifacts = [anArtifact({ name, url: `${mirror.base}/${name}.deb` })]
       const one = aPackage({ name, url: `${mirror.base}/${name}.buildinfo`, artifacts })
-      const body = aReport([one], { release: name })
-      for (let tries = 0; ; tries++) {
-        const isDone = await client()
-          .call(submitPackages, { body })
-          .then(() => true)
-          .catch((error: unknown) => {
-            if (tries > 100) throw error // else it is being killed
-            return false
-          })
-        if (isDone) return name
-        await sleep(100)
-      }
+      await submit(aReport([one], { release: name }))
+      return name
     },
     async killServer() {
       await server.kill('SIGKILL')
@@ -324,7 +376,8 @@ async function lookInto(
     const isIt = (moment: Moment): boolean =>
       ('folder' in moment && moment.folder(data)) ||
       ('opens' in moment && openedBy(pid()).some((path) => path.includes(moment.opens))) ||
-      ('runs' in moment && processesWith(moment.runs + data).length > 0)
+      ('runs' in moment &&
+        processesWith(moment.runs + data).some((id) => commandLineOf(id).includes(moment.as ?? '')))
     if (traps.isSet()) void traps.springIf(isIt)
     await sleep(traps.isSet() ? 1 : 20)
   }
@@ -344,30 +397,48 @@ async function oneKill(stage: Stage, number: number, step: Step): Promise<string
     async spring() {
       if (step.victim === 'server') after = stage.killServer()
       else if (step.victim === 'worker') await stage.worker().kill()
-      else killBuild(stage, number, step.victim === 'backend' ? 'REBUILDERD_OUTDIR' : 'REBUILDERD_JOB')
+      else
+        killBuild(stage, number, step.victim === 'backend' ? 'REBUILDERD_OUTDIR' : 'REBUILDERD_JOB', step.who)
       spring()
     },
   })
   const name = await stage.add(number, job)
   if (isFresh) stage.startWorker(job)
-  const isSprung = await Promise.race([sprung.then(() => true), sleep(patience, false, { ref: false })])
+  const isSprung = await Promise.race([
+    sprung.then(() => true),
+    sleep(patienceWith(job), false, { ref: false }),
+  ])
   traps.set(null)
   if (!isSprung) return [told('that moment never came')]
   await after
   if (step.victim === 'worker') stage.startWorker(job)
-  const trouble = await untilSettled(stage, name)
+  const trouble = await untilSettled(stage, name, patienceWith(job))
   return trouble.map(told)
 }
 
+function patienceWith({ isRooted = false }: JobKind): number {
+  return isRooted ? patience + rootPatience : patience
+}
+
 /** In turn the program that the worker started, or any process that the program started, by the mark of all of them. */
-function killBuild({ folder, worker }: Stage, number: number, mark: string): void {
-  const ids = processesWith(`${mark}=${join(folder, 'worker')}`).map(Number)
+function killBuild({ folder, worker }: Stage, number: number, mark: string, who = ''): void {
+  const all = processesWith(`${mark}=${join(folder, 'worker')}`)
+  const ids = all.filter((id) => commandLineOf(id).includes(who)).map(Number)
   const own = ids.filter((id) => parentOf(id) === worker().pid)
-  const id = number % 2 === 0 ? own[0] : ids[number % Math.max(1, ids.length)]
+  const any = who === '' ? ids[number % Math.max(1, ids.length)] : ids[0]
+  const id = number % 2 === 0 ? (own[0] ?? any) : any
   try {
     if (id !== undefined) process.kill(id, 'SIGKILL')
   } catch {
     // It has just ended by itself.
+  }
+}
+
+function commandLineOf(id: string): string {
+  try {
+    return readFileSync(`/proc/${id}/cmdline`, 'latin1')
+  } catch {
+    return ''
   }
 }
 
@@ -386,8 +457,8 @@ async function verdictsOf(stage: Stage, name: string): Promise<string[]> {
 }
 
 /** Waits until a job has its verdict and nothing of it is left. */
-async function untilSettled(stage: Stage, name: string): Promise<string[]> {
-  const end = performance.now() + patience
+async function untilSettled(stage: Stage, name: string, milliseconds: number): Promise<string[]> {
+  const end = performance.now() + milliseconds
   let trouble: string[] = []
   while (performance.now() < end) {
     const { child, pid, said } = stage.worker()
@@ -396,7 +467,9 @@ async function untilSettled(stage: Stage, name: string): Promise<string[]> {
     trouble =
       verdicts.length === 0 // all processes of the machine are looked at: once there is a verdict is early enough
         ? [`${name} has no verdict; ${said().slice(-600)}`]
-        : leftBy(stage.pids, stage.folder, pid).map((what) => `left: ${what}`)
+        : leftBy(stage.pids, stage.folder, pid)
+            .concat(unfinishedRoots(join(stage.folder, 'worker')).map((root) => `build root ${root}`))
+            .map((what) => `left: ${what}`)
     if (trouble.length === 0) return []
     await sleep(100)
   }

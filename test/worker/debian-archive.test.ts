@@ -77,6 +77,23 @@ for (const { what, from, leadsTo } of redirections) {
   })
 }
 
+test('mmdebstrap that is killed says nothing of the recorded packages', { skip }, async (t) => {
+  const folder = await aFolder(t)
+  await anArchiveOf(join(folder, 'archive'), ['1.0'])
+  await aSource(folder, { name: 'wanted', make: 'echo > made' })
+  const sources = linesFor(await serveFolder(t, join(folder, 'archive')))
+  await aStandIn(t, 'mmdebstrap', 'kill -9 $$')
+
+  const result = await rebuildDebian(t, await buildinfoOf(folder, 'wanted', '1.0'), {
+    job: { release: 'stable' },
+    options: { host: false, sources },
+    isolation: 'off', // the stand-in lies where no sandbox looks
+  })
+
+  assert.equal(result.exitCode, 5, Buffer.from(result.log).toString())
+  assert.equal(result.told?.note, 'mmdebstrap was killed while it made the build root')
+})
+
 test(
   'a source is fetched from the address that was looked at, not from what its name leads to later',
   { skip },

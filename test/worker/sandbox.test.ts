@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { existsSync } from 'node:fs'
 import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { test } from 'node:test'
+import { test, type TestContext } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
@@ -225,4 +226,94 @@ test('one that does not end when it is asked to is killed, long before its time 
   })
 
   assert.deepEqual([result.killedBy, result.timedOut], ['SIGKILL', false])
+})
+
+/** The numbers of system calls that sandbox.pl knows, by the kind of machine. */
+async function knownCalls(): Promise<Map<string, Map<string, number>>> {
+  const script = await readFile(sandbox, 'utf8')
+  const tables = [...script.matchAll(/^ {2}\d+ => \{ # ([\w-]+)\n([^}]*)\}/gm)]
+  return new Map(
+    tables.map(([, machine = '', lines = '']) => [
+      machine,
+      new Map([...lines.matchAll(/(\w+) => (\d+)/g)].map(([, name = '', number]) => [name, Number(number)])),
+    ]),
+  )
+}
+
+for (const [machine, headers] of [
+  [
+    'x86-64',
+    ['/usr/include/x86_64-linux-gnu/asm/unistd_64.h', '/usr/x86_64-linux-gnu/include/asm/unistd_64.h'],
+  ],
+  ['aarch64', ['/usr/include/asm-generic/unistd.h']], // which is all that its asm/unistd.h names
+] as const) {
+  const header = headers.find((path) => existsSync(path))
+  const without = header === undefined ? 'no headers of the kernel are installed (linux-libc-dev)' : false
+  test(
+    `system calls have the numbers that the kernel's headers name for ${machine}`,
+    { skip: without },
+    async () => {
+      const text = await readFile(header ?? '', 'utf8')
+      const named = [...text.matchAll(/^#define __NR(?:3264)?_(\w+)\s+(\d+)/gm)]
+      const numbers = new Map(named.map(([, name, number]) => [name, Number(number)]))
+      const known = (await knownCalls()).get(machine) ?? new Map<string, number>()
+
+      assert.ok(known.size > 10)
+      for (const [name, number] of known) assert.equal(number, numbers.get(name), name)
+    },
+  )
+}
+
+/** Runs shell lines in a sandbox of a kernel that lacks a system call: nobody has the number 4000. */
+async function insideWithout(
+  t: TestContext,
+  call: string,
+  options: string[],
+  lines: string,
+): Promise<string> {
+  const script = join(await aFolder(t), 'sandbox.pl')
+  const text = (await readFile(sandbox, 'utf8')).replaceAll(
+    new RegExp(`(\\b${call} => )\\d+(?=[, ])`, 'g'),
+    '$14000',
+  )
+  await writeFile(script, text)
+  const command = [script, '--user-namespace', kind ?? 'none', ...options, '--', '/bin/sh', '-c', lines]
+  const { stdout, stderr } = await run('perl', command).catch((error: unknown) => {
+    const ended = error as { stdout: string; stderr: string; code: number } // what execFile rejects with
+    assert.equal(ended.code, 125, ended.stderr)
+    return ended
+  })
+  return stdout + stderr
+}
+
+test('a kernel without mount_setattr keeps everything read-only all the same', { skip }, async (t) => {
+  const folder = await aFolder(t)
+  await mkdir(join(folder, 'a b'))
+
+  const said = await insideWithout(
+    t,
+    'mount_setattr',
+    ['--read', folder, '/shown', '--read', folder, '/tmp/also shown', '--bind', folder, '/mine'],
+    'for f in /usr/x /etc/x "/shown/a b/x" "/tmp/also shown/x"; do touch "$f"; done; touch /mine/x; echo end; ls /mine',
+  )
+
+  assert.equal(said.match(/Read-only file system/g)?.length, 4, said)
+  assert.match(said, /^end\na b\nx\n/m)
+})
+
+test('a kernel without any other call starts nothing, or nothing that could do more', { skip }, async (t) => {
+  const calls = [...((await knownCalls()).get('x86-64')?.keys() ?? [])]
+  const lines =
+    'echo started; grep -E "^(CapEff|NoNewPrivs)" /proc/self/status; tail -n +3 /proc/net/dev; touch /usr/x; ls /'
+  const options = ['--user', '1234', '--processes', '99']
+  for (const call of calls.filter((name) => name !== 'mount_setattr')) {
+    const said = await insideWithout(t, call, options, lines)
+
+    if (!said.includes('started')) assert.match(said, /^sandbox: /, call)
+    else {
+      assert.match(said, /^CapEff:\t0+\nNoNewPrivs:\t1\n *lo: .*\n/m, call)
+      assert.match(said, /Read-only file system/, call)
+      assert.doesNotMatch(said, /outside/, call)
+    }
+  }
 })

@@ -465,7 +465,7 @@ plainly() { # takes the sandbox's options, as far as they are ours
 
 # root_for KEY DAYS MAKER: `$root` is then a root made by MAKER, shared with other jobs, and stays while we run.
 root_for() {
-  local key=$1 days=$2 maker=$3 roots=$cache/roots
+  local key=$1 days=$2 maker=$3 roots=$cache/roots code
   mkdir -p "$roots"
   unfinished "$roots" "$key"
   root=$roots/$key/root
@@ -477,7 +477,7 @@ root_for() {
       shrink "$roots" "$key"
       rm -rf "${roots:?}/$key" "$roots/$key.new"
       mkdir "$roots/$key.new"
-      "$maker" "$roots/$key.new/root" || { rm -rf "$roots/$key.new"; return 1; }
+      "$maker" "$roots/$key.new/root" || { code=$?; rm -rf "$roots/$key.new"; return "$code"; }
       du -sxB1 "$roots/$key.new/root" | cut -f1 > "$roots/$key.new/size"
       touch "$roots/$key.new/complete"
       mv "$roots/$key.new" "$roots/$key"
@@ -566,7 +566,7 @@ build_in_exact_root() {
     grep -q '^fakeroot[:=]' "$work/include" || ! grep -q '^fakeroot=' "$work/offered" || echo fakeroot >> "$work/include"
   fi
   get_source
-  root_for "$key" 0 make_exact_root || without_root
+  root_for "$key" 0 make_exact_root || without_root $?
   say "build root of $(wc -l < "$work/environment") recorded packages"
   checks=-d
   enter_root
@@ -574,7 +574,8 @@ build_in_exact_root() {
 }
 
 # The lists may be older than the archive, which keeps no version for ever.
-without_root() {
+without_root() { # how mmdebstrap ended
+  [ "$1" -le 128 ] || finish 5 backend_error 'mmdebstrap was killed while it made the build root'
   find_missing 0
   [ ! -s "$work/missing" ] || without_missing
   finish 3 environment_unavailable 'the recorded packages cannot be installed together'
