@@ -175,9 +175,11 @@ async function show(report: Report, given: CheckOptions, context: Context): Prom
   if (given.json)
     context.out(context.isTerminal ? shownJson(reportDocument(report)) : jsonLine(reportDocument(report)))
   else if (given.csv) context.write(reportCsv(report))
-  else
-    for (const line of reportLines(report, given.all ? null : 40, paintFor(context.colours)))
-      context.out(line)
+  else {
+    const columns = context.isTerminal ? context.columns : Infinity
+    const look = { most: given.all ? null : 40, paint: paintFor(context.colours), columns }
+    for (const line of reportLines(report, look)) context.out(line)
+  }
   for (const alarm of report.alarms) context.log.error(`check: ${alarm}`)
   for (const { url, problems } of report.rebuilders) {
     for (const problem of problems) context.log.warning(`check: ${url}: ${problem}`)

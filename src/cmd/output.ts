@@ -1,5 +1,6 @@
 import { jsonPieces } from '../wire/schema.ts'
 import { printable } from '../log.ts'
+import { folded } from './help.ts'
 
 /** Text in a colour, or as it is. The width of what a person sees is that of the text. */
 export type Paint = {
@@ -61,6 +62,39 @@ export function alignedLines(rows: readonly (readonly Cell[])[], widths: number[
       .join('  ')
       .trimEnd(),
   )
+}
+
+/**
+ * The same where lines have an end: cells that no longer fit beside the others follow below their row.
+ * @param columns how many characters a line may have; Infinity: as many as there are
+ */
+export function fittingLines(rows: readonly (readonly Cell[])[], columns: number): string[] {
+  const widths: number[] = []
+  const lines = alignedLines(rows, widths)
+  const ends = widths.map((_, i) => widths.slice(0, i + 1).reduce((sum, width) => sum + width + 2, -2))
+  if ((ends.at(-1) ?? 0) <= columns) return lines
+  const fit = Math.max(1, ends.filter((end) => end <= columns).length)
+  const firsts = alignedLines(
+    rows.map((row) => row.slice(0, fit)),
+    [],
+  )
+  return rows.flatMap((row, i) => [firsts[i] ?? '', ...linesBelow(row.slice(fit), columns - 4)])
+}
+
+/** Cells side by side while there is room; one that needs more than a line is folded between its words. */
+function linesBelow(cells: readonly Cell[], columns: number): string[] {
+  const lines: { text: string; width: number }[] = []
+  for (const cell of cells) {
+    const { text, as } = typeof cell === 'string' ? { text: cell, as: plain } : cell
+    const shown = printable(text).trim().replace(/ +/g, ' ')
+    const last = lines.at(-1)
+    if (shown === '') continue
+    if (last !== undefined && last.width + 2 + shown.length <= columns) {
+      last.text += `  ${as(shown)}`
+      last.width += 2 + shown.length
+    } else for (const line of folded(shown, columns)) lines.push({ text: as(line), width: line.length })
+  }
+  return lines.map(({ text }) => `    ${text}`)
 }
 
 /** Paints the text, not the blanks beside it: colours never shift a column. */

@@ -62,7 +62,7 @@ function help(request: Request & { wants: 'help' }, program: string, commands: r
     request.words,
     commands,
     program,
-    (request.asked ? process.stdout : process.stderr).columns,
+    widthOf(request.asked ? process.stdout : process.stderr),
   )
   if (request.asked) return say(text)
   process.stderr.write(`${text}\n`)
@@ -144,6 +144,11 @@ async function written(): Promise<void> {
   })
 }
 
+/** A terminal that does not know its size says 0. */
+function widthOf({ columns }: NodeJS.WriteStream): number | undefined {
+  return columns === 0 ? undefined : columns
+}
+
 function contextOf(
   program: string,
   options: Readonly<Record<string, unknown>>,
@@ -167,7 +172,7 @@ function contextOf(
     showsProgress: process.stderr.isTTY ?? false,
     colours: options['color'] === true || wantsColours(process.env, isTerminal),
     get columns() {
-      return process.stdout.columns ?? process.stderr.columns ?? 80 // it may be resized at any time
+      return widthOf(process.stdout) ?? widthOf(process.stderr) ?? 80 // it may be resized at any time
     },
     environment: process.env,
     input: process.stdin,

@@ -14,6 +14,7 @@ import { pacmanPackages } from '../../src/cmd/check/pacman.ts'
 import { publishedHashes, publishedPlaces } from '../../src/cmd/check/published.ts'
 import { sbomPackages } from '../../src/cmd/check/sbom.ts'
 import { distributionOf, watchedOnly } from '../../src/cmd/check/sources.ts'
+import { alignedLines, fittingLines } from '../../src/cmd/output.ts'
 import { inPieces } from '../help/archives.ts'
 import { aDebian, aRoot, hashesOf, listingOf, bytesOf } from './help.ts'
 
@@ -36,15 +37,23 @@ test('dpkg: what is installed counts, what was removed does not', async (t) => {
       status({ Package: 'gone', ...installed, Status: 'deinstall ok config-files' }),
       status({ Package: 'half', ...installed, Status: 'install ok half-installed' }),
       status({ Package: 'here', ...installed, Architecture: 'i386' }),
+      status({ Package: 'unset', ...installed, Status: 'install ok half-configured' }),
+      status({ Package: 'waits', ...installed, Status: 'install ok triggers-pending' }),
     ].join(''),
   })
 
   const found = await dpkgPackages(root, 'debian')
 
-  assert.deepEqual(shown(found?.packages ?? []), ['here 1.0 amd64', 'held 1.0 amd64', 'here 1.0 i386'])
+  assert.deepEqual(shown(found?.packages ?? []), [
+    'here 1.0 amd64',
+    'held 1.0 amd64',
+    'here 1.0 i386',
+    'unset 1.0 amd64', // its files are there, whatever its scripts have to do yet
+    'waits 1.0 amd64',
+  ])
   assert.deepEqual(
     found?.packages.map(({ size }) => size),
-    [7168, null, null],
+    [7168, null, null, null, null],
   )
   assert.deepEqual(found?.problems, [])
 })
@@ -406,4 +415,32 @@ test('a watch list limits the check to names and globs', async (t) => {
     ['bash', 'libssl3', 'libressl1'],
   )
   await assert.rejects(watchedOnly(packages, join(root, 'none.txt')), /nothing that .* names is installed/)
+})
+
+test('cells of a table that is wider than the terminal follow below their row, folded between words', () => {
+  const rows = [
+    ['BAD', 'one', '1.0-1', 'the bytes differ in many places', 'https://rebuilder.example/1/log'],
+    ['FAIL', 'two', '1.0-2', '', ''],
+  ]
+
+  assert.deepEqual(fittingLines(rows, Infinity), alignedLines(rows, []))
+  assert.deepEqual(fittingLines(rows, 24), [
+    'BAD   one  1.0-1',
+    '    the bytes differ in',
+    '    many places',
+    '    https://rebuilder.example/1/log',
+    'FAIL  two  1.0-2',
+  ])
+  assert.deepEqual(fittingLines(rows, 12), [
+    'BAD   one',
+    '    1.0-1',
+    '    the',
+    '    bytes',
+    '    differ',
+    '    in many',
+    '    places',
+    '    https://rebuilder.example/1/log',
+    'FAIL  two',
+    '    1.0-2',
+  ])
 })

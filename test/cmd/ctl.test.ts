@@ -246,6 +246,18 @@ for (const args of [
   })
 }
 
+test('a terminal that does not know its width has the usual one', { skip: noTerminal }, async (t) => {
+  const home = await tempFolder(t)
+
+  const { stdout } = await runOnTerminal(['ctl', 'pkgs', 'log', '--help'], { home, columns: 0 })
+
+  assert.ok(
+    withoutColours(stdout)
+      .split('\n')
+      .some((line) => line.length > 80),
+  )
+})
+
 /** A server with packages and one answer for every log, diff and attestation. */
 async function lookUp(
   t: Parameters<typeof startStandIn>[0],

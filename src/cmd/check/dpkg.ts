@@ -72,10 +72,13 @@ function paragraphsApart(content: Uint8Array): Paragraph[] {
   return paragraphs
 }
 
+/** States of packages whose files are on the disk (man7.org/linux/man-pages/man1/dpkg.1.html, "Package states"). */
+const present = /^\S+\s+\S+\s+(?:installed|unpacked|half-configured|triggers-awaited|triggers-pending)$/
+
 /** Null for what was removed and only left its configuration. Files of status.d need not tell a status. */
 function packageOf({ fields }: Stanza, { isListed, distribution }: How): Installed | null {
   const { Package: name, Version: version, Architecture: architecture, Status: status } = fields
-  const isInstalled = status === undefined ? isListed : /^\S+\s+\S+\s+installed$/.test(status)
+  const isInstalled = status === undefined ? isListed : present.test(status)
   if (status !== undefined && !isInstalled) return null
   if (!isInstalled) throw new Error('it has no Status')
   if (!isWord(name) || !isWord(version) || !isWord(architecture)) {

@@ -1,5 +1,6 @@
 import { printable } from '../../log.ts'
-import { alignedLines, counted, padded, shownCount, type Cell, type Paint } from '../output.ts'
+import { folded } from '../help.ts'
+import { counted, fittingLines, padded, shownCount, type Cell, type Paint } from '../output.ts'
 import { shownBytes } from '../progress.ts'
 import { isReason, wordsOf } from '../../wire/reasons.ts'
 import type { Report, Told } from './check.ts'
@@ -24,27 +25,34 @@ const colours: Readonly<Record<Standing, keyof Paint>> = {
   unknown: 'yellow',
 }
 
-/** The report for people. @param most how many packages are listed; null: all */
-export function reportLines(report: Report, most: number | null, paint: Paint): string[] {
+/** How a report is shown. */
+export type Show = {
+  /** How many packages are listed; null: all. */
+  most: number | null
+  paint: Paint
+  /** Characters of a line; Infinity: no terminal ends them. */
+  columns: number
+}
+
+/** The report for people. */
+export function reportLines(report: Report, show: Show): string[] {
+  const { paint } = show
+  const disagreeing = disagreements(report.packages).map(disagreementCells)
+  const others = unverified(report.packages).map((one) => packageCells(one, paint))
   return [
-    ...summaryLines(report, paint),
+    ...summaryLines(report, show),
     '',
-    ...rebuilderLines(report.rebuilders, paint),
-    ...listLines('Rebuilders disagree', disagreements(report.packages).map(disagreementCells), most, paint),
-    ...listLines(
-      'Not verified',
-      unverified(report.packages).map((one) => packageCells(one, paint)),
-      most,
-      paint,
-    ),
+    ...rebuilderLines(report.rebuilders, show),
+    ...listLines('Rebuilders disagree', disagreeing, show),
+    ...listLines('Not verified', others, show),
   ]
 }
 
-function summaryLines(report: Report, paint: Paint): string[] {
+function summaryLines(report: Report, { paint, columns }: Show): string[] {
   const { count, size, by } = summaryOf(report.packages)
   const names = [...new Set(report.packages.map(({ installed }) => installed.distribution))].join(', ')
   const bytes = size === 0 ? '' : `, ${shownBytes(size)}`
-  const head = `${paint.bold(counted(count, 'package'))} (${printable(names)}${bytes}); ${counted(report.threshold, 'rebuilder')} must confirm each`
+  const head = `${counted(count, 'package')} (${printable(names)}${bytes}); ${counted(report.threshold, 'rebuilder')} must confirm each`
   const rows = meanings.map(([standing, meaning]): Cell[] => {
     const tally = by[standing]
     return [
@@ -55,7 +63,7 @@ function summaryLines(report: Report, paint: Paint): string[] {
       { text: meaning, as: paint.faint },
     ]
   })
-  return [head, '', ...alignedLines(rows, [])]
+  return [...folded(head, columns).map(paint.bold), '', ...fittingLines(rows, columns)]
 }
 
 /** One digit; never rounded up to 100 %. */
@@ -63,7 +71,7 @@ export function shownPercent(percent: number): string {
   return (Math.floor(percent * 10 + 1e-9) / 10).toFixed(1)
 }
 
-function rebuilderLines(rebuilders: readonly Told[], paint: Paint): string[] {
+function rebuilderLines(rebuilders: readonly Told[], { paint, columns }: Show): string[] {
   const rows = rebuilders.map((one): Cell[] => [
     `  ${one.url}`,
     shownKey(one),
@@ -71,7 +79,7 @@ function rebuilderLines(rebuilders: readonly Told[], paint: Paint): string[] {
       ? `${shownCount(one.known)} known, ${shownCount(one.good)} GOOD, ${shownCount(one.proven)} proven, ${one.seconds.toFixed(1)} s`
       : { text: 'no answer', as: paint.red },
   ])
-  return [paint.bold('Rebuilders'), ...alignedLines(rows, [])]
+  return [paint.bold('Rebuilders'), ...fittingLines(rows, columns)]
 }
 
 function shownKey({ key, keyFrom }: Told): string {
@@ -105,12 +113,11 @@ function disagreementCells({ installed, voices }: Judged): Cell[] {
 function listLines(
   title: string,
   rows: readonly (readonly Cell[])[],
-  most: number | null,
-  paint: Paint,
+  { most, paint, columns }: Show,
 ): string[] {
   if (rows.length === 0) return []
   const shown = most === null ? rows : rows.slice(0, most)
   const left = rows.length - shown.length
   const more = left === 0 ? [] : [paint.faint(`  … and ${shownCount(left)} more; --all lists them`)]
-  return ['', padded(title, 0, paint.bold), ...alignedLines(shown, []), ...more]
+  return ['', padded(title, 0, paint.bold), ...fittingLines(shown, columns), ...more]
 }
