@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import type { ReportToSend } from './wire/packages.ts'
+import type { ReportedPackage, ReportToSend } from './wire/packages.ts'
 
 /** Characters that are hashed at once. */
 const atOnce = 1 << 16
@@ -11,21 +11,26 @@ const atOnce = 1 << 16
 export function digestOf({ distribution, release, architecture, index, packages }: ReportToSend): string {
   const hash = createHash('sha256')
   let waiting = `${JSON.stringify([distribution, release, architecture, index])}\n`
-  for (const { name, version, url, maintainer, artifacts } of packages) {
-    const files = artifacts.map((one) => [
-      one.name,
-      one.version,
-      one.component,
-      one.architecture,
-      one.url,
-      one.sha256,
-      one.size,
-      one.signature ?? null,
-    ])
-    waiting += `${JSON.stringify([name, version, url, maintainer, files])}\n`
+  for (const item of packages) {
+    waiting += lineOf(item)
     if (waiting.length < atOnce) continue
     hash.update(waiting)
     waiting = ''
   }
   return hash.update(waiting).digest('hex')
+}
+
+/** All that a report says of one package, in one line. */
+export function lineOf({ name, version, url, maintainer, artifacts }: ReportedPackage): string {
+  const files = artifacts.map((one) => [
+    one.name,
+    one.version,
+    one.component,
+    one.architecture,
+    one.url,
+    one.sha256,
+    one.size,
+    one.signature ?? null,
+  ])
+  return `${JSON.stringify([name, version, url, maintainer, files])}\n`
 }

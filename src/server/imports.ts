@@ -3,6 +3,7 @@ import type { PackageReport, ReportedArtifact } from '../wire/packages.ts'
 import { momentOf, wireTime } from '../wire/schema.ts'
 import { askRules, type Schedule } from './queue.ts'
 import { Refusal } from './refusal.ts'
+import { rangesOf, toCompare } from './report-ranges.ts'
 import type { Database } from './store/database.ts'
 import { happened, type Event } from './store/events.ts'
 import {
@@ -13,6 +14,7 @@ import {
   openScope,
   previousScope,
   queueNeeds,
+  rangesOfLast,
   refreshed,
   retire,
   scopeChecked,
@@ -23,6 +25,9 @@ import {
   type Imported,
   type KnownBinary,
   type KnownInput,
+  type LastScope,
+  type NameRange,
+  type RangeDigests,
   type Scope,
   type Upsert,
   type WrittenInput,
@@ -33,6 +38,8 @@ import { part, work } from './store/work.ts'
 const slice = 100
 /** Pieces on their way to the database at once: as many as share a commit there, and some that wait. */
 const slicesAtOnce = 24
+/** Inputs that are looked at in one question. */
+const inputsAtOnce = 2000
 /** Reports about fewer packages than this are never thought too short. */
 const guardedFrom = 10
 
@@ -76,44 +83,51 @@ export async function importReport(
     last !== null && last.digest === digest
       ? await confirmed(db, last, start, options)
       : await changesApplied(db, report, last, start, options)
-  const { scope, written, retired, ...counts } = applied
+  const { scope, written, retired, ranges, ...counts } = applied
   const isChanged = written + retired > 0 || last?.trust !== trust
   await importEnded(db, {
     scope,
-    told: { ...counts, trust, digest, isChanged },
+    told: { ...counts, trust, digest, ranges, isChanged },
     now: wireTime(options.now()),
   })
   const name = [distribution, release, architecture].filter((word) => word !== null).join('/')
   return { scope: name, written, retired, ...counts }
 }
 
-type Applied = Omit<ImportResult, 'scope'> & { scope: Scope }
+type Applied = Omit<ImportResult, 'scope'> & { scope: Scope; ranges: RangeDigests | null }
 
 /** The same report again says what the database has: only jobs may be missing. */
 async function confirmed(db: Database, last: Scope, now: string, options: ImportOptions): Promise<Applied> {
   const queued = await queueMissing(db, last, now, options.schedule)
-  return { scope: last, listed: last.listed, written: 0, retired: 0, queued, added: 0, gone: 0 }
+  return { scope: last, listed: last.listed, written: 0, retired: 0, queued, added: 0, gone: 0, ranges: null }
 }
 
 async function changesApplied(
   db: Database,
   report: PackageReport,
-  last: Scope | null,
+  last: LastScope | null,
   now: string,
   options: ImportOptions,
 ): Promise<Applied> {
   const { distribution, release, architecture } = report
-  const listed = mergedPackages(report)
-  if (!options.force) refuseShrunken(listed.size, last?.listed ?? 0, options.shrinkLimitPercent)
+  const listed = new Set(report.packages.map(({ name, version, url }) => keyOf(name, version, url))).size
+  if (!options.force) refuseShrunken(listed, last?.listed ?? 0, options.shrinkLimitPercent)
+  const ranges = rangesOf(report.packages)
+  const compared = toCompare(report, ranges, last === null ? null : await rangesOfLast(db, last))
   const scope = await scopeOpened(db, { distribution, release: release ?? '', architecture, now })
-  const { upserts, gone, binaries } = await planOf(db, scope, listed)
+  const { upserts, gone, binaries } = await planOf(db, scope, compared.ranges, mergedPackages(compared))
   const delay = options.schedule.initialDelaySeconds
   const firstDue = delay === 0 ? null : wireTime(new Date(momentOf(now).getTime() + delay * 1000))
   const origin = { scope, distribution, architecture, now, firstDue }
   await inPieces(upserts, (packages) => sliceWritten(db, { ...origin, packages }))
   await inPieces(gone, (inputs) => inputsRetired(db, { inputs, now }))
-  const queued = await queueScope(db, scope, now, options)
-  return { scope, listed: listed.size, written: upserts.length, retired: gone.length, queued, ...binaries }
+  const queued =
+    last === null
+      ? await queueScope(db, scope, now, options)
+      : await queueMissing(db, scope, now, options.schedule)
+  const digests = ranges === null ? null : new Map(ranges.map(({ from, digest }) => [from, digest]))
+  const counts = { listed, written: upserts.length, retired: gone.length, queued, ...binaries }
+  return { scope, ranges: digests, ...counts }
 }
 
 function refuseShrunken(listed: number, before: number, percent: number): void {
@@ -135,7 +149,7 @@ type Listed = {
 }
 
 /** The packages of a report by identity; those named twice become one, with each artifact once. */
-export function mergedPackages(report: PackageReport): Map<string, Listed> {
+export function mergedPackages(report: Pick<PackageReport, 'packages'>): Map<string, Listed> {
   const packages = new Map<string, Listed>()
   for (const { name, version, url, maintainer, artifacts } of report.packages) {
     const key = keyOf(name, version, url)
@@ -167,15 +181,19 @@ function artifactKey(artifact: {
 
 type Plan = { upserts: Upsert[]; gone: KnownInput[]; binaries: { added: number; gone: number } }
 
-/** Compares what is listed with what we know: the difference is what has to be written. */
-async function planOf(db: Database, scope: Scope, listed: ReadonlyMap<string, Listed>): Promise<Plan> {
+/** Compares what is listed in ranges with what we know there: the difference is what has to be written. */
+async function planOf(
+  db: Database,
+  scope: Scope,
+  ranges: readonly NameRange[],
+  listed: ReadonlyMap<string, Listed>,
+): Promise<Plan> {
   const missing = new Map(listed)
   const changed: Upsert[] = []
   const gone: KnownInput[] = []
   let knownBinaries = 0
   let goneBinaries = 0
-  for (let after = 0; ;) {
-    const { inputs, binaries } = await listedInputs(db, scope, after, 2000)
+  for await (const { inputs, binaries } of knownIn(db, scope, ranges)) {
     knownBinaries += binaries.length
     const binariesOf = Map.groupBy(binaries, (binary) => binary.build_input_id)
     for (const input of inputs) {
@@ -188,14 +206,32 @@ async function planOf(db: Database, scope: Scope, listed: ReadonlyMap<string, Li
       changed.push(...difference)
       goneBinaries += item === undefined ? known.length : (difference[0]?.goneBinaries.length ?? 0)
     }
-    const last = inputs.at(-1)
-    if (last === undefined) break
-    after = last.id
   }
   const fresh = [...missing.values()].map((item) => ({ ...item, goneBinaries: [] }))
   const listedBinaries = [...listed.values()].reduce((sum, { artifacts }) => sum + artifacts.length, 0)
   const binaries = { added: listedBinaries - (knownBinaries - goneBinaries), gone: goneBinaries }
   return { upserts: [...changed, ...fresh].sort(byName), gone, binaries }
+}
+
+/** What is known of ranges, so much at a time that nobody waits for it. */
+async function* knownIn(
+  db: Database,
+  scope: Scope,
+  ranges: readonly NameRange[],
+): AsyncGenerator<Awaited<ReturnType<typeof listedInputs>>> {
+  for (const range of ranges) {
+    for (let after: number | null = 0; after !== null;) {
+      const known: Awaited<ReturnType<typeof listedInputs>> = await listedInputs(
+        db,
+        scope,
+        range,
+        after,
+        inputsAtOnce,
+      )
+      yield known
+      after = known.inputs.length < inputsAtOnce ? null : (known.inputs.at(-1)?.id ?? null)
+    }
+  }
 }
 
 /** Neighbours in the report are then neighbours in the indexes: a slice touches a few pages, not one per package. */
@@ -345,9 +381,10 @@ export async function confirmReport(
 async function queueMissing(db: Database, scope: Scope, now: string, schedule: Schedule): Promise<number> {
   let queued = 0
   for (let after = 0; ;) {
-    const { last, missing } = await missingJobs(db, scope, after, scanned)
+    const { last, first_missing: start, last_missing: end } = await missingJobs(db, scope, after, scanned)
     if (last === null) return queued
-    if (missing > 0) queued += await queuedBetween(db, scope, { after, last, now, schedule })
+    if (start !== null && end !== null)
+      queued += await queuedBetween(db, scope, { after: start - 1, last: end, now, schedule })
     after = last
   }
 }

@@ -28,6 +28,11 @@ export type KnownBinary = {
   signature: string | null
 }
 
+/** Names from one on, up to another; `to` is null for all that follow. */
+export type NameRange = { readonly from: string; readonly to: string | null }
+/** Digests of ranges of names by the name each begins with. */
+export type RangeDigests = ReadonlyMap<string, string>
+
 type Id = { id: number }
 
 /** The scope of a report; made when it is new. `listed` is what the report before it listed. */
@@ -59,6 +64,8 @@ export type Imported = {
   queued: number
   trust: string | null
   digest: string
+  /** Digests of the ranges of the report (report-ranges.ts), by their first names; null: they are as they were. */
+  ranges: RangeDigests | null
   isChanged: boolean
 }
 
@@ -66,9 +73,14 @@ export type Imported = {
 export async function closeScope(
   tx: Transaction,
   scope: Scope,
-  { listed, added, gone, queued, trust, digest, isChanged }: Imported,
+  { listed, added, gone, queued, trust, digest, ranges, isChanged }: Imported,
   now: string,
 ): Promise<void> {
+  if (ranges !== null) {
+    await tx.all(sql`
+      INSERT INTO report_ranges (scope_id, digest, ranges) VALUES (${scope.id}, ${digest}, ${JSON.stringify([...ranges])})
+      ON CONFLICT (scope_id) DO UPDATE SET digest = excluded.digest, ranges = excluded.ranges`)
+  }
   await tx.all(sql`
     UPDATE scopes SET imported_at = ${now}, listed = ${listed}, added = ${added}, gone = ${gone}, queued = ${queued},
            index_trust = ${trust}, digest = ${digest}, checked_at = ${now},
@@ -98,19 +110,22 @@ export async function scopeWithDigest(
   )
 }
 
-/** Whether some inputs of a scope after an id miss a job, and the last id looked at; null where there are no more. */
+export type MissingJobs = { last: number | null; first_missing: number | null; last_missing: number | null }
+
+/** The first and the last of some inputs of a scope after an id that miss a job, and the last id looked at; null where there is none. */
 export async function missingJobs(
   db: Database,
   scope: Scope,
   after: number,
   limit: number,
-): Promise<{ last: number | null; missing: number }> {
-  const [row] = await db.all<{ last: number | null; missing: number | null }>(sql`
-    SELECT max(x.id) AS last, sum(CASE WHEN j.id IS NULL THEN 1 ELSE 0 END) AS missing
+): Promise<MissingJobs> {
+  const [row] = await db.all<MissingJobs>(sql`
+    SELECT max(x.id) AS last, min(x.id) FILTER (WHERE j.id IS NULL) AS first_missing,
+           max(x.id) FILTER (WHERE j.id IS NULL) AS last_missing
       FROM (SELECT id, group_id FROM build_inputs
              WHERE scope_id = ${scope.id} AND needs_work = 1 AND seen = 1 AND id > ${after} ORDER BY id LIMIT ${limit}) x
       LEFT JOIN jobs j ON j.group_id = x.group_id`)
-  return { last: row?.last ?? null, missing: row?.missing ?? 0 }
+  return row ?? { last: null, first_missing: null, last_missing: null }
 }
 
 export type ScopeRow = {
@@ -137,18 +152,36 @@ export function scopeRows(db: Database, distribution: string | undefined): Promi
      ORDER BY r.distribution, r.name, c.architecture`)
 }
 
-/** Listed inputs of a scope after an id, with their listed binaries. */
+/** Digests of the ranges of the report with this digest, by their first names; null where they are not known. */
+export async function rangesOfLast(db: Database, { id, digest }: LastScope): Promise<RangeDigests | null> {
+  const [row] = await db.all<{ ranges: string }>(
+    sql`SELECT ranges FROM report_ranges WHERE scope_id = ${id} AND digest = ${digest}`,
+  )
+  return row === undefined ? null : new Map(JSON.parse(row.ranges) as [string, string][]) // as closeScope writes them
+}
+
+/** Listed inputs of a scope after an id with names of a range, and their listed binaries. */
 export async function listedInputs(
   db: Database,
   scope: Scope,
+  { from, to }: NameRange,
   after: number,
   limit: number,
 ): Promise<{ inputs: KnownInput[]; binaries: KnownBinary[] }> {
-  const inputs = await db.all<KnownInput>(sql`
-    SELECT i.id, i.source_package_id, i.group_id, s.name, s.version, g.url, s.maintainer
-      FROM build_inputs i JOIN source_packages s ON s.id = i.source_package_id JOIN friend_groups g ON g.id = i.group_id
-     WHERE i.scope_id = ${scope.id} AND i.seen = 1 AND i.id > ${after}
-     ORDER BY i.id LIMIT ${limit}`)
+  const columns = sql`i.id, i.source_package_id, i.group_id, s.name, s.version, g.url, s.maintainer`
+  const page = sql`i.id > ${after} ORDER BY i.id LIMIT ${limit}`
+  const all = sql`
+    SELECT ${columns} FROM build_inputs i
+      JOIN source_packages s ON s.id = i.source_package_id JOIN friend_groups g ON g.id = i.group_id
+     WHERE i.scope_id = ${scope.id} AND i.seen = 1 AND ${page}`
+  const before = to === null ? trusted('1') : sql`s.name < ${to}`
+  // The plus signs: inputs are to be found by their source package, not all of the scope for each of these.
+  const some = sql`
+    SELECT ${columns} FROM source_packages s CROSS JOIN build_inputs i ON i.source_package_id = s.id
+      JOIN friend_groups g ON g.id = i.group_id
+     WHERE s.release_id = ${scope.release_id} AND s.name >= ${from} AND ${before}
+       AND +i.scope_id = ${scope.id} AND +i.seen = 1 AND ${page}`
+  const inputs = await db.all<KnownInput>(from === '' && to === null ? all : some)
   const binaries = await db.all<KnownBinary>(sql`
     SELECT b.id, b.build_input_id, b.name, b.version, b.component, b.architecture, b.url, b.sha256, b.size, b.signature
       FROM binary_packages b

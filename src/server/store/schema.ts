@@ -493,6 +493,14 @@ export const migrations: readonly string[] = [
   -- The order of the whole queue, for API v0.
   CREATE INDEX jobs_in_order ON jobs (priority, queued_at, id);
   `,
+  `
+  -- Digests of the ranges of a scope's last report, as JSON. They hold while the scope has the digest of that report.
+  CREATE TABLE report_ranges (
+    scope_id INTEGER PRIMARY KEY REFERENCES scopes(id),
+    digest TEXT NOT NULL,
+    ranges TEXT NOT NULL
+  );
+  `,
 ]
 
 /**

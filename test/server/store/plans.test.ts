@@ -18,6 +18,7 @@ import { leaseReturned, listBuildRows, type BuildFilter } from '../../../src/ser
 import { bounds, counted, tallied } from '../../../src/server/store/counting.ts'
 import { eventsAfter, forgottenEvents, lastEvent } from '../../../src/server/store/events.ts'
 import { attestationShas, lookedUp } from '../../../src/server/store/gates.ts'
+import { listedInputs } from '../../../src/server/store/imports.ts'
 import { revisionOf } from '../../../src/server/store/narrow.ts'
 import { binaryPage } from '../../../src/server/store/binaries.ts'
 import type { PackageFilter } from '../../../src/server/store/packages.ts'
@@ -198,6 +199,8 @@ async function others(db: Database): Promise<void> {
   await outlivedBuilds(db, [1, 2], 1, 1)
   await listedNames(db, 1, 1)
   await drainWorker(db, 1, false)
+  const scope = { id: 1, release_id: 1, listed: 1 }
+  for (const to of ['b', null]) await listedInputs(db, scope, { from: 'a', to }, 0, 1)
 }
 
 const orders = [
