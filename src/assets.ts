@@ -5,6 +5,7 @@ import {
   isMainThread,
   setEnvironmentData,
   Worker,
+  type ResourceLimits,
   type Transferable,
 } from 'node:worker_threads'
 import { brotliDecompressSync } from 'node:zlib'
@@ -18,10 +19,14 @@ type Carried = Readonly<Record<string, string>>
 /** Threads by name: the module each one runs, below src. */
 export const threads = {
   database: 'server/thread.ts',
+  hash: 'worker/hash-thread.ts',
   import: 'server/import-thread.ts',
   sync: 'cmd/sync-thread.ts',
 } as const
 export type ThreadName = keyof typeof threads
+
+/** Threads that use assets: each of them gets a copy of all. */
+const users: ReadonlySet<ThreadName> = new Set(['database'])
 
 /** Where assets lie in the source tree: a folder, and the names found in it that are assets. */
 const folders = [
@@ -71,16 +76,18 @@ export function assetNames(): string[] {
  * Starts one of the program's threads (nodejs.org/api/worker_threads.html); the caller ends it.
  * @param workerData what the thread finds as `workerData`
  * @param moved what of it is handed over, not copied
+ * @param resourceLimits memory that it may need
  */
 export function startThread(
   name: ThreadName,
   workerData: unknown,
   moved: readonly Transferable[] = [],
+  resourceLimits: ResourceLimits = {},
 ): Worker {
   const inside = carried()
-  const options = { workerData, transferList: [...moved] }
+  const options = { workerData, transferList: [...moved], resourceLimits }
   if (inside === undefined) return new Worker(new URL(threads[name], import.meta.url), options)
-  setEnvironmentData(carriedKey, inside)
+  if (users.has(name)) setEnvironmentData(carriedKey, inside)
   const script = brotliDecompressSync(asset(`threads/${name}.cjs.br`)).toString()
   return new Worker(script, { eval: true, name, ...options })
 }

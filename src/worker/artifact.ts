@@ -5,7 +5,7 @@ import { zstdFrame } from '../compression.ts'
 import { sentenceOf } from '../errors.ts'
 import type { ReportArtifact } from '../wire/builds.ts'
 import type { JobArtifact } from '../wire/queue.ts'
-import { compareFiles, type Fingerprint } from './compare.ts'
+import { compareFiles, NotPlain, type Fingerprint } from './compare.ts'
 import { diffoscope, type DiffoscopeSettings } from './diffoscope.ts'
 import { downloadLimits } from './download.ts'
 import { Failure } from './failure.ts'
@@ -41,7 +41,7 @@ export async function compareArtifact(
   if (stat.size > downloadLimits.limit)
     throw new Failure('too_large', `the build made ${original.file} ${stat.size} bytes large`)
   const compared = await compareFiles(original.path, path, { signal }).catch((error: unknown) => {
-    if (error instanceof Failure) return null // became a link: a hard one
+    if (error instanceof NotPlain) return null // became a link: a hard one
     throw error
   })
   if (compared === null) return { found: 'refused', of: original, path }

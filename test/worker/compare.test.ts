@@ -2,10 +2,14 @@ import { test, type TestContext } from 'node:test'
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { execFileSync } from 'node:child_process'
-import { link, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises'
+import { link, mkdtemp, open, rm, symlink, truncate, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { compareFiles, fingerprintOf } from '../../src/worker/compare.ts'
+import { setTimeout } from 'node:timers/promises'
+import type { Worker } from 'node:worker_threads'
+import { sentenceOf } from '../../src/errors.ts'
+import { compareFiles, fingerprintOf, NotPlain } from '../../src/worker/compare.ts'
+import { Failure, reasonOf } from '../../src/worker/failure.ts'
 
 const { signal } = new AbortController()
 const sha = (name: string, bytes: Uint8Array): string => createHash(name).update(bytes).digest('hex')
@@ -64,7 +68,7 @@ test('a rebuilt file that is a symbolic link to the original is refused', async 
 
   const comparing = compareFiles(join(folder, 'original'), join(folder, 'rebuilt'), { signal })
 
-  await assert.rejects(comparing, { name: 'Failure', reason: 'backend_error' })
+  await assert.rejects(comparing, NotPlain)
 })
 
 test('a rebuilt file that is a hard link is refused, an original may be one', async (t) => {
@@ -91,5 +95,99 @@ test('a comparison ends when it is told to', async (t) => {
 
   await assert.rejects(compareFiles(original, rebuilt, { signal: AbortSignal.abort() }), {
     name: 'AbortError',
+  })
+})
+
+/** So large that a thread of its own hashes it; it takes next to nothing of the disk. */
+const manyBytes = 160 * 1024 * 1024
+/** Nobody waits until all of it is read. */
+const endlessBytes = 64 * 1024 ** 3
+
+/** A file of zeros with these bytes at its end. */
+async function aLargeFile(folder: string, end: string, length = manyBytes): Promise<string> {
+  const path = join(folder, end)
+  await using file = await open(path, 'wx')
+  await file.write(end, length - end.length)
+  return path
+}
+
+/** Threads that this process has started so far: nodejs.org/api/process.html#event-worker */
+const started: Worker[] = []
+process.on('worker', (thread) => started.push(thread))
+/** Until the thread is at work. */
+const aWhile = (): Promise<void> => setTimeout(100)
+
+const sha256sum = (path: string): string =>
+  execFileSync('sha256sum', [path], { encoding: 'utf8' }).slice(0, 64)
+
+test('large files are hashed in a thread as sha256sum does, several at once, and nobody waits for it', async (t) => {
+  const folder = await aFolder(t)
+  const [original, rebuilt] = [await aLargeFile(folder, 'one end'), await aLargeFile(folder, 'another')]
+
+  const [found, equal] = await Promise.all([
+    compareFiles(original, rebuilt, { signal }),
+    compareFiles(rebuilt, rebuilt, { signal }),
+  ])
+
+  const [one, other] = [original, rebuilt].map((path) => ({ sha256: sha256sum(path), size: manyBytes }))
+  const firstDifference = manyBytes - 'one end'.length
+  assert.deepEqual(found, { original: one, rebuilt: other, firstDifference })
+  assert.deepEqual(equal, { original: other, rebuilt: other, firstDifference: null })
+  assert.equal(started.length, 1)
+  assert.ok(!process.getActiveResourcesInfo().includes('MessagePort'), 'the process could end')
+})
+
+test('a comparison of large files ends at once when it is told to, others go on', async (t) => {
+  const folder = await aFolder(t)
+  const endless = await aLargeFile(folder, 'endless', endlessBytes)
+  const other = await aLargeFile(folder, 'other')
+  const over = new AbortController()
+  const comparing = compareFiles(endless, endless, { signal: over.signal })
+  const hashing = compareFiles(other, other, { signal })
+  await aWhile()
+
+  over.abort()
+
+  await assert.rejects(comparing, { name: 'AbortError' })
+  assert.equal((await hashing).original.sha256, sha256sum(other))
+})
+
+test('a file that shrinks while it is compared is a failure of ours, not a difference', async (t) => {
+  const folder = await aFolder(t)
+  const [original, rebuilt] = [
+    await aLargeFile(folder, 'original', endlessBytes),
+    await aLargeFile(folder, 'rebuilt', endlessBytes),
+  ]
+  const comparing = compareFiles(original, rebuilt, { signal })
+  await aWhile()
+
+  await Promise.all([truncate(original, 4096), truncate(rebuilt, 4096)])
+
+  await assert.rejects(comparing, (error: Error) => {
+    assert.match(error.message, /original had 68719476736 bytes, and \d+ when it was read/)
+    return error instanceof Failure && error.reason === 'backend_error' && !(error instanceof NotPlain)
+  })
+})
+
+test('where the thread is killed the comparison is made all the same', async (t) => {
+  const file = await aLargeFile(await aFolder(t), 'some end')
+  const before = started.length
+  const comparing = compareFiles(file, file, { signal })
+  await Promise.all(started.map((thread) => thread.terminate()))
+
+  const { original, firstDifference } = await comparing
+
+  assert.deepEqual(original, { sha256: sha256sum(file), size: manyBytes })
+  assert.equal(firstDifference, null)
+  await compareFiles(file, file, { signal })
+  assert.equal(started.length, before + 1, 'the next one has another thread')
+})
+
+test('what the disk cannot read is told with the names of the files', async () => {
+  const memory = '/proc/self/mem' // a plain file by its looks, unreadable at its beginning
+
+  await assert.rejects(fingerprintOf(memory, { signal }), (error) => {
+    assert.match(sentenceOf(error), /^hashing \/proc\/self\/mem: EIO/)
+    return reasonOf(error) === 'backend_error'
   })
 })
