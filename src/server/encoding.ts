@@ -14,27 +14,33 @@ export type Coding = (typeof codings)[number] | 'identity'
 
 const { constants } = zlib
 const [quick, medium] = [{ params: { [constants.BROTLI_PARAM_QUALITY]: 4 } }, { level: 6 }]
+/** A hundred kilobytes of memory, for what hardly repeats itself over a longer distance. */
+const light = { [constants.ZSTD_c_compressionLevel]: 1, [constants.ZSTD_c_windowLog]: 17 }
 const compressors = {
   br: {
     whole: (bytes: Uint8Array) => promisify(zlib.brotliCompress)(bytes, quick),
     atOnce: (bytes: Uint8Array) => zlib.brotliCompressSync(bytes, quick),
     stream: () => zlib.createBrotliCompress(quick),
+    piecewise: () => zlib.createBrotliCompress({ ...quick, flush: constants.BROTLI_OPERATION_FLUSH }),
   },
   zstd: {
     // Told the size, it sets aside what that needs, not some megabytes.
     whole: (bytes: Uint8Array) => promisify(zlib.zstdCompress)(bytes, { pledgedSrcSize: bytes.length }),
     atOnce: (bytes: Uint8Array) => zlib.zstdCompressSync(bytes, { pledgedSrcSize: bytes.length }),
     stream: () => zlib.createZstdCompress(),
+    piecewise: () => zlib.createZstdCompress({ params: light, flush: constants.ZSTD_e_flush }),
   },
   gzip: {
     whole: (bytes: Uint8Array) => promisify(zlib.gzip)(bytes, medium),
     atOnce: (bytes: Uint8Array) => zlib.gzipSync(bytes, medium),
     stream: () => zlib.createGzip(medium),
+    piecewise: () => zlib.createGzip({ ...medium, flush: constants.Z_SYNC_FLUSH }),
   },
   deflate: {
     whole: (bytes: Uint8Array) => promisify(zlib.deflate)(bytes, medium),
     atOnce: (bytes: Uint8Array) => zlib.deflateSync(bytes, medium),
     stream: () => zlib.createDeflate(medium),
+    piecewise: () => zlib.createDeflate({ ...medium, flush: constants.Z_SYNC_FLUSH }),
   },
 } as const
 
@@ -94,11 +100,18 @@ export function compressorFor(coding: Exclude<Coding, 'identity'>): Transform {
   return compressors[coding].stream()
 }
 
-/** The same of bytes as they come. When they break off, so does the stream. */
-export function encodedStream(parts: AsyncIterable<Uint8Array>, coding: Coding): ReadableStream<Uint8Array> {
+/**
+ * The same of bytes as they come. When they break off, so does the stream.
+ * @param pace `piecewise`: each part can be read before the next one is there
+ */
+export function encodedStream(
+  parts: AsyncIterable<Uint8Array>,
+  coding: Coding,
+  pace: 'stream' | 'piecewise' = 'stream',
+): ReadableStream<Uint8Array> {
   const source = Readable.from(parts)
   if (coding === 'identity') return Readable.toWeb(source) as ReadableStream<Uint8Array>
-  const compressor = compressorFor(coding)
+  const compressor: Transform = compressors[coding][pace]()
   pipeline(source, compressor, () => undefined) // whoever reads is told
   return Readable.toWeb(compressor) as ReadableStream<Uint8Array>
 }

@@ -18,7 +18,7 @@ import { endpoints } from '../wire/index.ts'
 import { openApi } from '../wire/openapi.ts'
 import { isReason, type Reason } from '../wire/reasons.ts'
 import { version } from '../version.ts'
-import { attestationReader, type AttestationReader } from './attestations.ts'
+import { openAttestations, type AttestationReader } from './attestations.ts'
 import { eventStreamOf, openEventTail, resumedFrom, streamEnd } from './events.ts'
 import { keeper } from './kept.ts'
 import type { Mount } from './route.ts'
@@ -28,29 +28,37 @@ import { attestationShas, exportRows, lookedUp, type ExportRow, type FoundRow } 
 import type { Database } from './store/database.ts'
 import { generationsOf } from './store/generations.ts'
 
-const lookupsAtOnce = 1000
+/** Packages that are looked up together: the database does the next ones while the reply to these is made. */
+const lookupsAtOnce = 250
 /** Bytes of attestations of one request for them: as many as may be asked for, of the largest size. */
 const longestTogether = mostAttestations * 64 * 1024
 const rowsAtOnce = 4000
 const keptExports = 8
 
 type Status = Exported['status']
+type Wanted = BodyOf<typeof lookupPackages>['packages']
 type Described = { json: string; revision: () => Promise<Revision> }
 
 export function mountGates(mount: Mount, service: Service): void {
   const { db, blobs } = service
-  const attestations = attestationReader(blobs)
+  const attestations = openAttestations(blobs)
   const packages = revisionOf(service, 'packages')
   const keep = keeper(keptExports)
   let description: Described | undefined
   const public_keys = { current: [publicKeyToPem(service.signingKey.publicKey)] }
-  mount(lookupPackages, async ({ body }) => ({
-    records: await foundPackages(db, attestations, body),
-    ...(body.with?.includes('keys') === true ? { public_keys } : {}),
-  }))
-  mount(getAttestations, async ({ body }) => ({
-    records: await attestationsOf(db, attestations, body.attestations),
-  }))
+  mount(lookupPackages, async ({ body }) => {
+    const { packages, with: more = [] } = body
+    const read = more.includes('attestations')
+      ? attestations({ most: mostInline, longest: longestInline })
+      : null
+    const keys = more.includes('keys') ? `"public_keys":${JSON.stringify(public_keys)},` : ''
+    const pieces = recordPieces(`{${keys}"records":[`, foundPackages(db, read, packages))
+    return packages.length > lookupsAtOnce ? { pieces } : { json: (await Array.fromAsync(pieces)).join('') }
+  })
+  mount(getAttestations, async ({ body }) => {
+    const read = attestations({ most: mostAttestations, longest: longestTogether })
+    return { json: `{"records":[${await attestationsOf(db, read, body.attestations)}]}` }
+  })
   mount(
     exportDistribution,
     async ({ params, query, context }) => {
@@ -84,38 +92,70 @@ export function mountGates(mount: Mount, service: Service): void {
   })
 }
 
-async function foundPackages(
-  db: Database,
-  read: AttestationReader,
-  { packages, with: more = [] }: BodyOf<typeof lookupPackages>,
-): Promise<(Found | null)[]> {
-  const rows: (FoundRow | null)[] = []
-  for (let start = 0; start < packages.length; start += lookupsAtOnce) {
-    const slice = packages.slice(start, start + lookupsAtOnce)
-    const byPosition = Map.groupBy(await lookedUp(db, slice), (row) => row.position)
-    for (const position of slice.keys()) rows.push(bestOf(byPosition.get(position) ?? []))
+/** A document around records that come some at a time. */
+async function* recordPieces(
+  start: string,
+  records: AsyncIterable<readonly string[]>,
+): AsyncGenerator<string> {
+  let before = start
+  for await (const some of records) {
+    if (some.length === 0) continue
+    yield before + some.join(',')
+    before = ','
   }
-  const records = rows.map((row) => (row === null ? null : foundOf(row)))
-  if (!more.includes('attestations')) return records
-  const asked = [...rows.keys()].filter((at) => rows[at]?.status === 'GOOD' && packages[at]?.proven !== true)
-  const files = asked.map((at) => rows[at]?.attestation ?? null)
-  const attestations = await read(files, { most: mostInline, longest: longestInline })
+  yield before === ',' ? ']}' : `${before}]}`
+}
+
+/** The records of packages as JSON, in the order asked, some at a time. */
+async function* foundPackages(
+  db: Database,
+  read: AttestationReader | null,
+  packages: Wanted,
+): AsyncGenerator<string[]> {
+  const slices = Array.from({ length: Math.ceil(packages.length / lookupsAtOnce) }, (_, index) =>
+    packages.slice(index * lookupsAtOnce, (index + 1) * lookupsAtOnce),
+  )
+  const lookUp = (slice: Wanted | undefined): Promise<FoundRow[]> => {
+    const rows = lookedUp(db, slice ?? [])
+    rows.catch(() => undefined) // whoever waits for it is told; nobody may be by then
+    return rows
+  }
+  let next = lookUp(slices[0])
+  for (const [index, slice] of slices.entries()) {
+    const found = await next
+    next = index + 1 < slices.length ? lookUp(slices[index + 1]) : next
+    const byPosition = Map.groupBy(found, (row) => row.position)
+    yield await recordsOf(slice, byPosition, read)
+  }
+}
+
+async function recordsOf(
+  slice: Wanted,
+  byPosition: ReadonlyMap<number, readonly FoundRow[]>,
+  read: AttestationReader | null,
+): Promise<string[]> {
+  const rows = slice.map((_, position) => bestOf(byPosition.get(position) ?? []))
+  const records = rows.map((row) => JSON.stringify(row === null ? null : foundOf(row)))
+  if (read === null) return records
+  const asked = [...rows.keys()].filter((at) => rows[at]?.status === 'GOOD' && slice[at]?.proven !== true)
+  const attestations = await read(asked.map((at) => rows[at]?.attestation ?? null))
   for (const [index, at] of asked.entries()) {
-    const [record, attestation] = [records[at], attestations[index]]
-    if (record && attestation !== undefined) record.attestation = attestation
+    const attestation = attestations[index]
+    if (attestation !== undefined)
+      records[at] = `${records[at]?.slice(0, -1)},"attestation":${attestation ?? 'null'}}`
   }
   return records
 }
 
+/** JSON of attestations in the order asked, with commas between. */
 async function attestationsOf(
   db: Database,
   read: AttestationReader,
   wanted: readonly { build_id: number; artifact_id: number }[],
-): Promise<(Record<string, unknown> | null)[]> {
+): Promise<string> {
   const shas = new Map((await attestationShas(db, wanted)).map(({ position, sha256 }) => [position, sha256]))
   const files = wanted.map((_, position) => shas.get(position) ?? null)
-  const bounds = { most: mostAttestations, longest: longestTogether }
-  return (await read(files, bounds)).map((one) => one ?? null)
+  return (await read(files)).map((text) => text ?? 'null').join(',')
 }
 
 /**

@@ -17,7 +17,7 @@ import {
 import { problemOf } from '../wire/schema.ts'
 import type { Door, Identity } from './callers.ts'
 import { parsedBody } from './body.ts'
-import { acceptsZstd, bodyOf, codingFor, encoded, encodedStream } from './encoding.ts'
+import { acceptsZstd, bodyOf, codingFor, encoded, encodedStream, type Coding } from './encoding.ts'
 import { Refusal } from './refusal.ts'
 import { noRoom, openRooms, type BodyRoom } from './room.ts'
 import { describe, isUnchanged, notModified, type Revision } from './revision.ts'
@@ -44,9 +44,16 @@ export type Frame = {
 /** JSON text that is ready. */
 export type Ready = { json: string | Uint8Array }
 
+/** JSON text that comes in pieces, each of which is sent when it is there. */
+export type Pieces = { pieces: AsyncGenerator<string> }
+
 type Answer<E> =
   | Response
-  | (E extends { reply: Special } ? (ReplyOf<E> extends undefined ? void : Frame) : ReplyOf<E> | Ready)
+  | (E extends { reply: Special }
+      ? ReplyOf<E> extends undefined
+        ? void
+        : Frame
+      : ReplyOf<E> | Ready | Pieces)
 
 export type MountOptions = {
   /** The handler checks the bytes of the body itself. */
@@ -190,6 +197,11 @@ async function replyOf(
   const { reply } = row
   // Replies hold no bytes; encodeJson, which looks at every value for some, takes four times as long.
   if (!isSpecial(reply)) {
+    if (hasPieces(answer))
+      return piecesReply(
+        c,
+        observe === undefined ? answer : observed(answer, (json) => observe(row, 200, json)),
+      )
     const json = isReady(answer) ? answer.json : JSON.stringify(answer)
     observe?.(row, 200, typeof json === 'string' ? json : new TextDecoder().decode(json))
     return jsonReply(c, json)
@@ -201,6 +213,36 @@ async function replyOf(
 
 function isReady(answer: unknown): answer is Ready {
   return typeof answer === 'object' && answer !== null && 'json' in answer
+}
+
+function hasPieces(answer: unknown): answer is Pieces {
+  return typeof answer === 'object' && answer !== null && 'pieces' in answer
+}
+
+function observed({ pieces }: Pieces, tell: (json: string) => void): Pieces {
+  const all = async function* (): AsyncGenerator<string> {
+    let json = ''
+    for await (const piece of pieces) {
+      json += piece
+      yield piece
+    }
+    tell(json)
+  }
+  return { pieces: all() }
+}
+
+/** A JSON document that is sent while it is made; what goes wrong before its first piece is there is answered as usual. */
+async function piecesReply(c: Context, { pieces }: Pieces): Promise<Response> {
+  const coding = codingFor(c.req.header('accept-encoding'))
+  const first = await pieces.next()
+  const encoder = new TextEncoder()
+  const all = async function* (): AsyncGenerator<Uint8Array> {
+    if (first.done !== true) yield encoder.encode(first.value)
+    for await (const piece of pieces) yield encoder.encode(piece)
+  }
+  return streamReply(encodedStream(all(), coding, 'piecewise'), coding, {
+    'content-type': 'application/json',
+  })
 }
 
 /** A JSON document in the coding the caller likes best. */
@@ -248,8 +290,18 @@ async function partsReply(
     yield second.value
     yield* parts
   }
+  return streamReply(encodedStream(all(), coding), coding, headers)
+}
+
+function streamReply(
+  body: ReadableStream<Uint8Array>,
+  coding: Coding,
+  headers: Record<string, string>,
+): Response {
   const told = coding === 'identity' ? headers : { ...headers, 'content-encoding': coding }
-  return new Response(encodedStream(all(), coding), { headers: { ...told, vary: 'accept-encoding' } })
+  return new Response(body as ReadableStream<Uint8Array<ArrayBuffer>>, {
+    headers: { ...told, vary: 'accept-encoding' },
+  })
 }
 
 /** A kept frame: as it lies on disk where the caller takes zstd, else unpacked. */

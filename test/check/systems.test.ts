@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
-import { readFile, readdir, rename, rm, symlink, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, readdir, rename, rm, symlink, writeFile } from 'node:fs/promises'
 import { dirname, join, relative } from 'node:path'
 import { test } from 'node:test'
-import { zstdCompressSync } from 'node:zlib'
+import { createZstdCompress, zstdCompressSync } from 'node:zlib'
 import { pack } from 'tar-stream'
 import {
   generateSigningKey,
@@ -15,7 +16,7 @@ import {
   verifyEnvelope,
   publicKeyFromPem,
 } from '../../src/attestation.ts'
-import { attestationReader } from '../../src/server/attestations.ts'
+import { openAttestations } from '../../src/server/attestations.ts'
 import { openBlobs } from '../../src/server/store/blobs.ts'
 import { getAttestations, lookupPackages } from '../../src/wire/gates.ts'
 import { getPublicKeys } from '../../src/wire/meta.ts'
@@ -102,8 +103,9 @@ test('attestations of one reply are bounded in number and bytes; those beyond ar
   const keep = async (text: string): Promise<string> => (await blobs.keep(Buffer.from(text))).sha256
   const files = [...(await Promise.all(texts.map(keep))), null, await keep('no JSON'), await keep('[1]')]
   const size = texts[0]?.length ?? 0
+  const numberIn = (text: string): unknown => (JSON.parse(text) as { number: unknown }).number
   const numbersOf = async (bounds: { most: number; longest: number }) =>
-    (await attestationReader(blobs)(files, bounds)).map((one) => one?.['number'] ?? one)
+    (await openAttestations(blobs)(bounds)(files)).map((text) => (text == null ? text : numberIn(text)))
 
   assert.deepEqual(await numbersOf({ most: 9, longest: 9 * size }), [1, 2, 3, 4, null, null, null])
   assert.deepEqual((await numbersOf({ most: 2, longest: 9 * size })).slice(0, 4), [
@@ -117,6 +119,32 @@ test('attestations of one reply are bounded in number and bytes; those beyond ar
     await numbersOf({ most: 0, longest: size }),
     files.map(() => undefined),
   )
+  const read = openAttestations(blobs)({ most: 3, longest: 9 * size }) // they count over all that is asked of one reader
+  assert.equal((await read(files.slice(0, 2))).filter((text) => typeof text === 'string').length, 2)
+  assert.deepEqual(await read(files.slice(2, 4)), [texts[2], undefined])
+})
+
+test('attestations are read one by one where they cannot be unpacked together', async (t) => {
+  const folder = await temporaryFolder(t)
+  const blobs = openBlobs(folder)
+  const streamed = createZstdCompress() // tells no size
+  streamed.end('{"number":1}')
+  const frames = [
+    Buffer.concat((await streamed.toArray()) as Buffer[]),
+    Buffer.concat([zstdCompressSync('{"number"'), zstdCompressSync(':2}')]),
+    Buffer.from('{"number":3}'), // kept by somebody else as it was
+    Buffer.concat([zstdCompressSync('{"number":4}').subarray(0, -1)]),
+    zstdCompressSync('{"number":5}'),
+  ]
+  const files = frames.map((bytes) => createHash('sha256').update(bytes).digest('hex'))
+  for (const [index, sha256] of files.entries()) {
+    await mkdir(join(folder, sha256.slice(0, 2)), { recursive: true })
+    await writeFile(join(folder, sha256.slice(0, 2), sha256), frames[index] ?? '')
+  }
+
+  const texts = await openAttestations(blobs)({ most: 9, longest: 1000 })(files)
+
+  assert.deepEqual(texts, ['{"number":1}', '{"number":2}', '{"number":3}', null, '{"number":5}'])
 })
 
 /** The database of a repository, as repo-add makes it. */

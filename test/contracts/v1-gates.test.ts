@@ -5,7 +5,7 @@ import { endpoints } from '../../src/wire/index.ts'
 import { lookupPackages } from '../../src/wire/gates.ts'
 import { aPackage, anArtifact, importPackages, startServer } from '../help/server.ts'
 import { rebuilt } from './asking.ts'
-import { ask, documentOf } from './raw.ts'
+import { ask, decoded, documentOf } from './raw.ts'
 
 test('look-ups answer in the order asked, null for what is not known', async (t) => {
   const { call } = await startServer(t)
@@ -25,6 +25,33 @@ test('look-ups answer in the order asked, null for what is not known', async (t)
     records.map((record) => record?.status ?? null),
     ['UNKWN', null, 'GOOD'],
   )
+})
+
+test('a long look-up is one document, the keys first, in each coding', async (t) => {
+  const { call, address } = await startServer(t)
+  await importPackages(call, [aPackage({ name: 'one' })])
+  const wanted = Array.from({ length: 777 }, (_, index) => ({
+    distribution: 'debian',
+    name: index % 100 === 0 ? 'one' : 'none',
+    version: '1.0-1',
+    architecture: 'amd64',
+  }))
+  const body = JSON.stringify({ packages: wanted, with: ['keys'] })
+  for (const coding of [undefined, 'zstd', 'gzip', 'br', 'deflate']) {
+    const headers = { 'content-type': 'application/json', ...(coding && { 'accept-encoding': coding }) }
+
+    const reply = await ask(address, 'POST', '/api/v1/packages/lookup', { headers, body })
+
+    assert.equal(reply.headers['content-encoding'], coding)
+    assert.match(reply.headers['content-type'] ?? '', /^application\/json/)
+    const text = decoded(reply).toString()
+    assert.ok(text.startsWith('{"public_keys":{"current":["-----BEGIN'), text.slice(0, 50))
+    const { records } = JSON.parse(text) as { records: ({ status: string } | null)[] }
+    assert.deepEqual(
+      records.map((record) => record?.status ?? null),
+      wanted.map(({ name }) => (name === 'one' ? 'UNKWN' : null)),
+    )
+  }
 })
 
 test('more than 10,000 packages at once are refused', async (t) => {

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { pipeline } from 'node:stream/promises'
 import { test } from 'node:test'
 import zlib from 'node:zlib'
-import { encoded, type Coding } from '../../src/server/encoding.ts'
+import { encoded, encodedStream, type Coding } from '../../src/server/encoding.ts'
 
 const decoders = {
   identity: (bytes: Uint8Array): Uint8Array => bytes,
@@ -18,5 +20,28 @@ test('bytes of any length come back from every coding as they were', async () =>
       const sent = await encoded(bytes, coding as Coding) // a key of the table above
       assert.ok(Buffer.from(decode(sent)).equals(bytes), `${length} bytes, ${coding}`)
     }
+  }
+})
+
+test('what comes piecewise can be read before the next piece is there, and breaks off where that does', async () => {
+  for (const [coding, decoder] of [
+    ['br', zlib.createBrotliDecompress()],
+    ['zstd', zlib.createZstdDecompress()],
+    ['gzip', zlib.createGunzip()],
+    ['deflate', zlib.createInflate()],
+  ] as const) {
+    const read = Promise.withResolvers<void>()
+    const parts = async function* (): AsyncGenerator<Uint8Array> {
+      yield Buffer.from('the first piece')
+      await read.promise
+      throw new Error('there is no second one')
+    }
+    const whole = pipeline(encodedStream(parts(), coding, 'piecewise'), decoder)
+
+    const [first] = (await once(decoder, 'data')) as [Buffer]
+    read.resolve()
+
+    assert.equal(first.toString(), 'the first piece', coding)
+    await assert.rejects(whole, /no second one/, coding)
   }
 })

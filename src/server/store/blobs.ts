@@ -1,4 +1,4 @@
-import { createHash, randomUUID } from 'node:crypto'
+import { hash, randomUUID } from 'node:crypto'
 import fs from 'node:fs'
 import { readFile, utimes } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
@@ -35,7 +35,7 @@ export function openBlobs(folder: string): Blobs {
   }
   const keep = async (bytes: Uint8Array): Promise<Blob> => {
     const frame = isZstd(bytes) ? await soundFrame(bytes) : await zstdFrame(bytes)
-    const sha256 = createHash('sha256').update(frame).digest('hex')
+    const sha256 = hash('sha256', frame)
     const writing = underWay.get(sha256) ?? written(sha256, frame)
     underWay.set(sha256, writing)
     await writing.finally(() => underWay.delete(sha256))
@@ -46,7 +46,7 @@ export function openBlobs(folder: string): Blobs {
     keep: (bytes) => inTurn(() => keep(bytes)),
     async read(sha256) {
       const bytes = await readFile(pathOf(sha256)).catch(() => null)
-      const isWhole = bytes !== null && createHash('sha256').update(bytes).digest('hex') === sha256
+      const isWhole = bytes !== null && hash('sha256', bytes) === sha256
       return isWhole ? bytes : null
     },
   }
