@@ -4,6 +4,7 @@ import { promisify } from 'node:util'
 import { createZstdCompress, zstdCompress, zstdCompressSync } from 'node:zlib'
 import type { FetchError } from 'ofetch'
 import { Complaint } from './errors.ts'
+import { printable } from './log.ts'
 import { followEnvironmentProxies } from './proxy.ts'
 import {
   hasBody,
@@ -94,21 +95,24 @@ export function openClient(options: ClientOptions): Client {
       const address = addressOf(base, row, given.params)
       const what = `${row.method} ${address}`
       const sent = hasBody(row) || given.body !== undefined ? await packed(given.body) : undefined
+      const headers = headersFor(row, sent !== undefined)
       const signals = [AbortSignal.timeout(options.timeout ?? 120_000), options.signal, given.signal]
       const { ofetch } = await import('ofetch') // it takes the runtime's fetch with it, which commands without a server do without
       const reply = await ofetch
         .raw(address, {
           method: row.method,
           query: textsOf(given.query ?? {}),
-          headers: headersFor(row, sent !== undefined),
+          headers,
           ...(sent === undefined ? {} : { body: sent }),
           responseType: 'arrayBuffer',
           retry: false,
+          redirect: redirectFor(headers),
           signal: AbortSignal.any(signals.filter((signal) => signal !== undefined)),
         })
         .catch((error: unknown) => {
           throw troubleOf(error, base, row)
         })
+      refuseRedirect(reply, base)
       return readReply(row, new Uint8Array(reply._data ?? new ArrayBuffer(0)), what)
     },
     async chunks(row) {
@@ -121,6 +125,7 @@ export function openClient(options: ClientOptions): Client {
           headers,
           responseType: 'stream',
           retry: false,
+          redirect: redirectFor(headers),
           ...signal,
         })
         .catch(async (error: unknown) => {
@@ -129,6 +134,7 @@ export function openClient(options: ClientOptions): Client {
             response._data = await new Response(response._data).arrayBuffer()
           throw troubleOf(error, base, row)
         })
+      refuseRedirect(reply, base)
       return reply._data ?? emptyStream()
     },
   }
@@ -197,6 +203,20 @@ function headersOf(options: ClientOptions, row: Endpoint, hasContent: boolean): 
   if (options.signupSecret !== undefined && row.caller === 'signup')
     headers['x-signup-secret'] = options.signupSecret
   return headers
+}
+
+/** Cookies and keys, and what we say with them, go to the server that was named and to no other. */
+function redirectFor(headers: Readonly<Record<string, string>>): 'manual' | 'follow' {
+  return Object.keys(headers).some((name) => name.startsWith('x-')) ? 'manual' : 'follow'
+}
+
+function refuseRedirect({ status, headers }: Response, base: string): void {
+  if (![301, 302, 303, 307, 308].includes(status)) return
+  const target = headers.get('location') ?? ''
+  const { origin } = URL.canParse(target, base) ? new URL(target, base) : { origin: 'no address' }
+  throw new Complaint(`the server at ${base} sends us to ${printable(origin)}`, {
+    hint: 'we follow nobody with our secrets: if that is the right server, name its address',
+  })
 }
 
 function readReply<E extends Endpoint>(row: E, bytes: Uint8Array, what: string): ReplyOf<E> {
