@@ -123,13 +123,13 @@ export const builtInBackends: readonly BuiltIn[] = [
   },
   {
     name: 'debrebuild',
-    doc: 'Debian packages from .buildinfo, with debrebuild of devscripts, where the configuration says so',
+    doc: 'Debian packages from .buildinfo, with debrebuild of devscripts, where the configuration says so; it downloads by itself, and the network is on while it builds',
     script: 'backends/debrebuild.sh',
     instead: 'debian',
   },
   {
     name: 'archlinux',
-    doc: 'Arch Linux packages, with repro or makepkg',
+    doc: 'Arch Linux packages, with repro, which downloads by itself with the network on all the time, or makepkg',
     script: 'backends/archlinux.sh',
   },
   {

@@ -206,6 +206,7 @@ for (const program of ['archlinux-repro', 'repro']) {
     assert.equal(result.exitCode, 0, result.text)
     assert.match(result.text, /^called 1 -o out -- tiny-1\.0-1-any\.pkg\.tar\.zst$/m)
     assert.deepEqual(await readdir(result.outdir), ['tiny-1.0-1-any.pkg.tar.zst'])
+    assert.equal(result.told?.note, 'built by repro, which downloads by itself, with the network on')
   })
 }
 

@@ -4,7 +4,8 @@
 #
 #   REBUILDERD_OUTDIR=out ./archlinux.sh hello-1.0-1-x86_64.pkg.tar.zst
 #
-# With repro (archlinux-repro) installed, that is used: it fetches the recorded packages from the Arch archive.
+# With repro (archlinux-repro) installed, that is used: it fetches the recorded packages and the sources by itself, so the
+# network is on all the time and none of our rules on downloads hold; the result says so.
 # Else makepkg does it with the programs of this machine, for repositories that publish source tarballs:
 #   REBUILDERD_BACKEND_SOURCE_URL   base of PKGBASE-VERSION.src.tar.gz, as makepkg --allsource makes them;
 #                                   default: the folder of REBUILDERD_INPUT_URL, or that of the input
@@ -39,7 +40,11 @@ with_repro() {
   cd "$work"
   NOCHECK=1 "$1" -o "$outdir" -- "$input" 2>&1 | tee "$work/log" || code=${PIPESTATUS[0]}
   # It compares, too, and ends badly where bytes differ: that is for the worker to judge.
-  if [ "$code" = 0 ] || has_all; then exit 0; fi
+  if [ "$code" = 0 ] || has_all; then
+    [ -z "${REBUILDERD_RESULT-}" ] ||
+      echo '{"note":"built by repro, which downloads by itself, with the network on"}' > "$REBUILDERD_RESULT"
+    exit 0
+  fi
   grep -q '==>.* Making package' "$work/log" || {
     last=$(grep . "$work/log" | tail -n 1 | tr -d '[:cntrl:]' | head -c 500 | iconv -c -t UTF-8) || :
     finish 3 environment_unavailable "$1 cannot make the build environment: $last"

@@ -10,7 +10,7 @@
 #   builder = "mmdebstrap"     # or what else debrebuild knows, such as sbuild+unshare
 #
 # debrebuild gets packages and source from snapshot.debian.org and builds in one step, so the network is on all the
-# time; the result says so. What it says of the bytes does not count: files are compared by the worker.
+# time and none of our rules on downloads hold; the result says so. What it says of the bytes does not count: files are compared by the worker.
 # Exit: 0 built, 1 the build failed, 2 bad input, 3 environment unavailable, 4 source unavailable, 5 our own trouble.
 set -euo pipefail
 umask 022
