@@ -34,7 +34,9 @@ const options = {
       placeholder: 'PATH',
     },
   ),
-  list: text('Check the packages of this list, `-` for standard input', { placeholder: 'FILE' }),
+  list: text('Check a list as dpkg-query, apt, pacman, rpm or dnf print it, `-` for standard input', {
+    placeholder: 'FILE',
+  }),
   sbom: text('Check the packages of this SPDX or CycloneDX file (JSON), `-` for standard input', {
     placeholder: 'FILE',
   }),
@@ -119,7 +121,7 @@ async function reportOfSystem(
   line.show('reading what is installed')
   const inventory = await readInventory({ ...given, called, input, signal })
   const packages = await watchedOnly(inventory.packages, given.watchList)
-  if (packages.length === 0) throw new Complaint('there is no package to check', { exitCode: 2 })
+  if (packages.length === 0) throw nothingFound(inventory.problems)
   const architectures = [...new Set(packages.map(({ architecture }) => architecture))].sort()
   const rebuilders = await chosenRebuilders(given, context, architectures)
   const threshold = given.threshold ?? 1
@@ -143,6 +145,11 @@ async function reportOfSystem(
     now: () => new Date(),
   })
   return { ...report, warnings: [...inventory.problems, ...report.warnings] }
+}
+
+function nothingFound([problem]: readonly string[]): Complaint {
+  const hint = problem === undefined ? {} : { hint: problem }
+  return new Complaint('there is no package to check', { exitCode: 2, ...hint })
 }
 
 /** `--rebuilder`, else the configuration, else the server that the other commands talk to. */

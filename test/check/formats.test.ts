@@ -16,7 +16,8 @@ import { sbomPackages } from '../../src/cmd/check/sbom.ts'
 import { distributionOf, watchedOnly } from '../../src/cmd/check/sources.ts'
 import { alignedLines, fittingLines } from '../../src/cmd/output.ts'
 import { inPieces } from '../help/archives.ts'
-import { aDebian, aRoot, hashesOf, listingOf, bytesOf } from './help.ts'
+import { temporaryFolder } from '../help/server.ts'
+import { aDebian, aRebuilder, aRoot, bytesOf, hashesOf, listingOf, runCheck, standingsOf } from './help.ts'
 
 /** `name version architecture` */
 function shown(packages: readonly Installed[]): string[] {
@@ -151,6 +152,71 @@ two words
     'the list: line 8 names no package: two words',
     'the list: 2 packages without epoch, matched by the rest of the version',
   ])
+})
+
+const kernel = process.arch === 'arm64' ? 'aarch64' : 'x86_64'
+const machine = process.arch === 'arm64' ? 'arm64' : 'amd64'
+for (const [program, distribution, text, expected, problems] of [
+  [
+    'dpkg-query -W',
+    'debian',
+    'libc6:i386\t2.36-9\nhello\t2.10-3\npi\t1.3\n',
+    ['libc6 2.36-9 i386', `hello 2.10-3 ${machine}`, 'hello 2.10-3 all', `pi 1.3 ${machine}`, 'pi 1.3 all'],
+    [`the list: 2 packages without architecture, taken for ${machine} or all`],
+  ],
+  [
+    'dpkg -l',
+    'debian',
+    'Desired=Unknown/Install\n| Status=Not/Inst\n|/ Err?=(none)\n||/ Name  Version  Architecture Description\n+++-====-====-====-====\nii  libc6:amd64  2.36-9  amd64  GNU C Library\nhi  pi  1.3  amd64  holds\niF  half  1-1  all  unset\nrc  gone  1-1  all  removed\n',
+    ['libc6 2.36-9 amd64', 'pi 1.3 amd64', 'half 1-1 all'],
+    ['the list: line 9 names no package: rc  gone  1-1  all  removed'],
+  ],
+  [
+    'a list of ours with names of two letters',
+    'debian',
+    'pi 1.3 amd64 4096\nri 1:3.1 all\n',
+    ['pi 1.3 amd64', 'ri 1:3.1 all'],
+    [],
+  ],
+  [
+    'apt list --installed',
+    'debian',
+    'Listing...\ncurl/stable,now 7.88.1-10 amd64 [installed,automatic]\nbase/now 1.0 all [installed,local]\nnew/stable 2.0 amd64 [upgradable from: 1.0]\n',
+    ['curl 7.88.1-10 amd64', 'base 1.0 all'],
+    ['the list: line 4 names no package: new/stable 2.0 amd64 [upgradable from: 1.0]'],
+  ],
+  [
+    'pacman -Q',
+    'archlinux',
+    'bash 5.2.037-5\nlinux 6.12.1.arch1-1\n',
+    ['bash 5.2.037-5', 'linux 6.12.1.arch1-1'].flatMap((one) => [`${one} ${kernel}`, `${one} any`]),
+    [`the list: 2 packages without architecture, taken for ${kernel} or any`],
+  ],
+  [
+    'dnf list --installed',
+    'fedora',
+    'Installed packages\nbash.x86_64  5.2.37-1.fc42  @anaconda\nopenssl.x86_64  1:3.2-4.fc42  @updates\n',
+    ['bash 5.2.37-1.fc42 x86_64', 'openssl 1:3.2-4.fc42 x86_64'],
+    [],
+  ],
+] as const) {
+  test(`a list as \`${program}\` prints it`, () => {
+    const found = listedPackages(text, distribution, 'the list')
+
+    assert.deepEqual(shown(found.packages), expected)
+    assert.deepEqual(found.problems, problems)
+  })
+}
+
+test('of the architectures that a package may have, the one that is published or known counts', async (t) => {
+  const root = await aDebian(t, ['hello', 'said'], { list: 'hello\t1.0-1\nsaid\t1.0-1\nnobody\t1.0-1\n' })
+  const { address } = await aRebuilder(t, { hello: 'GOOD', said: 'claimed' })
+
+  const args = ['--root', root, '--list', `${root}/list`, '--rebuilder', address]
+  const { document } = await runCheck(await temporaryFolder(t), args)
+
+  assert.deepEqual(standingsOf(document), { hello: 'verified', said: 'claimed', nobody: 'unknown' })
+  assert.equal(document.summary.count, 3)
 })
 
 for (const [format, document] of Object.entries({

@@ -4,7 +4,7 @@ import { ask, type Asked } from './ask.ts'
 import { openedAll, proofsOf, type Sent } from './attestations.ts'
 import type { Cache } from './cache.ts'
 import type { Installed } from './installed.ts'
-import { judged, type Judged, type Witness } from './judge.ts'
+import { judged, resolved, type Judged, type Witness } from './judge.ts'
 import { keyOf } from './installed.ts'
 import {
   addPins,
@@ -102,7 +102,7 @@ export async function checkPackages(packages: readonly Installed[], options: Che
   await keyring.keep()
   signal.throwIfAborted()
   return {
-    packages: judged(packages, witnesses, { threshold, published: published.hashes }),
+    packages: resolved(judged(packages, witnesses, { threshold, published: published.hashes })),
     rebuilders: toldOf(witnesses, heard),
     alarms: [...heard.flatMap(({ trust }) => trust.alarm ?? []), ...witnesses.flatMap(forgeries)],
     warnings: [

@@ -14,6 +14,8 @@ export type Installed = {
   sha256: string | null
   /** It may have an epoch that is not told: it is matched by the rest of its version, if only one fits. */
   lacksEpoch?: true
+  /** Its architecture is not told, and this is one that it may have; the one that is known is taken. */
+  lacksArchitecture?: true
 }
 
 /** What was found, and what could not be read; the rest still counts. */

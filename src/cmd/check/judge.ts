@@ -38,6 +38,20 @@ export type Judged = {
   voices: readonly Voice[]
 }
 
+/** One of those that stand for a package whose architecture is not told: what is published, else what somebody knows. */
+export function resolved(all: readonly Judged[]): Judged[] {
+  const isBare = ({ installed }: Judged): boolean => installed.lacksArchitecture === true
+  const bare = Map.groupBy(all.filter(isBare), ({ installed: { distribution, name, version } }) =>
+    [distribution, name, version].join('\n'),
+  )
+  const chosen = [...bare.values()].map(
+    (some) =>
+      some.find(({ sha256 }) => sha256 !== null) ?? some.find(({ voices }) => voices.length > 0) ?? some[0],
+  )
+  const taken = new Set(chosen)
+  return all.filter((one) => !isBare(one) || taken.has(one))
+}
+
 type Rules = { threshold: number; published: ReadonlyMap<string, string | null> }
 
 /** The verdict on every package: K distinct rebuilders must agree, and only a proof counts as verified. */
