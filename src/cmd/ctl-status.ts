@@ -29,10 +29,22 @@ export const status = command(
     const workers = recordsOf(client, listWorkers, {})
     if (options.json) return writeJsonArray(workers, context.write, context.signal)
     const paint = paintFor(context.colours)
-    for await (const worker of workers) context.out(workerLine(worker, paint))
+    let shown = 0
+    for await (const worker of workers) {
+      context.out(workerLine(worker, paint))
+      shown++
+    }
+    if (shown === 0) tellNone(client, context)
     if (context.isTerminal) await printNumbers(client, paint, context)
   },
 )
+
+/** Programs that read the lines get none. */
+function tellNone({ base }: Client, context: Context): void {
+  context.err(
+    `no worker has registered yet; on a machine that is to build: rebuilderd worker --secret SECRET ${printable(base)}`,
+  )
+}
 
 /** For people, how it stands with verdicts and jobs; programs get the lines they know. */
 async function printNumbers(client: Client, paint: Paint, context: Context): Promise<void> {
@@ -74,6 +86,7 @@ export const workersLs = command(
     if (options.json) return writeJsonArray(workers, context.write, context.signal)
     const rows: WorkerCells[] = []
     for await (const worker of workers) rows.push(workerCells(worker, new Date(), paintFor(context.colours)))
+    if (rows.length === 0 && !options.online) return tellNone(client, context)
     for (const line of workerLines(rows, context)) context.out(line)
   },
 )

@@ -62,15 +62,27 @@ function asLine(event: ServerEvent, distro: string | undefined, paint: Paint): s
     return `${time} ${verdictWords(output, paint)}`
   }
   const { success, output } = v.safeParse(QueueEvent, parsed(event))
-  return success && event.kind === 'queue' ? `${time} ${counted(output.count, 'job')} ${output.change}` : null
+  return success && event.kind === 'queue' ? `${time} ${queueWords(output, paint)}` : null
+}
+
+/** `1 job started: hello 1.0-1 (debian, sid, amd64)` */
+function queueWords({ change, count, job }: QueueEvent, paint: Paint): string {
+  const what = `${counted(count, 'job')} ${change}`
+  return job === undefined ? what : `${what}: ${titled(job, paint)}`
+}
+
+type Titled = Pick<VerdictEvent, 'name' | 'version' | 'distribution' | 'release' | 'architecture'>
+
+/** `hello 1.0-1 (debian, sid, amd64)` */
+function titled({ name, version, distribution, release, architecture }: Titled, paint: Paint): string {
+  const origin = [distribution, release, architecture].filter((word) => word !== null).join(', ')
+  return `${paint.bold(printable(name))} ${printable(`${version} (${origin})`)}`
 }
 
 /** `BAD   hello 1.0-1 (debian, sid, amd64) content_differs, was GOOD` */
 function verdictWords(verdict: VerdictEvent, paint: Paint): string {
-  const { status, name, version, distribution, release, architecture, reason, before } = verdict
-  const origin = [distribution, release, architecture].filter((word) => word !== null).join(', ')
+  const { status, reason, before } = verdict
   const was = before !== null && before !== status ? `was ${before}` : null
   const more = [reason, was].filter((word) => word !== null).join(', ')
-  const title = `${paint.bold(printable(name))} ${printable(`${version} (${origin})`)}`
-  return `${paintedStatus(status.padEnd(5), paint)} ${title} ${more}`.trimEnd()
+  return `${paintedStatus(status.padEnd(5), paint)} ${titled(verdict, paint)} ${more}`.trimEnd()
 }

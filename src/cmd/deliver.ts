@@ -3,7 +3,7 @@ import { Complaint, complaintOf, sentenceOf } from '../errors.ts'
 import type { ReportToSend } from '../wire/packages.ts'
 import type { Context } from './command.ts'
 import { openAdminClient, openPublicClient, type ServerOptions } from './credentials.ts'
-import { changesOf, type Changes } from './foretell.ts'
+import { foretold, type Changes } from './foretell.ts'
 import { counted, jsonLinePieces, paintFor, shownCount, shownJson } from './output.ts'
 import { EmptyList, post, scopeName } from './post.ts'
 
@@ -193,25 +193,34 @@ function sending(client: Client, { force }: Delivery, { log }: Context): Take {
 }
 
 function foretelling(client: Client, { json }: Delivery, context: Context): Take {
-  return async (report) => {
-    const changes = await changesOf(report, client)
-    if (!json) tellChanges(report, changes, context)
-    const { added, gone, queued } = changes
-    return { outcome: 'foretold', new: added.length, gone: gone.length, queued }
-  }
+  return (report) =>
+    foretold(report, client, async (changes) => {
+      if (!json) await tellChanges(report, changes, context)
+      const { added, gone, queued } = changes
+      return { outcome: 'foretold', new: added.count, gone: gone.count, queued }
+    })
 }
 
 /** Most lines of changes that a terminal gets. */
 const mostShown = 40
 
-function tellChanges(report: ReportToSend, changes: Changes, context: Context): void {
+async function tellChanges(report: ReportToSend, changes: Changes, context: Context): Promise<void> {
   const { added, gone, unchanged, queued } = changes
   const paint = paintFor(context.colours)
   const most = context.isTerminal ? mostShown : Infinity
-  const numbers = `${shownCount(added.length)} new, ${shownCount(gone.length)} gone, ${shownCount(unchanged)} unchanged, ${shownCount(queued)} to be queued`
+  const numbers = `${shownCount(added.count)} new, ${shownCount(gone.count)} gone, ${shownCount(unchanged)} unchanged, ${shownCount(queued)} to be queued`
   const name = paint.bold(scopeName(report))
-  context.out(`${name}: ${counted(added.length + unchanged, 'package')}, ${numbers}`)
-  const lines = [...added.map((one) => paint.green(`+ ${one}`)), ...gone.map((one) => paint.red(`- ${one}`))]
-  for (const line of lines.slice(0, most)) context.out(line)
-  if (lines.length > most) context.out(`… and ${shownCount(lines.length - most)} more`)
+  context.out(`${name}: ${counted(added.count + unchanged, 'package')}, ${numbers}`)
+  const lines = function* (): Generator<string> {
+    for (const one of added.all()) yield paint.green(`+ ${one}`)
+    for (const one of gone.all()) yield paint.red(`- ${one}`)
+  }
+  let shown = 0
+  for (const line of lines()) {
+    if (shown++ === most) break
+    context.out(line)
+    if (shown % 1000 === 0) await context.written() // all of a first import would not fit into memory
+  }
+  const left = added.count + gone.count - most
+  if (left > 0) context.out(`… and ${shownCount(left)} more`)
 }

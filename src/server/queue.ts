@@ -136,7 +136,9 @@ const popped = work(
     }
     const token = named === null ? (request.lease ?? randomUUID()) : randomUUID()
     const given = await leaseJob(tx, next.id, { token, workerId, now, until })
-    const event = happened({ kind: 'queue', data: { change: 'started', count: 1 } }, now)
+    const { name, version, distribution, release, architecture } = queuedJob(given.job)
+    const job = { name, version, distribution, release, architecture }
+    const event = happened({ kind: 'queue', data: { change: 'started', count: 1, job } }, now)
     await tx.batch([touched(now, 'queue', 'workers'), event])
     return assignmentOf(given, token)
   },

@@ -83,6 +83,10 @@ async function downloadTo(part: Part, url: string, options: DownloadOptions): Pr
       if (isFullDisk(error)) await part.drop()
       options.signal.throwIfAborted()
       if (error instanceof Complaint) throw error
+      if (isMistake(error))
+        throw new Complaint(`${url} cannot be downloaded: ${reasonOf(error)}`, {
+          hint: 'is the address right?',
+        })
       if (tries >= mostTries) {
         const often = tries === 1 ? 'again' : `${tries} times`
         throw new Unreachable(`${url} cannot be downloaded: ${reasonOf(error)} (tried ${often})`)
@@ -92,6 +96,14 @@ async function downloadTo(part: Part, url: string, options: DownloadOptions): Pr
       await sleep(Math.min(Math.max(backoff, asked), longestWaitMs), undefined, { signal: options.signal })
     }
   }
+}
+
+/** Addresses that fetch asks nobody for, whenever it is tried: of a port that it is kept from, or of another protocol. */
+function isMistake(error: unknown): boolean {
+  if (!(error instanceof TypeError)) return false
+  return error.cause instanceof Error
+    ? /^(bad port|unknown scheme)$/.test(error.cause.message)
+    : /URL/.test(error.message) // what cannot be made a request
 }
 
 /** fetch says "fetch failed" and hides the reason below. */

@@ -122,6 +122,16 @@ export type VerdictEvent = Shape<typeof VerdictEvent>
 export const QueueEvent = v.object({
   change: v.picklist(['added', 'started', 'dropped', 'freed']),
   count: Count,
+  /** The job, where it is one that was handed out. */
+  job: v.optional(
+    v.object({
+      name: v.string(),
+      version: v.string(),
+      distribution: v.string(),
+      release: v.nullable(v.string()),
+      architecture: v.string(),
+    }),
+  ),
   /** How many are told the same who listen for events of the queue alone, as workers without a job do. */
   listeners: v.optional(Count),
 })

@@ -69,6 +69,17 @@ test('--json of nothing is an empty array', async (t) => {
   }
 })
 
+test('where no worker has registered, people are told how one is started, and programs get no line', async (t) => {
+  const home = await tempFolder(t)
+  const { url } = await startStandIn(t, ({ query }) => listReply([], query))
+
+  for (const words of [['status'], ['workers', 'ls']]) {
+    const { code, stdout, stderr } = await runProgram(['ctl', ...words, '-H', url], { home })
+    assert.deepEqual([code, stdout], [0, ''], words.join(' '))
+    assert.match(stderr, /^no worker has registered yet; .*: rebuilderd worker --secret SECRET http:\/\/127/)
+  }
+})
+
 test('filters are asked of the server and looked after where it does not know them', async (t) => {
   const home = await tempFolder(t)
   const records = [

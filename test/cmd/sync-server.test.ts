@@ -132,6 +132,27 @@ test('--dry-run counts what is unchanged, and queues in thought only what waits 
   assert.deepEqual(pick(summariesOf(after)[0], 'new gone queued'), { new: 1, gone: 1, queued: 1 })
 })
 
+test('--dry-run tells thousands of changes as the import makes them, in the order of their names', async (t) => {
+  const { ctl } = await startWithCtl(t)
+  const names = (from: number, to: number): string[] =>
+    Array.from({ length: to - from }, (_, index) => `pkg-${String(from + index).padStart(4, '0')}`)
+  await ctl(['sync-stdin'], reportOf(...names(0, 2000)))
+  const next = reportOf(...names(1000, 3500))
+
+  const told = await ctl(['sync-stdin', '--dry-run'], next)
+  const after = await ctl(['sync-stdin', '--json'], next)
+
+  const [first, ...lines] = told.stdout.trimEnd().split('\n')
+  const sign = (which: string): string[] =>
+    lines.filter((line) => line.startsWith(which)).map((line) => line.slice(2, 10))
+  assert.equal(
+    first,
+    'debian/sid (amd64): 2,500 packages, 1,500 new, 1,000 gone, 1,000 unchanged, 1,500 to be queued',
+  )
+  assert.deepEqual([sign('+'), sign('-')], [names(2000, 3500), names(0, 1000)])
+  assert.deepEqual(pick(summariesOf(after)[0], 'new gone queued'), { new: 1500, gone: 1000, queued: 1500 })
+})
+
 test('--json tells what came of each report, and of the one that was refused', async (t) => {
   const { ctl } = await startWithCtl(t)
   await ctl(['sync-stdin'], reportOf('one', 'two'))

@@ -170,7 +170,7 @@ test('queue watch leaves out other distributions and kinds', async (t) => {
     await running(t, [...watch, '--kind', 'queue']),
   ]
 
-  await queue.until(/1 job started/)
+  await queue.until(/1 job started: hello 1\.0-1 \(debian, sid, amd64\)/)
   await sleep(200)
 
   assert.equal(others.said.out, '')

@@ -221,6 +221,16 @@ test('an aborted download ends at once', async (t) => {
   await assert.rejects(reading, /enough/)
 })
 
+test('an address that nobody can be asked for is told at once, and not tried again', async (t) => {
+  const mirror = await aMirror(t, ['http://127.0.0.1:1/debian'])
+
+  await assert.rejects(read(mirror, 'InRelease'), (error) => {
+    assert.ok(error instanceof Error && !(error instanceof Unreachable))
+    assert.match(error.message, /127\.0\.0\.1:1\/debian\/InRelease cannot be downloaded: bad port$/)
+    return true
+  })
+})
+
 test('addresses keep what mirrors keep, and encode what an address would misread', () => {
   for (const [path, address] of [
     ['pool/g++_1.0~rc1+b2_amd64.deb', 'https://mirror.example/pool/g++_1.0~rc1+b2_amd64.deb'],
