@@ -10,7 +10,13 @@ import { openControlGroup, type Exceeded } from './cgroup.ts'
 import { watchDisk } from './disk.ts'
 import { environmentOf } from './environment.ts'
 import { runProcess, type ProcessResult } from './process.ts'
-import { findUserNamespace, placeSandbox, removeFolder, sandboxed, type UserNamespace } from './sandbox.ts'
+import {
+  findUserNamespace,
+  placeSandbox,
+  removeFolder,
+  type SandboxPlan,
+  type UserNamespace,
+} from './sandbox.ts'
 import { readTold } from './told.ts'
 
 /** One `[backend.NAME]` of the worker's settings; `path` may be `built-in:debian` for a script we bring. */
@@ -188,7 +194,8 @@ export async function runBackend(run: BackendRun): Promise<BackendResult> {
   try {
     const processes = group.limited.processes ? null : bounds.processes
     const ended = await runProcess({
-      command: commandOf(run, place, userNamespace, processes),
+      command: commandOf(place),
+      sandbox: sandboxOf(run, place, userNamespace, processes),
       directory: run.cache,
       environment: environmentOf(run, place, userNamespace !== null),
       timeoutSeconds: run.timeoutSeconds,
@@ -308,17 +315,18 @@ async function located(path: string): Promise<string> {
   })
 }
 
-function commandOf(
+function commandOf(place: Place): [string, ...string[]] {
+  return place.builtIn ? ['/bin/bash', place.script, place.input] : [place.script, place.input]
+}
+
+function sandboxOf(
   run: BackendRun,
   place: Place,
   userNamespace: UserNamespace | null,
   processes: number | null,
-): [string, ...string[]] {
-  const script: [string, ...string[]] = place.builtIn
-    ? ['/bin/bash', place.script, place.input]
-    : [place.script, place.input]
-  if (userNamespace === null) return script
-  const plan = {
+): SandboxPlan | undefined {
+  if (userNamespace === null) return undefined
+  return {
     script: place.sandbox,
     userNamespace,
     // Originals may lie beside the input or beside the job; system folders are the only other places in sight.
@@ -344,7 +352,6 @@ function commandOf(
     processes,
     directory: run.cache,
   }
-  return sandboxed(plan, script)
 }
 
 function listOf(backend: BackendSettings, key: string): readonly string[] {

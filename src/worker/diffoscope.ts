@@ -6,7 +6,13 @@ import { defaultLimits } from './backend.ts'
 import { openControlGroup } from './cgroup.ts'
 import { Failure } from './failure.ts'
 import { runProcess } from './process.ts'
-import { findUserNamespace, placeSandbox, removeFolder, sandboxed, sandboxEnvironment } from './sandbox.ts'
+import {
+  findUserNamespace,
+  placeSandbox,
+  removeFolder,
+  sandboxEnvironment,
+  type SandboxPlan,
+} from './sandbox.ts'
 
 export type DiffoscopeSettings = {
   /** Before ours on the command line. */
@@ -60,7 +66,8 @@ export async function diffoscope(
   try {
     const result = await during('running diffoscope', () =>
       runProcess({
-        command: place.commandOf(['diffoscope', ...bounds, ...settings.args, ...ours]),
+        command: ['diffoscope', ...bounds, ...settings.args, ...ours],
+        sandbox: place.sandbox,
         directory,
         environment: {
           ...inherited(),
@@ -89,7 +96,7 @@ export async function diffoscope(
 }
 
 type Place = {
-  commandOf: (command: readonly [string, ...string[]]) => [string, ...string[]]
+  sandbox: SandboxPlan | undefined
   temporary: string
   page: string
   remove: () => Promise<void>
@@ -115,7 +122,7 @@ async function prepare(
   const userNamespace = isolation === 'off' ? null : await findUserNamespace(script, signal)
   if (userNamespace === null) {
     const page = join(directory, htmlFile)
-    return { commandOf: (command) => [...command], temporary: scratch, page, remove }
+    return { sandbox: undefined, temporary: scratch, page, remove }
   }
   const [work, temporary] = [join(scratch, 'work'), join(scratch, 'tmp')]
   for (const folder of [work, temporary]) {
@@ -123,24 +130,20 @@ async function prepare(
     await chmod(folder, 0o777) // for whoever `nobody` is out here; nobody else gets into our own folder
   }
   for (const file of files) await chmod(file, 0o644)
-  const commandOf: Place['commandOf'] = (command) =>
-    sandboxed(
-      {
-        script,
-        userNamespace,
-        hidden: [],
-        placed: [[work, directory]], // in place of the job's own folder: the files have the names that they have here
-        readable: [...new Set(files)],
-        writable: [],
-        temporary,
-        network: false,
-        user: nobody,
-        processes: null,
-        directory,
-      },
-      command,
-    )
-  return { commandOf, temporary: '/tmp', page: join(work, htmlFile), remove }
+  const sandbox = {
+    script,
+    userNamespace,
+    hidden: [],
+    placed: [[work, directory]] as const, // in place of the job's own folder: the files have the names that they have here
+    readable: [...new Set(files)],
+    writable: [],
+    temporary,
+    network: false,
+    user: nobody,
+    processes: null,
+    directory,
+  }
+  return { sandbox, temporary: '/tmp', page: join(work, htmlFile), remove }
 }
 
 /** Below the working folder: the title of the page quotes the command line. */

@@ -1,10 +1,12 @@
-import { spawn, type ChildProcess } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { isUtf8 } from 'node:buffer'
 import { once } from 'node:events'
 import { readFile, readdir } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Readable } from 'node:stream'
 import type { ControlGroup } from './cgroup.ts'
+import { launch, type Child } from './launcher.ts'
+import { sandboxArguments, type SandboxPlan } from './sandbox.ts'
 
 /** Output kept of a process when nobody said how much. */
 export const defaultLogBytes = 32 * 1024 * 1024
@@ -12,6 +14,8 @@ export const defaultLogBytes = 32 * 1024 * 1024
 export type ProcessRun = {
   /** Program and arguments. */
   command: readonly [string, ...string[]]
+  /** Where it runs in a sandbox. */
+  sandbox?: SandboxPlan | undefined
   /** Working directory. */
   directory: string
   environment: Readonly<Record<string, string>>
@@ -55,15 +59,15 @@ export async function runProcess(run: ProcessRun): Promise<ProcessResult> {
   run.signal.throwIfAborted()
   const started = performance.now()
   const log = openLog(run.maxLogBytes ?? defaultLogBytes, run.onLog)
-  const child = start(run)
+  const child = await start(run)
   const over = new AbortController()
   const watching = watch(run, child, log, over.signal)
   let ending: Promise<void> = Promise.resolve()
-  const reading = readAll(child.stdout as Readable, log, () => {
+  const reading = readAll(child.output, log, () => {
     if (run.stopWhenFull === true) ending = askToEnd(run, child, over.signal)
   })
   try {
-    const [exitCode, killedBy] = await ended(child)
+    const [exitCode, killedBy] = await child.ended
     await killEverything(child, run)
     await Promise.race([reading, sleep(1000)]) // what is still in the pipe; not for those who keep it open
     const seconds = (performance.now() - started) / 1000
@@ -71,7 +75,7 @@ export async function runProcess(run: ProcessRun): Promise<ProcessResult> {
     return { exitCode, killedBy, seconds, timedOut: log.timedOut(), ...log.close() }
   } finally {
     over.abort()
-    child.stdout?.destroy()
+    child.output.destroy()
     await Promise.all([watching, ending])
   }
 }
@@ -89,33 +93,29 @@ unset REBUILDERD_FILE_BLOCKS
 if command -v setpriv > /dev/null; then exec setpriv --pdeathsig KILL -- "$@"; fi
 exec "$@"`
 
-function start(run: ProcessRun): ChildProcess {
+function start(run: ProcessRun): Promise<Child> {
+  const groups = run.group?.joinFiles ?? []
+  if (run.sandbox === undefined) return spawned(run, groups)
+  const { directory, environment, maxFileBytes, sandbox } = run
+  const given = sandboxArguments(sandbox, run.command)
+  return launch({ script: sandbox.script, directory, environment, groups, maxFileBytes, given })
+}
+
+async function spawned(run: ProcessRun, groups: readonly string[]): Promise<Child> {
   const blocks = run.maxFileBytes === undefined ? '' : String(Math.ceil(run.maxFileBytes / 512)) // sh counts so
-  return spawn('/bin/sh', ['-c', prelude, 'sh', ...run.command], {
+  const child = spawn('/bin/sh', ['-c', prelude, 'sh', ...run.command], {
     cwd: run.directory,
-    env: {
-      ...run.environment,
-      REBUILDERD_GROUPS: run.group?.joinFiles.join(' ') ?? '',
-      REBUILDERD_FILE_BLOCKS: blocks,
-    },
+    env: { ...run.environment, REBUILDERD_GROUPS: groups.join(' '), REBUILDERD_FILE_BLOCKS: blocks },
     stdio: ['ignore', 'pipe', 'ignore'],
     detached: true,
   })
-}
-
-/** Resolves when the program itself has ended, even if its children keep the pipe open. */
-async function ended(child: ChildProcess): Promise<[number | null, string | null]> {
-  const [code, signal] = await once(child, 'exit') // rejects when it could not be started
-  return [code, signal]
+  const ended = once(child, 'exit') as Promise<[number | null, NodeJS.Signals | null]> // as documented
+  await once(child, 'spawn')
+  return { id: child.pid ?? 0, output: child.stdout, ended }
 }
 
 /** Ends the program at the time limit or when aborted. */
-async function watch(
-  run: ProcessRun,
-  child: ChildProcess,
-  log: GrowingLog,
-  over: AbortSignal,
-): Promise<void> {
+async function watch(run: ProcessRun, child: Child, log: GrowingLog, over: AbortSignal): Promise<void> {
   const cause = await Promise.race([
     sleep(run.timeoutSeconds * 1000, 'timeout', { signal: over }).catch(() => 'over'),
     aborted(run.stop === undefined ? run.signal : AbortSignal.any([run.signal, run.stop]), over),
@@ -129,7 +129,7 @@ async function watch(
 }
 
 /** Asks a program to end, and kills it where it has not done so after a while. */
-async function askToEnd(run: ProcessRun, child: ChildProcess, over: AbortSignal): Promise<void> {
+async function askToEnd(run: ProcessRun, child: Child, over: AbortSignal): Promise<void> {
   signalGroup(child, 'SIGTERM')
   const grace = sleep((run.graceSeconds ?? 10) * 1000, null, { signal: over }).catch(() => null)
   await Promise.race([grace, aborted(run.signal, over)])
@@ -142,7 +142,7 @@ async function aborted(signal: AbortSignal, over: AbortSignal): Promise<string> 
   return over.aborted ? 'over' : 'aborted'
 }
 
-async function killEverything(child: ChildProcess, { group, mark }: ProcessRun): Promise<void> {
+async function killEverything(child: Child, { group, mark }: ProcessRun): Promise<void> {
   signalGroup(child, 'SIGKILL')
   if ((await group?.kill()) === true || mark === undefined) return
   await killMarked(mark)
@@ -166,8 +166,8 @@ async function marked(mark: string): Promise<number[]> {
   return found.filter((id) => id > 0)
 }
 
-function signalGroup(child: ChildProcess, signal: NodeJS.Signals): void {
-  if (child.pid !== undefined) send(-child.pid, signal)
+function signalGroup(child: Child, signal: NodeJS.Signals): void {
+  send(-child.id, signal)
 }
 
 function send(id: number, signal: NodeJS.Signals): void {

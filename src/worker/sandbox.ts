@@ -46,8 +46,8 @@ export async function placeSandbox(folder: string): Promise<string> {
 /** What a sandbox wants to find in its environment, and keeps from the command: perl says nothing of odd locales. */
 export const sandboxEnvironment = { PERL_BADLANG: '0' }
 
-/** The command line that runs another one in a sandbox. */
-export function sandboxed(plan: SandboxPlan, command: readonly string[]): [string, ...string[]] {
+/** What backends/sandbox.pl is told for a command. */
+export function sandboxArguments(plan: SandboxPlan, command: readonly string[]): string[] {
   const options = ['--user-namespace', plan.userNamespace, '--directory', plan.directory]
   for (const path of ['/tmp', '/var/tmp']) options.push('--bind', plan.temporary, path)
   for (const path of plan.hidden) options.push('--hide', path)
@@ -58,7 +58,7 @@ export function sandboxed(plan: SandboxPlan, command: readonly string[]): [strin
   if (plan.user !== undefined) options.push('--user', String(plan.user))
   if (plan.processes !== null && plan.userNamespace !== 'none')
     options.push('--processes', String(plan.processes))
-  return ['perl', plan.script, ...options, '--', ...command]
+  return [...options, '--', ...command]
 }
 
 /**

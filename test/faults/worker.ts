@@ -420,13 +420,20 @@ function patienceWith({ isRooted = false }: JobKind): number {
   return isRooted ? patience + rootPatience : patience
 }
 
-/** In turn the program that the worker started, or any process that the program started, by the mark of all of them. */
+/**
+ * A program by its name, or in turn the first process of the sandbox, the one that makes sandboxes, and any process of
+ * the program in it, by the mark of all of them.
+ */
 function killBuild({ folder, worker }: Stage, number: number, mark: string, who = ''): void {
+  const childOf = (parent: number | undefined, text: string): number | undefined =>
+    processesWith(text)
+      .map(Number)
+      .find((id) => parentOf(id) === parent)
+  const maker = childOf(worker().pid, 'rebuilderd-sandboxes')
+  const first = childOf(maker, join(folder, 'worker/jobs'))
   const all = processesWith(`${mark}=${join(folder, 'worker')}`)
   const ids = all.filter((id) => commandLineOf(id).includes(who)).map(Number)
-  const own = ids.filter((id) => parentOf(id) === worker().pid)
-  const any = who === '' ? ids[number % Math.max(1, ids.length)] : ids[0]
-  const id = number % 2 === 0 ? (own[0] ?? any) : any
+  const id = who === '' ? [first, maker, ids[number % Math.max(1, ids.length)]][number % 3] : ids[0]
   try {
     if (id !== undefined) process.kill(id, 'SIGKILL')
   } catch {

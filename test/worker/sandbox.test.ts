@@ -1,21 +1,27 @@
 import assert from 'node:assert/strict'
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import { runProcess } from '../../src/worker/process.ts'
-import { findUserNamespace, removeFolder } from '../../src/worker/sandbox.ts'
+import { runProcess, type ProcessResult } from '../../src/worker/process.ts'
+import { findUserNamespace, removeFolder, type SandboxPlan } from '../../src/worker/sandbox.ts'
 import { aFolder, sandbox } from '../help/debs.ts'
-import { leftovers } from '../help/machine.ts'
+import { leftovers, processesWith } from '../help/machine.ts'
 
 const run = promisify(execFile)
 const kind = await findUserNamespace(sandbox, AbortSignal.timeout(60_000))
 const skip = kind === null ? 'this machine does not let us make namespaces' : false
+
+function aPlan(): SandboxPlan {
+  const places = { writable: [], temporary: tmpdir(), readable: [], hidden: [], directory: '/' }
+  return { script: sandbox, userNamespace: kind ?? 'none', ...places, network: false, processes: null }
+}
 
 /** Runs shell lines in a sandbox: what they print and how they end. */
 async function inside(options: string[], lines: string): Promise<{ text: string; code: number }> {
@@ -178,8 +184,9 @@ test('a build dies with the worker, even when that is killed', { skip }, async (
   await writeFile(
     join(folder, 'worker.ts'),
     `import { runProcess } from '${module('process')}'
-     const command = ['perl', '${sandbox}', '--user-namespace', '${kind}', '--', '/bin/bash', '-c', 'echo up; setsid sleep 8765432 & sleep 8765432']
-     await runProcess({ command, directory: '/', environment: { PATH: process.env.PATH }, timeoutSeconds: 60, maxLogBytes: null, onLog: () => console.log('up'), signal: new AbortController().signal })`,
+     const sandbox = ${JSON.stringify(aPlan())}
+     const command = ['/bin/bash', '-c', 'echo up; setsid sleep 8765432 & sleep 8765432']
+     await runProcess({ command, sandbox, directory: '/', environment: { PATH: process.env.PATH }, timeoutSeconds: 60, maxLogBytes: null, onLog: () => console.log('up'), signal: new AbortController().signal })`,
   )
   const worker = spawn(process.execPath, [join(folder, 'worker.ts')], {
     stdio: ['ignore', 'pipe', 'inherit'],
@@ -191,6 +198,55 @@ test('a build dies with the worker, even when that is killed', { skip }, async (
   for (let round = 0; round < 100 && leftovers('8765432').processes.length > 0; round++) await sleep(50)
 
   assert.deepEqual(leftovers('8765432').processes, [])
+})
+
+test(
+  'a sandbox ends with the process that makes them, and the next one is made by another',
+  { skip },
+  async () => {
+    const run = (lines: string, onLog: () => void = () => undefined): Promise<ProcessResult> =>
+      runProcess({
+        command: ['/bin/bash', '-c', lines],
+        sandbox: aPlan(),
+        directory: '/',
+        environment: { PATH: process.env['PATH'] ?? '' },
+        timeoutSeconds: 60,
+        maxLogBytes: null,
+        onLog,
+        signal: AbortSignal.timeout(60_000),
+      })
+    const makers = (): number[] =>
+      processesWith('rebuilderd-sandboxes')
+        .map(Number)
+        .filter((id) => readFileSync(`/proc/${id}/status`, 'utf8').includes(`\nPPid:\t${process.pid}\n`))
+
+    const killed = await run('echo up; setsid sleep 8765433 & sleep 8765433', () => {
+      for (const id of makers()) process.kill(id, 'SIGKILL')
+    })
+    for (let round = 0; round < 100 && leftovers('8765433').processes.length > 0; round++) await sleep(50)
+    const next = await run('echo "$$"; exit 7')
+
+    assert.deepEqual([killed.exitCode, killed.killedBy], [null, 'SIGKILL'])
+    assert.deepEqual(leftovers('8765433').processes, [])
+    assert.equal(next.exitCode, 7)
+    assert.equal(makers().length, 1)
+  },
+)
+
+test('what cannot be put into a sandbox says why', { skip }, async () => {
+  const run = (directory: string, argument: string): Promise<ProcessResult> =>
+    runProcess({
+      command: ['/bin/true', argument],
+      sandbox: aPlan(),
+      directory,
+      environment: {},
+      timeoutSeconds: 60,
+      maxLogBytes: null,
+      signal: AbortSignal.timeout(60_000),
+    })
+
+  await assert.rejects(run('/nowhere', ''), /no sandbox could be made: \/nowhere: No such file or directory/)
+  await assert.rejects(run('/', 'a\0b'), /NUL/)
 })
 
 test('a program of which only the output counts is stopped once that is full', async () => {

@@ -2,6 +2,7 @@
 # Runs a command in namespaces of its own, where nothing of this machine is seen but what is named here.
 #
 #   sandbox.pl [OPTION]... -- COMMAND [ARGUMENT]...
+#   sandbox.pl --serve     make a sandbox for each request on standard input (see `serve`)
 #
 #   --user-namespace KIND  none: as root; auto: our user and its range in /etc/subuid; single: our user alone
 #   --root DIR             use this tree as the root, writable; without it: the programs of this machine, read-only
@@ -26,10 +27,12 @@ my %numbers = (
   62 => { # x86-64
     getcwd => 79, setgroups => 116, setresuid => 117, setresgid => 119, pivot_root => 155, prctl => 157,
     mount => 165, umount2 => 166, sethostname => 170, unshare => 272, prlimit64 => 302, mount_setattr => 442,
+    rt_sigprocmask => 14, setsid => 112, signalfd4 => 289,
   },
   183 => { # aarch64
     getcwd => 17, setgroups => 159, setresuid => 147, setresgid => 149, pivot_root => 41, prctl => 167,
     mount => 40, umount2 => 39, sethostname => 161, unshare => 97, prlimit64 => 261, mount_setattr => 442,
+    rt_sigprocmask => 135, setsid => 157, signalfd4 => 74,
   },
 );
 my $number = $numbers{machine()} or fail('the system calls of this kind of machine are not known');
@@ -46,7 +49,7 @@ sub call {
   return syscall($number->{$name}, @given) != -1;
 }
 
-# sched.h, sys/mount.h, linux/mount.h, sys/prctl.h, sys/resource.h
+# sched.h, sys/mount.h, linux/mount.h, sys/prctl.h, sys/resource.h, signal.h, sys/signalfd.h, sys/wait.h
 my %clone = (mount => 0x20000, uts => 0x4000000, ipc => 0x8000000, user => 0x10000000, pid => 0x20000000, net => 0x40000000);
 my ($read_only, $nosuid, $nodev, $noexec, $remount, $bind, $recursive, $private) =
   (1, 2, 4, 8, 32, 4096, 16384, 1 << 18);
@@ -59,7 +62,9 @@ my $detach = 2;
 my $outside = '/:outside:';
 my ($here, $and_below) = (-100, 0x8000); # AT_FDCWD, AT_RECURSIVE
 my ($set_pdeathsig, $capbset_read, $capbset_drop, $set_no_new_privs) = (1, 23, 24, 38);
-my $limit_of_processes = 6;
+my ($limit_of_file, $limit_of_core, $limit_of_processes) = (1, 4, 6);
+my ($sigkill, $sigchld, $set_mask, $close_on_exec, $no_hang) = (9, 17, 2, 0x80000, 1);
+my $self = $0; # where this file is, for a new perl
 
 # What goes wrong until the command starts is our fault, not the command's: 125.
 sub fail {
@@ -107,7 +112,7 @@ sub enter {
     as_first();
   }
   my @as = $kind eq 'auto' ? ('--map-root-user', '--map-auto') : $kind eq 'single' ? '--map-root-user' : fail("unknown kind of user namespace $kind");
-  my $self = $0 =~ m{^/} ? $0 : working_directory() . "/$0";
+  $self = working_directory() . "/$self" if $self !~ m{^/};
   my @unshare = ('unshare', '--user', @as, map({ "--$_" } @names), qw(--fork --kill-child --propagation private --));
   exec { $unshare[0] } @unshare, $^X, $self, '--inside', @ARGV;
   fail("$unshare[0] cannot be started: $!");
@@ -123,7 +128,7 @@ sub as_first {
   if ($inner == 0) {
     $SIG{$_} = $before{$_} for keys %before;
     close $ours;
-    call('prctl', $set_pdeathsig, 9, 0, 0, 0) or fail("no signal of the end: $!");
+    dies_with_parent();
     my $ready = '';
     vec($ready, fileno $alive, 1) = 1;
     exit 125 if select $ready, undef, undef, 0; # its other end is closed
@@ -137,6 +142,10 @@ sub as_first {
   $SIG{INT} = $SIG{TERM} = 'DEFAULT';
   kill $signal, $$;
   exit 128 + $signal;
+}
+
+sub dies_with_parent {
+  call('prctl', $set_pdeathsig, $sigkill, 0, 0, 0) or fail("no signal of the end: $!");
 }
 
 # --- the inner half -----------------------------------------------------------------------------------------------
@@ -373,10 +382,7 @@ sub launch {
 }
 
 sub become {
-  if (defined $processes) {
-    my $limit = pack 'Q2', $processes, $processes;
-    call('prlimit64', 0, $limit_of_processes, $limit, 0) or fail("no limit on processes: $!");
-  }
+  limit($limit_of_processes, $processes) or fail("no limit on processes: $!") if defined $processes;
   my $is_other = defined $user && is_mapped($user);
   if (defined $root) {
     chroot '/build' or fail("the root cannot be entered: $!");
@@ -399,6 +405,12 @@ sub become {
   $ENV{PWD} = $directory;
   delete $ENV{OLDPWD};
   run(@command);
+}
+
+sub limit {
+  my ($what, $most) = @_;
+  my $limit = pack 'Q2', $most, $most;
+  return call('prlimit64', 0, $what, $limit, 0);
 }
 
 # Like a shell: 127 where there is no such program, 126 where it cannot be started.
@@ -443,6 +455,106 @@ sub become_mapped {
   }
 }
 
+# --- many sandboxes, one after the other or at once ----------------------------------------------------------------
+
+# Kept running by a program that would have to copy all of its memory for each program that it starts, while perl would
+# have to start and read this file each time. A request is its length (32 bits, big endian) and texts that end with NUL:
+#   start ID SCRIPT DIRECTORY FILE_BYTES CGROUP_FILE... '' NAME=VALUE... '' OPTION...
+#   close FD
+# The sandbox becomes a session of its own, in these groups and with this bound on files, and all that it prints goes
+# into one pipe. Answers are lines:
+#   started ID PID FD   FD is the end of the pipe to read from, to be opened as /proc/OUR_ID/fd/FD, and closed afterwards
+#   failed ID WHY
+#   ended ID STATUS     as of wait(2)
+# When the asker ends, so do we, and when we end, so do the sandboxes.
+my ($us, $ends, %names, %outputs); # our id, word of what ends, names by process, open pipes by number
+
+sub serve {
+  $0 = 'rebuilderd-sandboxes';
+  $SIG{$_} = 'IGNORE' for qw(INT TERM HUP PIPE); # whoever stops the asker means it to end its work first
+  dies_with_parent();
+  chdir '/';
+  $us = $$;
+  my $mask = pack 'Q', 1 << $sigchld - 1;
+  call('rt_sigprocmask', $set_mask, $mask, 0, 8) or fail("signals come: $!");
+  my $descriptor = syscall $number->{signalfd4}, -1, $mask, 8, $close_on_exec;
+  open $ends, '<&=', $descriptor or fail("no word of what ends: $!");
+  my ($left, $ignored) = ('', '');
+  while (1) {
+    my $ready = '';
+    vec($ready, fileno $_, 1) = 1 for *STDIN, $ends;
+    next if select($ready, undef, undef, undef) < 1;
+    if (vec $ready, fileno $ends, 1) {
+      sysread $ends, $ignored, 4096;
+      while ((my $process = waitpid -1, $no_hang) > 0) { answer('ended', delete $names{$process}, $?) }
+    }
+    next if !vec $ready, fileno STDIN, 1;
+    sysread STDIN, $left, 1 << 16, length $left or exit;
+    while (length $left >= 4 && length $left >= 4 + unpack 'N', $left) {
+      my ($what, @given) = split /\0/, substr($left, 4, unpack 'N', $left), -1;
+      substr $left, 0, 4 + unpack('N', $left), '';
+      pop @given; # behind the last NUL
+      if ($what eq 'start') { start(@given) }
+      else { close delete $outputs{$given[0]} }
+    }
+  }
+}
+
+# In one piece, also where others answer at the same time.
+sub answer { syswrite STDOUT, "@_\n" }
+
+sub start {
+  my ($name) = @_;
+  return answer('failed', $name, "no pipe: $!") if !pipe my $output, my $input;
+  my $process = fork;
+  return answer('failed', $name, "no process: $!") if !defined $process;
+  if ($process == 0) {
+    my $descriptor = fileno $output;
+    close $_ for $output, $ends, values %outputs;
+    begin($descriptor, $input, @_);
+  }
+  $names{$process} = $name;
+  $outputs{fileno $output} = $output;
+}
+
+sub begin {
+  my ($descriptor, $output, $name, $script, $folder, $bytes, @given) = @_;
+  my $refuse = sub {
+    answer('failed', $name, "$_[0]: $!");
+    exit 125;
+  };
+  dies_with_parent();
+  exit 125 if getppid != $us;
+  my @groups = until_empty(\@given);
+  %ENV = map { split /=/, $_, 2 } until_empty(\@given);
+  call('setsid') or $refuse->('no session of its own');
+  for my $group (@groups) {
+    open my $file, '>', $group or $refuse->($group);
+    defined syswrite $file, $$ or $refuse->($group);
+  }
+  limit($limit_of_core, 0);
+  limit($limit_of_file, $bytes | 0) or $refuse->('no limit on files') if $bytes ne '';
+  chdir $folder or $refuse->($folder);
+  my $nothing = pack 'Q', 0;
+  call('rt_sigprocmask', $set_mask, $nothing, 0, 8) or $refuse->('signals stay away');
+  $SIG{$_} = 'DEFAULT' for qw(INT TERM HUP PIPE);
+  open STDIN, '<', '/dev/null' or $refuse->('/dev/null');
+  open STDERR, '>&', $output or $refuse->('no output');
+  answer('started', $name, $$, $descriptor);
+  open STDOUT, '>&', $output or exit 125;
+  close $output;
+  $self = $0 = $script;
+  parse(@ARGV = @given);
+  enter();
+}
+
+sub until_empty {
+  my ($left) = @_;
+  my @taken;
+  while (defined(my $next = shift @$left)) { $next eq '' ? last : push @taken, $next }
+  return @taken;
+}
+
 # --- what is done -------------------------------------------------------------------------------------------------
 
 umask 022;
@@ -450,6 +562,8 @@ if (@ARGV && $ARGV[0] eq '--inside') {
   shift @ARGV;
   parse(@ARGV);
   inside();
+} elsif (@ARGV == 1 && $ARGV[0] eq '--serve') {
+  serve();
 } else {
   parse(@ARGV);
   enter();
