@@ -27,9 +27,9 @@ function blocks(): readonly [Buffer, Buffer] {
 export type Parts<T> = Generator<undefined, T, undefined>
 
 /** Does a part of the work in each turn of the event loop. @throws the signal's reason once aborted */
-export async function byTurns<T>(parts: Parts<T>, signal: AbortSignal): Promise<T> {
+export async function byTurns<T>(parts: Parts<T>, signal?: AbortSignal): Promise<T> {
   for (;;) {
-    signal.throwIfAborted()
+    signal?.throwIfAborted()
     const { done, value } = parts.next()
     if (done === true) return value
     await turn()

@@ -1,7 +1,7 @@
-import { createHash } from 'node:crypto'
 import { open, rename } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Complaint, sentenceOf } from '../errors.ts'
+import { byTurns, hashesOf } from '../hashing.ts'
 import { followEnvironmentProxies } from '../proxy.ts'
 import { claimPart, type Continuable, type Part } from './part.ts'
 
@@ -252,11 +252,7 @@ export async function mismatchOf(path: string, expected: Expected): Promise<stri
   try {
     const { size } = await file.stat()
     if (size !== expected.size) return `${size} bytes instead of ${expected.size}`
-    const hash = createHash('sha256')
-    for await (const chunk of file.createReadStream({ highWaterMark: 1 << 20, autoClose: false })) {
-      hash.update(chunk as Uint8Array) // no encoding is set
-    }
-    const found = hash.digest('hex')
+    const { sha256: found } = await byTurns(hashesOf(file.fd, ['sha256']))
     return found === expected.sha256 ? null : `SHA-256 ${found} instead of ${expected.sha256}`
   } finally {
     await file.close()

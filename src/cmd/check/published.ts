@@ -4,6 +4,7 @@ import { open, readdir, stat } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { decompressed } from '../../compression.ts'
 import { sentenceOf } from '../../errors.ts'
+import { byTurns, hashesOf } from '../../hashing.ts'
 import type { Cache } from './cache.ts'
 import { isGivenFolder } from './given.ts'
 import { filesIn } from './inside.ts'
@@ -95,9 +96,12 @@ export async function publishedHashes(
 
 /** SHA-256 of a file in hex. */
 export async function sha256OfFile(path: string, signal: AbortSignal): Promise<string> {
-  const hash = createHash('sha256')
-  for await (const chunk of createReadStream(path, { signal })) hash.update(chunk as Uint8Array) // no encoding is set
-  return hash.digest('hex')
+  const file = await open(path)
+  try {
+    return (await byTurns(hashesOf(file.fd, ['sha256']), signal)).sha256
+  } finally {
+    await file.close()
+  }
 }
 
 /** A file with the name that tells its kind, which links may have hidden. */
