@@ -73,17 +73,23 @@ async function reportsIn(folder: string): Promise<string[]> {
 async function writeReport(folder: string, report: RebuildReport): Promise<void> {
   await during('keeping a result until it is sent', async () => {
     const name = `${Date.now()}-${report.queue_id}-${leaseIn(report)}.json`
-    const file = await open(join(folder, `${name}.part`), 'wx', 0o600)
+    const part = join(folder, `${name}.part`)
     try {
-      await file.writeFile(encodeJson(report))
-      await file.sync()
-    } finally {
-      await file.close()
+      await writeSynced(part, encodeJson(report))
+      await rename(part, join(folder, name))
+    } catch (error) {
+      await rm(part, { force: true }) // on a full disk half a log takes what others need
+      throw error
     }
-    await rename(join(folder, `${name}.part`), join(folder, name))
     await using directory = await open(folder, 'r')
     await directory.sync()
   })
+}
+
+async function writeSynced(path: string, content: string | Uint8Array): Promise<void> {
+  await using file = await open(path, 'wx', 0o600)
+  await file.writeFile(content)
+  await file.sync()
 }
 
 /** A name for the file; servers that name no leases get one of ours. */

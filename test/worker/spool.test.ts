@@ -1,15 +1,19 @@
 import { test } from 'node:test'
 import assert from 'node:assert/strict'
-import { readdir, writeFile } from 'node:fs/promises'
+import { execFileSync } from 'node:child_process'
+import { mkdir, readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { openClient } from '../../src/client.ts'
 import { silentLog } from '../../src/log.ts'
 import type { RebuildReport } from '../../src/wire/builds.ts'
 import { openSpool } from '../../src/worker/spool.ts'
+import { lacksPrograms } from '../help/debs.ts'
 import { aFolder } from '../help/files.ts'
 import { anUpstream } from '../help/upstream.ts'
 
 const { signal } = new AbortController()
+const mounts = lacksPrograms('unshare', 'mount') || lacksNamespaces()
 const aReport = (queue_id: number): RebuildReport => ({
   queue_id,
   built_at: '2026-11-22T19:40:00',
@@ -20,6 +24,15 @@ const aReport = (queue_id: number): RebuildReport => ({
   reason: 'build_failed',
   evidence: null,
 })
+
+function lacksNamespaces(): string | false {
+  try {
+    execFileSync('unshare', ['--user', '--map-root-user', '--mount', 'true'], { stdio: 'ignore' })
+    return false
+  } catch {
+    return 'this machine does not let us make namespaces'
+  }
+}
 
 test('reports are sent in the order they were kept, and gone then', async (t) => {
   const upstream = await anUpstream(t)
@@ -35,6 +48,30 @@ test('reports are sent in the order they were kept, and gone then', async (t) =>
     upstream.reports.map(({ queue_id }) => queue_id),
     [1, 2],
   )
+})
+
+test('a report that a full disk has no room for leaves nothing there', { skip: mounts }, async (t) => {
+  const folder = await aFolder(t)
+  const module = fileURLToPath(new URL('../../src/worker/spool.ts', import.meta.url))
+  const report = { ...aReport(1), build_log: '' }
+  await writeFile(
+    join(folder, 'full.ts'),
+    `import { openSpool } from '${module}'
+     const spool = await openSpool(process.argv[2], { base: 'http://127.0.0.1:9' }, {})
+     const report = { ...${JSON.stringify(report)}, build_log: Buffer.alloc(200_000) }
+     await spool.keep(report).catch((error) => console.log(error.cause?.code ?? error.code))`,
+  )
+  const lines = 'mount -t tmpfs -o size=64k full "$1" && "$2" "$3" "$1" && find "$1" -type f'
+  await mkdir(join(folder, 'spool'))
+  const args = ['--user', '--map-root-user', '--mount', 'sh', '-c', lines, 'sh']
+
+  const said = execFileSync(
+    'unshare',
+    [...args, join(folder, 'spool'), process.execPath, join(folder, 'full.ts')],
+    { encoding: 'utf8' },
+  )
+
+  assert.equal(said, 'ENOSPC\n')
 })
 
 test('reports wait for a server that is away', async (t) => {
