@@ -15,6 +15,7 @@ import {
   writesV0,
   type QueueItemV0,
 } from '../wire/v0.ts'
+import { briefly } from './briefly.ts'
 import { keeper } from './kept.ts'
 import type { Mount } from './route.ts'
 import { constantRevision, revisionOf } from './revision.ts'
@@ -27,6 +28,9 @@ import { listWorkerRows } from './store/workers.ts'
 
 /** Lists kept ready: one for each filter that is asked for a lot. */
 const keptLists = 8
+
+/** Running jobs from which on a dashboard that tells of each takes so long that it is made once for all who ask at the time. */
+const manyRunning = 500
 
 /** Milliseconds for which the list has packages that left their release: whoever updates now and then still finds theirs. */
 const keptAfterLeaving = 90 * 24 * 3_600_000
@@ -59,7 +63,7 @@ export function mountLegacy(app: Hono, mount: Mount, service: Service): void {
     },
     packages,
   )
-  mount(getDashboardV0, async () => {
+  const dashboard = async () => {
     const [counts, running, jobs] = await Promise.all([
       componentCounts(db),
       queueRowsV0(db, longestPage, true),
@@ -74,7 +78,11 @@ export function mountLegacy(app: Hono, mount: Mount, service: Service): void {
       queue_length: jobs.available + jobs.pending,
       now: wireTime(now()),
     }
-  })
+  }
+  mount(
+    getDashboardV0,
+    briefly(dashboard, ({ active_builds: running }) => running.length > manyRunning),
+  )
   mount(listQueueV0, async ({ body }) => {
     const rows = await queueRowsV0(db, limitOf(body.limit ?? -1), false)
     return { now: wireTime(now()), queue: rows.map((row) => queueItem(row)) }

@@ -15,7 +15,8 @@ test('the list has what is listed, and for ninety days what has left', async (t)
   const soon = await server.call(listPackagesV0)
   server.clock.ahead = 100 * day
   await importPackages(server.call, [aPackage({ name: 'stays' }), aPackage({ name: 'new' })])
-  const later = await server.call(listPackagesV0)
+  // another list than before: one that took long on a busy machine is given out again for a while
+  const later = await server.call(listPackagesV0, { query: { distro: 'debian' } })
 
   assert.deepEqual(
     soon.map((item) => item.name),

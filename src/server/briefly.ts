@@ -1,0 +1,36 @@
+/** Milliseconds for which a costly answer is given again. */
+const keptMs = 2000
+
+/**
+ * Gives an answer that was costly to all who ask within the next two seconds, so that they cost no more than one of them;
+ * one that was not is made anew for each.
+ * @param make makes the answer
+ * @param isCostly whether an answer is to be kept
+ */
+export function briefly<T extends object>(
+  make: () => Promise<T>,
+  isCostly: (answer: T) => boolean,
+): () => Promise<T> {
+  let kept: T | null = null
+  let wasCostly = false
+  let making: Promise<T> | null = null
+  const made = async (): Promise<T> => {
+    try {
+      const answer = await make()
+      wasCostly = isCostly(answer)
+      if (!wasCostly) return answer
+      kept = answer
+      setTimeout(() => (kept = null), keptMs).unref()
+      return answer
+    } finally {
+      making = null
+    }
+  }
+  return async () => {
+    if (kept !== null) return kept
+    if (making !== null && wasCostly) return making
+    const own = made()
+    making = own
+    return own
+  }
+}
