@@ -446,19 +446,35 @@ test('lz4: the lists of this machine are read as apt reads them', async (t) => {
 
 for (const size of [1, 7, 4096]) {
   test(`a list of JSON is read in pieces of ${size} bytes`, async () => {
-    const documents = [{ a: '}]"\\' }, { b: { c: [1, { d: 'ä' }] } }, {}]
+    const documents = [{ a: '}]"\\' }, null, { b: { c: [1, { d: 'ä' }] } }, {}, 7, ['e,', []], 'f]']
     const list = Buffer.from(`  ${JSON.stringify(documents, null, 1)}\n`)
-    const page = Buffer.from(JSON.stringify({ total: 3, records: documents, more: { x: 1 } }))
-    const read = async (bytes: Uint8Array, depth: number): Promise<unknown[]> =>
-      Array.fromAsync(jsonElements(inPieces(bytes, size), depth))
+    const rest = { total: 3, records: [], more: { records: [1] }, others: [2] }
+    const page = Buffer.from(JSON.stringify({ ...rest, records: documents }))
+    const seen: unknown[] = []
+    const read = async (bytes: Uint8Array, member: string | null): Promise<unknown[]> =>
+      Array.fromAsync(jsonElements(inPieces(bytes, size), member, (around) => void seen.push(around)))
 
-    assert.deepEqual(await read(list, 1), documents)
-    assert.deepEqual(await read(page, 2), documents)
-    await assert.rejects(read(list.subarray(0, -3), 1), /ends early/)
-    await assert.rejects(read(Buffer.from('{"records": 5}'), 2), /no list/)
-    await assert.rejects(read(Buffer.from(']'), 1), /not JSON/)
+    assert.deepEqual(await read(list, null), documents)
+    assert.deepEqual(seen.splice(0), [[], []])
+    assert.deepEqual(await read(page, 'records'), documents)
+    assert.deepEqual(seen.splice(0), [{ total: 3, records: [] }, rest])
+    assert.deepEqual(await read(Buffer.from('{"records" : [ ]}'), 'records'), [])
+    await assert.rejects(read(list.subarray(0, -3), null), /ends early/)
+    await assert.rejects(read(Buffer.from(' '), null), /ends early/)
+    await assert.rejects(read(Buffer.from('{"records": 5}'), 'records'), /no list/)
+    for (const text of [']', '5', '[1}', '[tru]', '[1] x', '{"records":[1],,}'])
+      await assert.rejects(read(Buffer.from(text), text.startsWith('{') ? 'records' : null), /not JSON/)
   })
 }
+
+test('neither an element of a list of JSON nor what is around it may be without end', async () => {
+  const long = 'x'.repeat(1 << 21)
+  const read = async (text: string, member: string | null): Promise<unknown[]> =>
+    Array.fromAsync(jsonElements(inPieces(Buffer.from(text), 512), member))
+
+  await assert.rejects(read(`["${long}"]`, null), /too long/)
+  await assert.rejects(read(`{"a":"${long}"}`, 'records'), /too much around/)
+})
 
 test('a watch list limits the check to names and globs', async (t) => {
   const root = await aRoot(t, {

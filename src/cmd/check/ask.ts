@@ -7,7 +7,7 @@ import type { Answer } from './answer.ts'
 import { jsonOf, Refused } from './http.ts'
 import { keyOf, looseKeys, type Installed } from './installed.ts'
 import { listOf, type ListOptions } from './lists.ts'
-import { lookUp } from './lookup.ts'
+import { lookUp, type TakeAttestation } from './lookup.ts'
 import { isAsked, type Rebuilder } from './rebuilders.ts'
 
 /** What came of asking one rebuilder. */
@@ -15,8 +15,6 @@ export type Asked = {
   rebuilder: Rebuilder
   /** By position of the package. */
   answers: ReadonlyMap<number, Answer>
-  /** Attestations that came with the answers, not looked at yet. */
-  attestations: ReadonlyMap<number, unknown>
   /** `lookup`: ours, which takes questions in bulk. */
   kind: 'lookup' | 'list' | null
   key: Uint8Array | null
@@ -30,6 +28,8 @@ export type AskOptions = ListOptions & {
   timeoutSeconds: number
   /** Whether the attestation of a package is here already, signed by a key that this rebuilder is known by. */
   isProven: (rebuilder: Rebuilder, position: number) => boolean
+  /** Told the key that the rebuilder shows, if any, before the attestations that came with its answers. */
+  meet: (key: Uint8Array | null) => TakeAttestation
 }
 
 /** Asks one rebuilder for the packages it is asked for, in its time; never fails but when all is stopped. */
@@ -40,7 +40,7 @@ export async function ask(
 ): Promise<Asked> {
   const start = performance.now()
   const signal = AbortSignal.any([options.signal, AbortSignal.timeout(options.timeoutSeconds * 1000)])
-  const nothing = { answers: new Map(), attestations: new Map(), kind: null, key: null, problem: null }
+  const nothing = { answers: new Map(), kind: null, key: null, problem: null }
   const told = (found: Found, hasAnswered: boolean): Asked => ({
     rebuilder,
     hasAnswered,
@@ -55,7 +55,7 @@ export async function ask(
   }
 }
 
-type Found = Pick<Asked, 'answers' | 'attestations' | 'kind' | 'key' | 'problem'>
+type Found = Pick<Asked, 'answers' | 'kind' | 'key' | 'problem'>
 
 async function answersOf(
   rebuilder: Rebuilder,
@@ -68,23 +68,30 @@ async function answersOf(
   if (positions.length === 0) return nothing
   const { signal } = options
   const isProven = (position: number): boolean => options.isProven(rebuilder, position)
-  const looked = await lookUp(url, { packages, positions, isProven, signal }).catch((error: unknown) => {
-    const isOfOthers = error instanceof Refused && [400, 404, 405, 501].includes(error.status)
-    if (!isOfOthers) throw error
-    return null
-  })
+  const met: Shown[] = []
+  const meet = (keys: readonly string[]): TakeAttestation => {
+    const shown = shownOf(keys)
+    met.push(shown)
+    return options.meet(shown.key)
+  }
+  const looked = await lookUp(url, { packages, positions, isProven, meet, signal }).catch(
+    (error: unknown) => {
+      const isOfOthers = error instanceof Refused && [400, 404, 405, 501].includes(error.status)
+      if (!isOfOthers) throw error
+      return null
+    },
+  )
   if (looked === null) {
-    const [list, shown] = await Promise.all([
-      listed(url, packages, positions, options),
-      keyOrTrouble(() => shownKey(url, signal)),
-    ])
+    const [list, shown] = await Promise.all([listed(url, packages, positions, options), shownBy(url, signal)])
     const problem = shown.problem ?? troubleOf(list.malformed, 'entries of its list')
     return { ...nothing, answers: list.answers, kind: 'list', key: shown.key, problem }
   }
-  const { answers, attestations, keys, malformed } = looked
-  const shown = await keyOrTrouble(async () => (keys === null ? shownKey(url, signal) : firstKey(keys)))
+  const { answers, attestations, malformed } = looked
+  const shown = met[0] ?? (await shownBy(url, signal))
+  const take = attestations.size === 0 ? null : options.meet(shown.key)
+  for (const [at, attestation] of attestations) take?.(at, answers.get(at) as Answer, attestation) // it came with it
   const problem = shown.problem ?? troubleOf(malformed, 'of its answers')
-  return { answers, attestations, kind: 'lookup', key: shown.key, problem }
+  return { answers, kind: 'lookup', key: shown.key, problem }
 }
 
 function troubleOf(malformed: number, what: string): string | null {
@@ -115,27 +122,27 @@ async function listed(
 
 type Shown = { key: Uint8Array | null; problem: string | null }
 
-async function keyOrTrouble(key: () => Promise<Uint8Array | null>): Promise<Shown> {
+function shownOf([pem]: readonly string[]): Shown {
   try {
-    return { key: await key(), problem: null }
+    return { key: pem === undefined ? null : publicKeyFromPem(pem), problem: null }
   } catch (error) {
-    return { key: null, problem: `its key cannot be read: ${sentenceOf(error)}` }
+    return unreadableKey(error)
   }
+}
+
+function unreadableKey(error: unknown): Shown {
+  return { key: null, problem: `its key cannot be read: ${sentenceOf(error)}` }
 }
 
 /** The first current key, as API v1 shows it, or v0; null where the server shows none. */
-async function shownKey(base: string, signal: AbortSignal): Promise<Uint8Array | null> {
+async function shownBy(base: string, signal: AbortSignal): Promise<Shown> {
   for (const row of [getPublicKeys, getPublicKeysV0]) {
     try {
       const given = await jsonOf(base + row.path, { limit: 65_536, signal })
-      return firstKey(checked(row.reply, given, 'the reply').current)
+      return shownOf(checked(row.reply, given, 'the reply').current)
     } catch (error) {
-      if (!(error instanceof Refused)) throw error
+      if (!(error instanceof Refused)) return unreadableKey(error)
     }
   }
-  return null
-}
-
-function firstKey([pem]: readonly string[]): Uint8Array | null {
-  return pem === undefined ? null : publicKeyFromPem(pem)
+  return { key: null, problem: null }
 }

@@ -7,6 +7,7 @@ import { checked } from '../../wire/schema.ts'
 import type { Answer } from './answer.ts'
 import type { Asked } from './ask.ts'
 import { fetched, jsonOf, Refused, textOf } from './http.ts'
+import type { TakeAttestation } from './lookup.ts'
 import { mapped } from './parallel.ts'
 import type { Installed } from './installed.ts'
 import {
@@ -28,22 +29,38 @@ export type Sent = ReadonlyMap<number, Opened | null>
 /** Signatures that are checked at the same time: files are read by the same threads. */
 const checkedAtOnce = 48
 
-/** Looks who signed the attestations that came with the answers; for that no hash of a file need be known yet. */
-export async function openedAll(
-  { answers, attestations }: Asked,
-  signers: readonly Signer[],
+/** Attestations as they come with answers; for who signed them no hash of a file need be known yet. */
+export type Opening = { take: TakeAttestation; all: () => Promise<Sent> }
+
+/** Looks who signed attestations, in threads, while more of them come. */
+export function openingOf(
+  known: Promise<readonly Signer[]>,
   { signal, progress }: { signal: AbortSignal; progress: (done: number) => void },
-): Promise<Sent> {
+): Opening {
   const sent = new Map<number, Opened | null>()
-  if (signers.length === 0) return sent
-  const counting = [...attestations].filter(([position]) => isAttested(answers.get(position)))
-  await mapped(counting, checkedAtOnce, async ([position, given]) => {
+  const open = async (position: number, given: unknown): Promise<void> => {
+    const signers = await known
+    if (signers.length === 0) return
     signal.throwIfAborted()
     const envelope = envelopeIn(given)
     sent.set(position, envelope === null ? null : await opened(envelope, signers))
     progress(sent.size)
-  })
-  return sent
+  }
+  const lanes: Promise<void>[] = Array.from({ length: checkedAtOnce }, () => Promise.resolve())
+  let count = 0
+  return {
+    take(position, answer, given) {
+      if (!isAttested(answer)) return
+      const lane = count++ % checkedAtOnce
+      const next = (lanes[lane] ?? Promise.resolve()).then(() => open(position, given))
+      next.catch(() => {}) // `all` tells; a reply that breaks off is not waited for
+      lanes[lane] = next
+    },
+    async all() {
+      await Promise.all(lanes)
+      return sent
+    },
+  }
 }
 
 export type ProofOptions = {

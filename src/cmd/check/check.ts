@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { Complaint, sentenceOf } from '../../errors.ts'
-import { ask, type Asked } from './ask.ts'
-import { openedAll, proofsOf, type Sent } from './attestations.ts'
+import { ask, type Asked, type AskOptions } from './ask.ts'
+import { openingOf, proofsOf, type Opening, type Sent } from './attestations.ts'
 import type { Cache } from './cache.ts'
 import type { Installed } from './installed.ts'
 import { judged, resolved, type Judged, type Witness } from './judge.ts'
@@ -86,11 +86,20 @@ export async function checkPackages(packages: readonly Installed[], options: Che
   progress(`asking ${counted(rebuilders.length, 'rebuilder')} about ${counted(packages.length, 'package')}`)
   const tally = tallyOf(progress)
   const hear = async (one: Rebuilder): Promise<Heard> => {
-    const asked = await ask(one, packages, { ...options, isProven })
-    const trust = trustOf(one, asked.key, pins, pinsFile)
-    const signers = await keyring.signersOf(trust.keys)
-    const sent = await openedAll(asked, signers, { signal, progress: tally(one) })
-    return { asked, trust, signers, sent }
+    const meeting = (key: Uint8Array | null): Met => {
+      const trust = trustOf(one, key, pins, pinsFile)
+      const signers = keyring.signersOf(trust.keys)
+      return { trust, signers, opening: openingOf(signers, { signal, progress: tally(one) }) }
+    }
+    const met: Met[] = []
+    const meet: AskOptions['meet'] = (key) => {
+      const now = meeting(key)
+      met.push(now)
+      return now.opening.take
+    }
+    const asked = await ask(one, packages, { ...options, isProven, meet })
+    const { trust, signers, opening } = (asked.hasAnswered ? met[0] : undefined) ?? meeting(asked.key)
+    return { asked, trust, signers: await signers, sent: await opening.all() }
   }
   const [published, heard] = await Promise.all([
     publishedHashes(packages, places, options),
@@ -123,6 +132,9 @@ function knownOf({ asked, trust }: Heard): Known {
   const { url, given } = asked.rebuilder
   return { url, given, keys: trust.keys, from: trust.from }
 }
+
+/** The same while it is heard. */
+type Met = { trust: Trust; signers: Promise<readonly Signer[]>; opening: Opening }
 
 type Tally = (rebuilder: Rebuilder) => (count: number) => void
 

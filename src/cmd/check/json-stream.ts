@@ -1,57 +1,152 @@
 import { Complaint } from '../../errors.ts'
 
 const quote = 34
+const comma = 44
 const backslash = 92
 const [openBrace, closeBrace, openBracket, closeBracket] = [123, 125, 91, 93]
 const longestElement = 1024 * 1024
 
 /**
- * Objects of one JSON array while it arrives, so that a list of any length takes little memory.
- * @param depth in how many brackets and braces the objects are: 1 for `[{…}]`, 2 for `{"records":[{…}]}`
+ * Elements of one JSON list while it arrives, so that a list of any length takes little memory.
+ * @param member where the list is: null for `[…]`, `records` for `{"records":[…]}`
+ * @param around told what is around the list, which is empty in it: once the list begins with the members before it, and
+ * at the end with all
  * @throws Complaint where the text is no such JSON, or ends early
  */
-export async function* jsonElements(chunks: AsyncIterable<Uint8Array>, depth: number): AsyncGenerator {
-  let level = 0
-  let isInText = false
-  let isEscaped = false
+export async function* jsonElements(
+  chunks: AsyncIterable<Uint8Array>,
+  member: string | null,
+  around: (document: unknown) => void = () => {},
+): AsyncGenerator {
+  const scanner = scannerOf(member, around)
+  for await (const chunk of chunks)
+    yield* scanner.read(Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length))
+  scanner.end()
+}
+
+/** Goes through the bytes in a function of its own, which the engine makes ten times as fast as a generator. */
+function scannerOf(member: string | null, around: (document: unknown) => void) {
+  const depth = member === null ? 1 : 2
+  const outside = outsideOf(member)
+  const begun = gathered('the reply has an element that is too long') // an element, as far as earlier chunks had it
   let hasBegun = false
   let isList = false
-  let rest: Uint8Array = new Uint8Array(0) // the beginning of an element that earlier chunks left
-  for await (const chunk of chunks) {
-    const bytes = rest.length === 0 ? Buffer.from(chunk) : Buffer.concat([rest, chunk])
-    let start = rest.length > 0 ? 0 : -1
-    for (let at = rest.length; at < bytes.length; at++) {
-      const byte = bytes[at]
+  const state = { level: 0, isInText: false, isEscaped: false, isInList: false }
+
+  /** @returns the elements that end in these bytes */
+  const read = (bytes: Buffer): unknown[] => {
+    let start = 0 // of elements that have not been read
+    let end = -1 // of the last one that is whole
+    let from = 0 // of what is outside
+    let elements: unknown[] = []
+    let { level, isInText, isEscaped, isInList } = state // as variables of this function they are faster
+    for (let at = 0; at < bytes.length; at++) {
+      const byte = bytes[at] as number // it is inside
       if (isInText) {
         if (isEscaped) isEscaped = false
         else if (byte === backslash) isEscaped = true
         else if (byte === quote) isInText = false
-      } else if (byte === quote) isInText = true
-      else if (byte === openBrace || byte === openBracket) {
-        if (level === depth && byte === openBrace) start = at
-        if (level === depth - 1 && byte === openBracket) isList = true
+        continue
+      }
+      if (byte === quote && level > 0) isInText = true
+      else if (byte === comma) {
+        if (isInList && level === depth) end = at
+      } else if (byte === openBrace || byte === openBracket) {
+        if (byte === openBracket && level === depth - 1 && !isList) {
+          outside.take(bytes.subarray(from, at + 1))
+          isInList = isList = outside.leadsToList()
+          if (isList) around(outside.document(member === null ? ']' : ']}'))
+          from = start = at + 1
+        }
         hasBegun = true
         level++
       } else if (byte === closeBrace || byte === closeBracket) {
-        level--
-        if (level === depth && start >= 0) {
-          yield element(bytes.toString('utf8', start, at + 1))
-          start = -1
+        if (isInList && level === depth) {
+          elements = parsedElements(begun.end(bytes.subarray(start, at)))
+          isInList = false
+          from = at
         }
-      } else if (!hasBegun && byte !== undefined && byte > 32) throw new Complaint('the reply is not JSON')
-      if (level < 0) throw new Complaint('the reply is not JSON')
+        if (--level < 0) throw notJson()
+      } else if (level === 0 && byte > 32) throw notJson()
     }
-    rest = start >= 0 ? bytes.subarray(start) : new Uint8Array(0)
-    if (rest.length > longestElement) throw new Complaint('the reply has an element that is too long')
+    Object.assign(state, { level, isInText, isEscaped, isInList })
+    if (!isInList) outside.take(bytes.subarray(from))
+    else if (end < start) begun.take(bytes.subarray(start))
+    else {
+      elements = parsedElements(begun.end(bytes.subarray(start, end)))
+      begun.take(bytes.subarray(end + 1))
+    }
+    return elements
   }
-  if (level !== 0 || !hasBegun) throw new Complaint('the reply ends early')
-  if (!isList) throw new Complaint('the reply is no list')
+  return {
+    read,
+    end(): void {
+      if (state.level !== 0 || !hasBegun) throw new Complaint('the reply ends early')
+      around(outside.document())
+      if (!isList) throw new Complaint('the reply is no list')
+    },
+  }
 }
 
-function element(text: string): unknown {
+/** Characters that are looked at to see which member a list is. */
+const nearness = 80
+
+/** Gathers what is around a list. */
+function outsideOf(member: string | null) {
+  const all = gathered('the reply has too much around its list')
+  let last = ''
+  return {
+    take(part: Buffer): void {
+      if (part.length === 0) return
+      all.take(part)
+      last = (last + part.toString('latin1', Math.max(0, part.length - nearness))).slice(-nearness)
+    },
+    /** Whether what was taken ends where the list begins. */
+    leadsToList: (): boolean => member === null || last.replaceAll(/\s/g, '').endsWith(`"${member}":[`),
+    /** @param end closes what is still open */
+    document: (end = ''): unknown => parsed(all.text() + end),
+  }
+}
+
+/** Bytes that come in pieces, however small, up to the length of an element. */
+function gathered(complaint: string) {
+  let held = Buffer.alloc(0)
+  let size = 0
+  const take = (part: Buffer): void => {
+    if (size + part.length > longestElement) throw new Complaint(complaint)
+    if (size + part.length > held.length) {
+      const larger = Buffer.alloc(2 * (size + part.length))
+      held.copy(larger, 0, 0, size)
+      held = larger
+    }
+    part.copy(held, size)
+    size += part.length
+  }
+  const text = (): string => held.toString('utf8', 0, size)
+  return {
+    take,
+    text,
+    /** The text with this at its end; the next one begins. */
+    end(part: Buffer): string {
+      const all = size === 0 ? part : Buffer.concat([held.subarray(0, size), part])
+      size = 0
+      return all.toString('utf8')
+    },
+  }
+}
+
+function parsedElements(text: string): unknown[] {
+  return parsed(`[${text}]`) as unknown[] // so it begins and ends
+}
+
+function parsed(text: string): unknown {
   try {
     return JSON.parse(text)
   } catch {
-    throw new Complaint('the reply is not JSON')
+    throw notJson()
   }
+}
+
+function notJson(): Complaint {
+  return new Complaint('the reply is not JSON')
 }

@@ -31,8 +31,8 @@ export async function listOf(
   options: ListOptions,
 ): Promise<Answers> {
   const name = encodeURIComponent(distribution)
-  const v0 = { url: `${base}/api/v0/pkgs/list?distro=${name}`, depth: 1 }
-  const v1 = { url: `${base}/api/v1/packages/binary?distribution=${name}&limit=-1`, depth: 2 }
+  const v0 = { url: `${base}/api/v0/pkgs/list?distro=${name}`, member: null }
+  const v1 = { url: `${base}/api/v1/packages/binary?distribution=${name}&limit=-1`, member: 'records' }
   try {
     return await answersIn(await rowsOf(v0, distribution, options), v0.url, wanted, options)
   } catch (error) {
@@ -72,7 +72,7 @@ async function answersIn(
 }
 
 async function rowsOf(
-  { url, depth }: { url: string; depth: number },
+  { url, member }: { url: string; member: string | null },
   distribution: string,
   { cache, signal, now }: ListOptions,
 ): Promise<Kept> {
@@ -89,7 +89,7 @@ async function rowsOf(
     reply.drop()
     throw new Refused(reply.status)
   }
-  const list = await readList(reply, depth, distribution, now())
+  const list = await readList(reply, member, distribution, now())
   await cache?.write('lists', url, packed(list))
   return list
 }
@@ -101,10 +101,15 @@ function conditions({ etag, lastModified }: Kept): Record<string, string> {
   }
 }
 
-async function readList(reply: Fetched, depth: number, distribution: string, now: Date): Promise<Kept> {
+async function readList(
+  reply: Fetched,
+  member: string | null,
+  distribution: string,
+  now: Date,
+): Promise<Kept> {
   const rows: string[] = []
   let malformed = 0
-  for await (const element of jsonElements(reply.chunks, depth)) {
+  for await (const element of jsonElements(reply.chunks, member)) {
     const row = rowOf(element, distribution)
     if (row === null) malformed++
     else if (row !== '') rows.push(row)
