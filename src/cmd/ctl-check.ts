@@ -12,7 +12,7 @@ import { readInventory, requireOneSource, watchedOnly } from './check/sources.ts
 import { reportLines, shownPercent } from './check/tell.ts'
 import { command, flag, number, text, texts, type Context, type Given } from './command.ts'
 import { chooseServer, folderOf, serverOptions } from './server-choice.ts'
-import { jsonLine, paintFor, shownJson } from './output.ts'
+import { counted, jsonLine, paintFor, shownJson } from './output.ts'
 import { openProgressLine, type ProgressLine } from './progress.ts'
 
 const options = {
@@ -135,6 +135,7 @@ async function reportOfSystem(
     rebuilders,
     threshold,
     timeoutSeconds: given.timeout ?? 60,
+    unreadable: inventory.unreadable,
     root: given.root ?? (given.file === undefined ? '/' : null),
     isPassing: called !== undefined,
     indexes: given.index,
@@ -205,14 +206,15 @@ function goalOf({ failUnder, file }: CheckOptions): number {
   return failUnder ?? (file === undefined ? 0 : 100)
 }
 
-/** Percent of the packages that count for the exit code. */
+/** Percent of the packages that count for the exit code. Damage hides none: what cannot be read is not verified. */
 function sufficient(report: Report, { acceptClaims }: CheckOptions): number {
   const { by, count } = summaryOf(report.packages)
-  return ((by.verified.count + (acceptClaims ? by.claimed.count : 0)) / count) * 100
+  return ((by.verified.count + (acceptClaims ? by.claimed.count : 0)) / (count + report.unreadable)) * 100
 }
 
 function shortfallOf(report: Report, given: CheckOptions): string {
   const word = given.acceptClaims ? 'verified or claimed' : 'verified'
   if (given.file !== undefined) return `${given.file} is not ${word}`
-  return `${shownPercent(sufficient(report, given))} % are ${word}, ${goalOf(given)} % are asked for`
+  const unread = report.unreadable === 0 ? '' : `; ${counted(report.unreadable, 'package')} cannot be read`
+  return `${shownPercent(sufficient(report, given))} % are ${word}, ${goalOf(given)} % are asked for${unread}`
 }

@@ -169,7 +169,7 @@ for (const [program, distribution, text, expected, problems] of [
     'debian',
     'Desired=Unknown/Install\n| Status=Not/Inst\n|/ Err?=(none)\n||/ Name  Version  Architecture Description\n+++-====-====-====-====\nii  libc6:amd64  2.36-9  amd64  GNU C Library\nhi  pi  1.3  amd64  holds\niF  half  1-1  all  unset\nrc  gone  1-1  all  removed\n',
     ['libc6 2.36-9 amd64', 'pi 1.3 amd64', 'half 1-1 all'],
-    ['the list: line 9 names no package: rc  gone  1-1  all  removed'],
+    [],
   ],
   [
     'a list of ours with names of two letters',
@@ -209,7 +209,9 @@ for (const [program, distribution, text, expected, problems] of [
 }
 
 test('of the architectures that a package may have, the one that is published or known counts', async (t) => {
-  const root = await aDebian(t, ['hello', 'said'], { list: 'hello\t1.0-1\nsaid\t1.0-1\nnobody\t1.0-1\n' })
+  const root = await aDebian(t, ['hello', 'said'], {
+    list: 'hello\t1.0-1\nsaid\t1.0-1\nnobody\t1.0-1\n',
+  })
   const { address } = await aRebuilder(t, { hello: 'GOOD', said: 'claimed' })
 
   const args = ['--root', root, '--list', `${root}/list`, '--rebuilder', address]
@@ -525,4 +527,15 @@ test('cells of a table that is wider than the terminal follow below their row, f
     'FAIL  two',
     '    1.0-2',
   ])
+})
+
+test('what cannot be read is not verified: damage to a list does not raise the share', async (t) => {
+  const root = await aDebian(t, ['hello'], { list: 'hello 1.0-1 amd64\nhidden\n' })
+  const { address } = await aRebuilder(t, { hello: 'GOOD' })
+
+  const args = ['--root', root, '--list', `${root}/list`, '--rebuilder', address, '--fail-under', '100']
+  const { document, code, stderr } = await runCheck(await temporaryFolder(t), args)
+
+  assert.deepEqual([standingsOf(document), code], [{ hello: 'verified' }, 3])
+  assert.match(stderr, /50\.0 % are verified, 100 % are asked for; 1 package cannot be read/)
 })

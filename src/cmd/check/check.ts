@@ -30,6 +30,8 @@ export type CheckOptions = {
   /** Distinct rebuilders that must agree. */
   threshold: number
   timeoutSeconds: number
+  /** Packages that are there, and cannot be read. */
+  unreadable: number
   root: string | null
   /** It was unpacked for this check only. */
   isPassing?: boolean
@@ -63,6 +65,8 @@ export type Told = {
 
 export type Report = {
   packages: readonly Judged[]
+  /** Packages that are there beside those, and cannot be read. */
+  unreadable: number
   rebuilders: readonly Told[]
   /** Keys that changed, attestations that are false: what somebody should look at. */
   alarms: readonly string[]
@@ -112,6 +116,7 @@ export async function checkPackages(packages: readonly Installed[], options: Che
   signal.throwIfAborted()
   return {
     packages: resolved(judged(packages, witnesses, { threshold, published: published.hashes })),
+    unreadable: options.unreadable,
     rebuilders: toldOf(witnesses, heard),
     alarms: [...heard.flatMap(({ trust }) => trust.alarm ?? []), ...witnesses.flatMap(forgeries)],
     warnings: [

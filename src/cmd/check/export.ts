@@ -8,6 +8,7 @@ export function reportDocument(report: Report): unknown {
     at: report.at.toISOString(),
     threshold: report.threshold,
     summary: { count, size, ...by },
+    unreadable: report.unreadable,
     alarms: report.alarms,
     warnings: report.warnings,
     rebuilders: report.rebuilders.map(rebuilderRecord),

@@ -19,7 +19,12 @@ export type Installed = {
 }
 
 /** What was found, and what could not be read; the rest still counts. */
-export type Inventory = { packages: readonly Installed[]; problems: readonly string[] }
+export type Inventory = {
+  packages: readonly Installed[]
+  problems: readonly string[]
+  /** Packages that are there, and cannot be read. */
+  unreadable: number
+}
 
 const mostPackages = 200_000
 
@@ -41,12 +46,16 @@ export function looseKeys(packages: readonly Installed[]): Set<string> {
 }
 
 /** The same package twice is one package; more than a system can have is a mistake. */
-export function inventoryOf(packages: readonly Installed[], problems: readonly string[]): Inventory {
+export function inventoryOf(
+  packages: readonly Installed[],
+  problems: readonly string[],
+  unreadable = problems.length,
+): Inventory {
   if (packages.length > mostPackages) {
     throw new Complaint(`this lists ${packages.length} packages; at most ${mostPackages} are checked`)
   }
   const distinct = new Map(packages.map((one) => [`${one.distribution}\n${keyOf(one)}`, one]))
-  return { packages: [...distinct.values()], problems }
+  return { packages: [...distinct.values()], problems, unreadable }
 }
 
 /**

@@ -17,7 +17,7 @@ export function listedPackages(text: string, distribution: string, what: string)
   let bare = 0
   for (const [index, line] of text.split('\n').entries()) {
     const words = line.trim().split(/\s+/)
-    if (isPassedOver(words)) continue
+    if (isPassedOver(words) || isRemoved(words)) continue
     const one = lineOf(words)
     if (one === null) {
       problems.push(`${what}: line ${index + 1} names no package: ${line.trim().slice(0, 120)}`)
@@ -31,6 +31,7 @@ export function listedPackages(text: string, distribution: string, what: string)
       for (const word of native) packages.push({ ...plain, architecture: word, lacksArchitecture: true })
     }
   }
+  const unreadable = problems.length
   const loose = packages.filter(({ lacksEpoch }) => lacksEpoch === true).length
   if (loose > 0)
     problems.push(`${what}: ${counted(loose, 'package')} without epoch, matched by the rest of the version`)
@@ -38,7 +39,7 @@ export function listedPackages(text: string, distribution: string, what: string)
     problems.push(
       `${what}: ${counted(bare, 'package')} without architecture, taken for ${native.join(' or ')}`,
     )
-  return inventoryOf(packages, problems)
+  return inventoryOf(packages, problems, unreadable)
 }
 
 /** What packages of this machine, and of every machine, have for their architecture. */
@@ -79,9 +80,13 @@ function isOfDpkg([state = '', , third = '', fourth = '']: readonly string[]): b
   return /^[uirph][ncHUFWti]R?$/.test(state) && /\d/.test(third) && /^[a-z][a-z0-9-]+$/.test(fourth)
 }
 
-/** `ii  libc6:amd64  2.36-9  amd64  the description`; what was removed is none. */
-function ofDpkg([state = '', given = '', version = '', architecture = '']: readonly string[]): Line | null {
-  if (!/^.[iUFWt]/.test(state)) return null
+/** Its configuration is all that is left of it, or less. */
+function isRemoved(words: readonly string[]): boolean {
+  return isOfDpkg(words) && !/^.[iUFWt]/.test(words[0] ?? '')
+}
+
+/** `ii  libc6:amd64  2.36-9  amd64  the description` */
+function ofDpkg([, given = '', version = '', architecture = '']: readonly string[]): Line {
   return { name: given.replace(/:[a-z0-9-]+$/, ''), version, architecture }
 }
 

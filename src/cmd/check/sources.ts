@@ -72,9 +72,11 @@ async function textOf(option: string, path: string, { input }: Source): Promise<
   return bytes.toString('utf8')
 }
 
-function ofDistribution({ packages, problems }: Inventory, distro: string | undefined): Inventory {
-  const wanted = packages.filter((one: Installed) => distro === undefined || one.distribution === distro)
-  return { packages: wanted, problems }
+function ofDistribution(inventory: Inventory, distro: string | undefined): Inventory {
+  const wanted = inventory.packages.filter(
+    (one: Installed) => distro === undefined || one.distribution === distro,
+  )
+  return { ...inventory, packages: wanted }
 }
 
 async function systemPackages(root: string, distro: string | undefined, called = root): Promise<Inventory> {
