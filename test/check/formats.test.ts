@@ -539,3 +539,16 @@ test('what cannot be read is not verified: damage to a list does not raise the s
   assert.deepEqual([standingsOf(document), code], [{ hello: 'verified' }, 3])
   assert.match(stderr, /50\.0 % are verified, 100 % are asked for; 1 package cannot be read/)
 })
+
+test('components within components, deeper than calls go, and more packages than fit into one call', async (t) => {
+  const levels = 30_000
+  const inner =
+    '[{"components":'.repeat(levels) + '[{"purl":"pkg:deb/debian/deep@1?arch=all"}]' + '}]'.repeat(levels)
+  const many = status({ Package: 'hello', ...installed }).repeat(150_000)
+
+  const deep = sbomPackages(`{"bomFormat":"CycloneDX","components":${inner}}`, 'it')
+  const found = await dpkgPackages(await aRoot(t, { 'var/lib/dpkg/status': many }), 'debian')
+
+  assert.deepEqual(shown(deep.packages), ['deep 1 all'])
+  assert.deepEqual(shown(found?.packages ?? []), ['hello 1.0 amd64'])
+})

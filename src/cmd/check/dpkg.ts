@@ -15,8 +15,8 @@ export async function dpkgPackages(root: string, distribution: string): Promise<
   const problems: string[] = []
   const read = (content: Buffer, path: string, isListed: boolean): void => {
     const found = statusPackages(content, path, { distribution, isListed })
-    packages.push(...found.packages)
-    problems.push(...found.problems)
+    for (const one of found.packages) packages.push(one) // a million of them are too many for one call
+    for (const one of found.problems) problems.push(one)
   }
   if (status !== null) read(status, 'var/lib/dpkg/status', false)
   for (const name of names.filter((each) => !each.endsWith('.md5sums'))) {

@@ -35,18 +35,23 @@ function parsed(text: string, what: string): Readonly<Record<string, unknown>> {
 }
 
 function entriesOf(document: Readonly<Record<string, unknown>>): Entry[] | null {
-  if (document['bomFormat'] === 'CycloneDX') return listOf(document['components']).flatMap(ofComponent)
+  if (document['bomFormat'] === 'CycloneDX') return componentsBelow(document).flatMap(ofComponent)
   if (typeof document['spdxVersion'] === 'string') return listOf(document['packages']).flatMap(ofPackage)
   if (Array.isArray(document['@graph'])) return listOf(document['@graph']).flatMap(ofElement)
   return null
 }
 
-/** Components may hold components. */
+/** Components may hold components, as deep as somebody likes: no call for each. */
+function componentsBelow(document: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>>[] {
+  const found = [...listOf(document['components'])]
+  for (const one of found) for (const inner of listOf(one['components'])) found.push(inner)
+  return found
+}
+
 function ofComponent(component: Readonly<Record<string, unknown>>): Entry[] {
-  const inner = listOf(component['components']).flatMap(ofComponent)
   const { purl } = component
   const hash = listOf(component['hashes']).find(({ alg }) => alg === 'SHA-256')?.['content']
-  return typeof purl === 'string' ? [{ purl, sha256: hashOf(hash) }, ...inner] : inner
+  return typeof purl === 'string' ? [{ purl, sha256: hashOf(hash) }] : []
 }
 
 function ofPackage(one: Readonly<Record<string, unknown>>): Entry[] {
