@@ -2,7 +2,7 @@
 // Makes dist/: the program as one script and as one executable, the same bytes wherever it is made.
 //   node build.mjs [--arch x64|arm64] [--out DIR]    dist/rebuilderd.mjs, dist/rebuilderd (or -arm64), dist/LICENSES.txt
 //   node build.mjs --script [--out DIR]              the script alone
-//   node build.mjs --verify                          builds again elsewhere, under other circumstances, and compares
+//   node build.mjs --verify                          makes it, builds again elsewhere, under other circumstances, and compares
 import { execFile } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { cp, mkdir, mkdtemp, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises'
@@ -248,16 +248,16 @@ async function buildInto(out, arch, isScriptOnly = false) {
   await executable(await parts(assets), arch, join(out, arch === 'x64' ? 'rebuilderd' : `rebuilderd-${arch}`))
 }
 
-/** Here and in two other folders, with other time zones, languages and file modes: one result, or exit code 1. */
-async function verify(arch) {
+/** Into `out` and in two other folders, with other time zones, languages and file modes: one result, or exit code 1. */
+async function verify(out, arch) {
   const circumstances = [
     { TZ: 'Pacific/Kiritimati', LC_ALL: 'C', umask: '077' },
     { TZ: 'America/Anchorage', LC_ALL: 'C.UTF-8', umask: '002' },
   ]
   const work = await mkdtemp(join(tmpdir(), 'rebuilderd-verify-'))
   try {
-    await buildInto(join(work, 'here'), arch)
-    const results = [await hashesIn(join(work, 'here'), arch)]
+    await buildInto(out, arch)
+    const results = [await hashesIn(out, arch)]
     for (const [index, circumstance] of circumstances.entries()) {
       results.push(
         await builtElsewhere(join(work, `folder-${'x'.repeat(index * 9)}`, 'tree'), circumstance, arch),
@@ -317,5 +317,5 @@ const { values } = parseArgs({
   },
 })
 if (!architectures.includes(values.arch)) throw new Error(`--arch must be one of ${architectures.join(', ')}`)
-if (values.verify) process.exitCode = (await verify(values.arch)) ? 0 : 1
+if (values.verify) process.exitCode = (await verify(resolve(values.out), values.arch)) ? 0 : 1
 else await buildInto(resolve(values.out), values.arch, values.script)

@@ -5,6 +5,7 @@ import { mkdtempSync, readFileSync, rmSync, statSync, symlinkSync } from 'node:f
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
+import { builtFolder } from './help/built.ts'
 import { aFolder } from './help/files.ts'
 
 const root = join(import.meta.dirname, '..')
@@ -14,12 +15,13 @@ const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
 const bare = { PATH: '/nowhere', HOME: '/nonexistent' }
 
 describe('the built program', { skip: process.arch === 'x64' ? false : 'is made for x64 here' }, () => {
-  let dist = ''
+  let [dist, own] = ['', '']
   before(() => {
-    dist = mkdtempSync(join(tmpdir(), 'rebuilderd-dist-'))
-    execFileSync(process.execPath, ['build.mjs', '--out', dist], { cwd: root })
+    own = mkdtempSync(join(tmpdir(), 'rebuilderd-dist-'))
+    dist = builtFolder() ?? own
+    if (dist === own) execFileSync(process.execPath, ['build.mjs', '--out', dist], { cwd: root })
   })
-  after(() => rmSync(dist, { recursive: true, force: true }))
+  after(() => rmSync(own, { recursive: true, force: true }))
 
   test('starts without node, and little more is computed for that than for a bare runtime', () => {
     const run = spawnSync(join(dist, 'rebuilderd'), ['--version'], { env: bare, encoding: 'utf8' })
@@ -43,31 +45,31 @@ describe('the built program', { skip: process.arch === 'x64' ? false : 'is made 
   })
 
   test('is reached by the names of older programs', () => {
-    symlinkSync('rebuilderd', join(dist, 'rebuildctl'))
+    symlinkSync(join(dist, 'rebuilderd'), join(own, 'rebuildctl'))
 
-    const run = spawnSync(join(dist, 'rebuildctl'), ['pkgs', '--help'], { env: bare, encoding: 'utf8' })
+    const run = spawnSync(join(own, 'rebuildctl'), ['pkgs', '--help'], { env: bare, encoding: 'utf8' })
 
     assert.match(run.stdout, /pkgs ls/)
   })
 
   test('finds every command, whichever part of it has that', () => {
-    symlinkSync('rebuilderd', join(dist, 'other-name'))
-    for (const [name, line, expected] of [
-      ['rebuilderd', 'ctl check --help', /how much of this system is verified/],
-      ['rebuilderd', '-v ctl check --help', /how much of this system is verified/],
-      ['other-name', 'ctl check --help', /how much of this system is verified/],
-      ['rebuilderd', 'help ctl check', /how much of this system is verified/],
-      ['rebuilderd', 'ctl --help', /queue push/],
-      ['rebuilderd', 'ctl status --help', /what the workers do/],
-      ['rebuilderd', 'ctl queue push debian main serve --help', /Rebuild/],
-      ['rebuilderd', 'ctl completions bash', /serve/],
-      ['rebuilderd', 'serve --help', /Run the server/],
-      ['rebuilderd', 'worker --help', /doctor/],
-      ['rebuilderd', '--help', /verifies the packages/],
+    symlinkSync(join(dist, 'rebuilderd'), join(own, 'other-name'))
+    for (const [path, line, expected] of [
+      [join(dist, 'rebuilderd'), 'ctl check --help', /how much of this system is verified/],
+      [join(dist, 'rebuilderd'), '-v ctl check --help', /how much of this system is verified/],
+      [join(own, 'other-name'), 'ctl check --help', /how much of this system is verified/],
+      [join(dist, 'rebuilderd'), 'help ctl check', /how much of this system is verified/],
+      [join(dist, 'rebuilderd'), 'ctl --help', /queue push/],
+      [join(dist, 'rebuilderd'), 'ctl status --help', /what the workers do/],
+      [join(dist, 'rebuilderd'), 'ctl queue push debian main serve --help', /Rebuild/],
+      [join(dist, 'rebuilderd'), 'ctl completions bash', /serve/],
+      [join(dist, 'rebuilderd'), 'serve --help', /Run the server/],
+      [join(dist, 'rebuilderd'), 'worker --help', /doctor/],
+      [join(dist, 'rebuilderd'), '--help', /verifies the packages/],
     ] as const) {
-      const run = spawnSync(join(dist, name), line.split(' '), { env: bare, encoding: 'utf8' })
+      const run = spawnSync(path, line.split(' '), { env: bare, encoding: 'utf8' })
 
-      assert.match(run.stdout, expected, `${name} ${line}: ${run.stderr}`)
+      assert.match(run.stdout, expected, `${path} ${line}: ${run.stderr}`)
       assert.equal(run.status, 0, line)
     }
   })

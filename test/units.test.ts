@@ -4,6 +4,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
 import { aFolder } from './help/files.ts'
+import { firstArgs, program } from './cmd/program.ts'
 
 const root = join(import.meta.dirname, '..')
 const hasSystemd = spawnSync('systemd-analyze', ['--version']).status === 0
@@ -37,7 +38,7 @@ for (const [unit, name] of [
       /^ExecStart=\/usr\/local\/bin\/rebuilderd (.*)$/m.exec(readFileSync(join(root, unit), 'utf8')) ?? []
     const args = line.replace('%i', 'one').split(' ')
 
-    const run = spawnSync(process.execPath, [join(root, 'src/main.ts'), ...args, '--help'], {
+    const run = spawnSync(program, [...firstArgs, ...args, '--help'], {
       encoding: 'utf8',
     })
 

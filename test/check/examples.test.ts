@@ -15,7 +15,7 @@ import {
   serialiseEnvelope,
   signLink,
 } from '../../src/attestation.ts'
-import { cleanEnvironment, door, type Ended } from '../cmd/program.ts'
+import { cleanEnvironment, type Ended, scriptThatStarts } from '../cmd/program.ts'
 import { lacksPrograms } from '../help/debs.ts'
 import { temporaryFolder } from '../help/server.ts'
 import { aTar, coded, ociArchive } from '../help/images.ts'
@@ -45,8 +45,7 @@ async function runIn(
   { binds = {}, script }: { binds?: Readonly<Record<string, string>>; script: string },
 ): Promise<Ended> {
   await mkdir(join(home, 'bin'), { recursive: true })
-  const shim = `#!/bin/sh\nexec '${process.execPath}' '${door}' "$@"\n`
-  await writeFile(join(home, 'bin/rebuilderd'), shim, { mode: 0o755 })
+  await writeFile(join(home, 'bin/rebuilderd'), scriptThatStarts, { mode: 0o755 })
   const places = Object.entries(binds).flatMap(([at, from]) => ['--bind', from, at])
   const world = [
     '--ro-bind',

@@ -9,7 +9,9 @@ import {
   aPackage,
   cleanEnvironment,
   door,
+  firstArgs,
   listReply,
+  program,
   runProgram,
   startStandIn,
   tempFolder,
@@ -85,7 +87,7 @@ test('a reader who has enough ends a list without a word', async (t) => {
   const home = await tempFolder(t)
   const records = Array.from({ length: 5000 }, (_, i) => aPackage({ id: i + 1, name: `package-${i}` }))
   const { url } = await startStandIn(t, ({ query }) => listReply(records, query))
-  const child = spawn(process.execPath, [door, 'ctl', 'pkgs', 'ls', '-H', url], {
+  const child = spawn(program, [...firstArgs, 'ctl', 'pkgs', 'ls', '-H', url], {
     env: cleanEnvironment(home),
   })
   let stderr = ''
@@ -108,7 +110,7 @@ for (const [signal, expected] of [
       child?.kill(signal)
       return { never: true }
     })
-    child = spawn(process.execPath, [door, 'ctl', 'status', '-H', url], { env: cleanEnvironment(home) })
+    child = spawn(program, [...firstArgs, 'ctl', 'status', '-H', url], { env: cleanEnvironment(home) })
     let stderr = ''
     child.stderr?.on('data', (chunk: Buffer) => (stderr += chunk.toString()))
 
@@ -135,7 +137,7 @@ test('output that cannot be written is an error in words', { skip: noFullDevice 
   const home = await tempFolder(t)
   const full = await open('/dev/full', 'w')
   t.after(() => full.close())
-  const child = spawn(process.execPath, [door, '--help'], {
+  const child = spawn(program, [...firstArgs, '--help'], {
     env: cleanEnvironment(home),
     stdio: ['ignore', full.fd, 'pipe'],
   })

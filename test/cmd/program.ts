@@ -8,8 +8,17 @@ import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { zstdDecompressSync } from 'node:zlib'
+import { builtFolder } from '../help/built.ts'
 
 export const door = fileURLToPath(new URL('../../src/main.ts', import.meta.url))
+
+/** What starts the program: the executable where it was built of the sources as they are, else these by node. */
+export const [program, ...firstArgs] = startOfProgram()
+
+function startOfProgram(): readonly [string, ...string[]] {
+  const built = builtFolder()
+  return built === undefined ? [process.execPath, door] : [join(built, 'rebuilderd')]
+}
 
 export type Ended = { code: number | null; stdout: string; stderr: string }
 
@@ -34,12 +43,17 @@ export function cleanEnvironment(home: string): Record<string, string> {
   }
 }
 
+/** A shell script that is the program by another name. */
+export const scriptThatStarts = `#!/bin/sh\nexec ${[program, ...firstArgs].map((word) => `'${word}'`).join(' ')} "$@"\n`
+
 /** Runs the program to its end. */
 export async function runProgram(
   args: readonly string[],
   options: { home: string; environment?: Record<string, string>; input?: string; script?: string },
 ): Promise<Ended> {
-  const child = spawn(process.execPath, [options.script ?? door, ...args], {
+  const [command, ...before] =
+    options.script === undefined ? [program, ...firstArgs] : [process.execPath, options.script]
+  const child = spawn(command, [...before, ...args], {
     env: { ...cleanEnvironment(options.home), ...options.environment },
     cwd: options.home,
   })
@@ -57,7 +71,7 @@ export async function runOnTerminal(
   args: readonly string[],
   options: { home: string; environment?: Record<string, string>; columns?: number },
 ): Promise<Ended> {
-  const line = [process.execPath, door, ...args].map((arg) => `'${arg.replaceAll("'", "'\\''")}'`).join(' ')
+  const line = [program, ...firstArgs, ...args].map((arg) => `'${arg.replaceAll("'", "'\\''")}'`).join(' ')
   const size = options.columns === undefined ? '' : `stty cols ${options.columns}; `
   const child = spawn('script', ['-qec', size + line, '/dev/null'], {
     env: { ...cleanEnvironment(options.home), ...options.environment },

@@ -5,7 +5,7 @@ import { once } from 'node:events'
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { cleanEnvironment, door, runProgram, tempFolder } from './program.ts'
+import { cleanEnvironment, firstArgs, program, runProgram, tempFolder } from './program.ts'
 
 test('a configuration that is not TOML stops the start, and the secret stays as it was', async (t) => {
   const home = await tempFolder(t)
@@ -28,9 +28,9 @@ test('the secret of a configuration that is named is the one that counts', async
   await writeFile(join(data, 'auth-cookie'), 'the old one\n')
   await writeFile(config, '[auth]\ncookie = "the one I chose"\n')
   const kept = join(home, 'elsewhere')
-  const args = [door, 'serve', '-c', config, '--data', data, '--listen', '127.0.0.1:0']
+  const args = [...firstArgs, 'serve', '-c', config, '--data', data, '--listen', '127.0.0.1:0']
   const environment = { ...cleanEnvironment(home), REBUILDERD_COOKIE_PATH: kept }
-  const child = spawn(process.execPath, args, { env: environment, cwd: home })
+  const child = spawn(program, args, { env: environment, cwd: home })
   const ended = once(child, 'exit')
   let said = ''
   child.stdout.on('data', (chunk: Buffer) => (said += chunk.toString()))

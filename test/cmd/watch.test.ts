@@ -17,12 +17,12 @@ import {
   temporaryFolder,
   type TestServer,
 } from '../help/server.ts'
-import { cleanEnvironment, door, runProgram } from './program.ts'
+import { cleanEnvironment, firstArgs, program, runProgram } from './program.ts'
 
 /** The program while it runs. */
 async function running(t: TestContext, args: readonly string[]) {
   const home = await temporaryFolder(t)
-  const child = spawn(process.execPath, [door, ...args], { env: cleanEnvironment(home), cwd: home })
+  const child = spawn(program, [...firstArgs, ...args], { env: cleanEnvironment(home), cwd: home })
   const said = { out: '', err: '' }
   child.stdout.on('data', (chunk: Buffer) => (said.out += chunk.toString()))
   child.stderr.on('data', (chunk: Buffer) => (said.err += chunk.toString()))

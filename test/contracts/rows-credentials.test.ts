@@ -15,8 +15,9 @@ import {
 } from '../../src/attestation.ts'
 import {
   cleanEnvironment,
-  door,
+  firstArgs,
   noTerminal,
+  program,
   runOnTerminal,
   runProgram,
   startStandIn,
@@ -40,8 +41,7 @@ const unprivileged = ['setpriv', '--reuid', nobody, '--regid', nobody, '--clear-
 const isRoot = process.getuid?.() === 0
 /** Why nothing can be run as another user here, or false. */
 const noOther =
-  !isRoot ||
-  spawnSync('setpriv', [...unprivileged.slice(1), process.execPath, door, '--version']).status === 0
+  !isRoot || spawnSync('setpriv', [...unprivileged.slice(1), program, ...firstArgs, '--version']).status === 0
     ? false
     : 'the sources or setpriv are out of reach for an ordinary user'
 
@@ -61,9 +61,9 @@ async function serving(
   { home, args = [], environment = {}, data = 'data', asNobody = false }: Given,
 ) {
   const listen = args.includes('--listen') || 'HTTP_ADDR' in environment ? [] : ['--listen', '127.0.0.1:0']
-  const words = [door, 'serve', '--data', join(home, data), ...listen, ...args]
-  const [program, ...before] = asNobody ? ([...unprivileged, process.execPath] as const) : [process.execPath]
-  const child = spawn(program, [...before, ...words], {
+  const words = [...firstArgs, 'serve', '--data', join(home, data), ...listen, ...args]
+  const [command, ...before] = asNobody ? ([...unprivileged, program] as const) : [program]
+  const child = spawn(command, [...before, ...words], {
     env: { ...cleanEnvironment(home), ...environment },
     cwd: home,
   })

@@ -21,6 +21,7 @@ import {
   writeDebianArchive,
 } from '../help/archives.ts'
 import { runProgram } from '../cmd/program.ts'
+import { firstArgs, program } from '../cmd/program.ts'
 
 for (const [given, seconds] of [
   ['15m', 900],
@@ -196,8 +197,8 @@ async function startedServe(
   data: string,
   config: string,
 ): Promise<{ client: Client; stop: () => Promise<void> }> {
-  const args = ['src/main.ts', 'serve', '--listen', '127.0.0.1:0', '--data', data, '-c', config]
-  const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'ignore'] })
+  const args = [...firstArgs, 'serve', '--listen', '127.0.0.1:0', '--data', data, '-c', config]
+  const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'ignore'] })
   const stop = async (): Promise<void> => {
     const ended = once(child, 'exit')
     child.kill('SIGTERM')

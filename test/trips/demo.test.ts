@@ -7,15 +7,15 @@ import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
 import { missingPackages } from '../../src/cmd/demo/needs.ts'
 import { aFolder } from '../help/files.ts'
+import { firstArgs, program } from '../cmd/program.ts'
 
-const main = join(import.meta.dirname, '../../src/main.ts')
 const missing = await missingPackages({ official: false, isRoot: process.getuid?.() === 0 })
 const skip = missing.length === 0 ? false : `needs the Debian packages ${missing.join(', ')}`
 
 /** The demonstration with its temporary files where we can look at them. */
 function aDemo(t: TestContext, folder: string, ...args: string[]): ChildProcess & { said: () => string } {
   const environment = { ...process.env, TMPDIR: folder, XDG_CACHE_HOME: join(folder, 'cache') }
-  const child = spawn(process.execPath, [main, 'demo', '--local', ...args], {
+  const child = spawn(program, [...firstArgs, 'demo', '--local', ...args], {
     env: environment,
     stdio: ['ignore', 'pipe', 'pipe'],
   })

@@ -5,7 +5,7 @@ import { readFile, readdir, writeFile } from 'node:fs/promises'
 import { createHash } from 'node:crypto'
 import { basename, join } from 'node:path'
 import { test, type TestContext } from 'node:test'
-import { cleanEnvironment, door } from '../cmd/program.ts'
+import { cleanEnvironment, scriptThatStarts } from '../cmd/program.ts'
 import {
   aFolder,
   aSource,
@@ -22,8 +22,7 @@ const skip = lacksPrograms('dpkg-buildpackage', 'unshare', 'apt-get', 'setpriv')
 /** What a program that was asked for by its name says in a shell. */
 async function shell(t: TestContext, commands: string): Promise<{ code: number; said: string }> {
   const home = await aFolder(t)
-  const program = `#!/bin/sh\nexec '${process.execPath}' '${door}' "$@"\n`
-  await writeFile(join(home, 'rebuilderd'), program, { mode: 0o755 })
+  await writeFile(join(home, 'rebuilderd'), scriptThatStarts, { mode: 0o755 })
   const state = { PATH: `${home}:${process.env['PATH'] ?? ''}`, XDG_STATE_HOME: join(home, 'state') }
   const env = { ...cleanEnvironment(home), ...state }
   return new Promise((resolve) => {

@@ -4,7 +4,7 @@ import { test, type TestContext } from 'node:test'
 import assert from 'node:assert/strict'
 import { chmod, readFile, readdir, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { cleanEnvironment, door, runProgram, type Ended } from '../cmd/program.ts'
+import { cleanEnvironment, firstArgs, program, runProgram, type Ended } from '../cmd/program.ts'
 import { builtInBackends, digestOfScripts, scriptsOf } from '../../src/worker/backend.ts'
 import { aFolder, aServer, files } from '../help/files.ts'
 import { aJob } from '../help/jobs.ts'
@@ -197,7 +197,7 @@ test('worker takes a job, and SIGTERM ends it when that is done', async (t) => {
     '--backend',
     `test=${script}`,
   ]
-  const child = spawn(process.execPath, [door, ...args], {
+  const child = spawn(program, [...firstArgs, ...args], {
     env: cleanEnvironment(home),
     cwd: home,
     stdio: 'ignore',
@@ -222,7 +222,7 @@ test('a second SIGTERM drops the job', async (t) => {
   const home = await aFolder(t)
   const script = await aScript(t, 'exec sleep 60')
   const args = ['worker', upstream.base, '--data', join(home, 'data'), '--backend', `test=${script}`]
-  const child = spawn(process.execPath, [door, ...args], {
+  const child = spawn(program, [...firstArgs, ...args], {
     env: cleanEnvironment(home),
     cwd: home,
     stdio: 'ignore',
@@ -249,7 +249,7 @@ test('after kill -9 nothing of the build goes on, and the next start hands the j
   const script = await aScript(t, `sleep ${mark} & exec sleep ${mark}`)
   const args = ['worker', upstream.base, '--data', join(home, 'data'), '--backend', `test=${script}`]
   const start = () => {
-    const child = spawn(process.execPath, [door, ...args], {
+    const child = spawn(program, [...firstArgs, ...args], {
       env: cleanEnvironment(home),
       cwd: home,
       stdio: 'ignore',
@@ -299,7 +299,7 @@ test('what a rebuild without a server left when it was killed is removed by the 
     return ['worker', 'build', 'test', `${base}/hello_1.0-1_amd64.deb`, ...where]
   }
   const start = () => {
-    const child = spawn(process.execPath, [door, ...argsOf(hangs)], {
+    const child = spawn(program, [...firstArgs, ...argsOf(hangs)], {
       env: cleanEnvironment(home),
       cwd: home,
       stdio: 'ignore',

@@ -8,7 +8,6 @@ import { chmod, copyFile, cp, mkdir, readFile, writeFile } from 'node:fs/promise
 import { basename, dirname, join } from 'node:path'
 import { test, type TestContext } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import {
   aFolder,
@@ -21,11 +20,11 @@ import {
 } from '../help/debs.ts'
 import { aServer } from '../help/files.ts'
 import { groupFolders, linesWith, processesWith } from '../help/machine.ts'
+import { firstArgs, program } from '../cmd/program.ts'
 
 const run = promisify(execFile)
 const lacks = lacksPrograms('mmdebstrap', 'dpkg-buildpackage', 'apt-ftparchive', 'unshare', 'setpriv')
 const skip = process.getuid?.() === 0 ? lacks : 'build roots are made by root'
-const program = fileURLToPath(new URL('../../src/main.ts', import.meta.url))
 
 type Stage = { folder: string; data: string; base: string; held: Promise<string> }
 
@@ -60,8 +59,8 @@ function startBuild({ folder, data, base }: Stage, input: string): ChildProcess 
   const deb = input.replace(/_.*/, '.deb')
   const args = ['worker', 'build', 'debian', `${base}/${deb}`, '--input-url', `${base}/${input}`]
   const child = spawn(
-    process.execPath,
-    [program, ...args, '--data', data, '-c', join(folder, 'worker.conf'), '--require-isolation'],
+    program,
+    [...firstArgs, ...args, '--data', data, '-c', join(folder, 'worker.conf'), '--require-isolation'],
     { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, NO_PROXY: '*' } },
   )
   let text = ''
