@@ -23,101 +23,117 @@ export async function reportPage(report: Report): Promise<string> {
         </style>
       </head>
       <body>
-        <h1>${title}</h1>
-        <p>
-          Checked on
-          <time datetime="${report.at.toISOString()}"
-            >${report.at.toISOString().slice(0, 16).replace('T', ' ')} UTC</time
-          >. ${report.threshold} of ${counted(report.rebuilders.length, 'rebuilder')} must confirm each.
-        </p>
-        ${report.alarms.map((alarm) => html`<p class="alarm" role="alert">${alarm}</p>`)}
-        ${report.warnings.map((warning) => html`<p>${warning}</p>`)}
-        <table>
-          <caption>
-            Summary
-          </caption>
-          <thead>
-            <tr>
-              <th scope="col">Standing</th>
-              <th scope="col" class="number">Packages</th>
-              <th scope="col" class="number">Share</th>
-              <th scope="col" class="number">
-                ${size === 0 ? 'Share of size' : `Share of ${shownBytes(size)}`}
-              </th>
-              <th scope="col">Meaning</th>
-            </tr>
-          </thead>
-          <tbody>
-            ${meanings.map(
-              ([standing, meaning]) =>
-                html`<tr>
-                  <th scope="row" class="${standing}">${standing}</th>
-                  <td class="number">${shownCount(by[standing].count)}</td>
-                  <td class="number">${shownPercent(by[standing].percent)} %</td>
-                  <td class="number">${shownPercent(by[standing].percentOfSize)} %</td>
-                  <td>${meaning}</td>
-                </tr>`,
-            )}
-          </tbody>
-        </table>
-        ${rebuilderTable(report)} ${packageTable('Rebuilders disagree', disagreements(report.packages))}
-        ${packageTable('Not verified', unverified(report.packages))}
+        <main>
+          <h1>${title}</h1>
+          <p>
+            Checked on
+            <time datetime="${report.at.toISOString()}"
+              >${report.at.toISOString().slice(0, 16).replace('T', ' ')} UTC</time
+            >. ${report.threshold} of ${counted(report.rebuilders.length, 'rebuilder')} must confirm each.
+          </p>
+          ${report.alarms.map((alarm) => html`<p class="alarm" role="alert">${alarm}</p>`)}
+          ${report.warnings.map((warning) => html`<p>${warning}</p>`)}
+          ${wide(
+            'Summary',
+            html`<table>
+              <caption>
+                Summary
+              </caption>
+              <thead>
+                <tr>
+                  <th scope="col">Standing</th>
+                  <th scope="col" class="number">Packages</th>
+                  <th scope="col" class="number">Share</th>
+                  <th scope="col" class="number">
+                    ${size === 0 ? 'Share of size' : `Share of ${shownBytes(size)}`}
+                  </th>
+                  <th scope="col">Meaning</th>
+                </tr>
+              </thead>
+              <tbody>
+                ${meanings.map(
+                  ([standing, meaning]) =>
+                    html`<tr>
+                      <th scope="row" class="${standing}">${standing}</th>
+                      <td class="number">${shownCount(by[standing].count)}</td>
+                      <td class="number">${shownPercent(by[standing].percent)} %</td>
+                      <td class="number">${shownPercent(by[standing].percentOfSize)} %</td>
+                      <td>${meaning}</td>
+                    </tr>`,
+                )}
+              </tbody>
+            </table>`,
+          )}
+          ${rebuilderTable(report)} ${packageTable('Rebuilders disagree', disagreements(report.packages))}
+          ${packageTable('Not verified', unverified(report.packages))}
+        </main>
       </body>
     </html> `
   return String(page)
 }
 
+/** A table that is moved sideways where it is wider than the page, with the keyboard as well. */
+function wide(name: string, table: Markup): Markup {
+  return html`<div class="wide" role="region" aria-label="${name}" tabindex="0">${table}</div>`
+}
+
 function rebuilderTable({ rebuilders }: Report): Markup {
-  return html`<table>
-    <caption>
-      Rebuilders
-    </caption>
-    <thead>
-      <tr>
-        <th scope="col">Address</th>
-        <th scope="col">Key</th>
-        <th scope="col" class="number">Known</th>
-        <th scope="col" class="number">GOOD</th>
-        <th scope="col" class="number">Proven</th>
-        <th scope="col">Problems</th>
-      </tr>
-    </thead>
-    <tbody>
-      ${rebuilders.map(
-        (one) =>
-          html`<tr>
-            <th scope="row">${one.url}</th>
-            <td><code>${one.key ?? 'none'}</code>${one.keyFrom === null ? '' : `, ${one.keyFrom}`}</td>
-            <td class="number">${shownCount(one.known)}</td>
-            <td class="number">${shownCount(one.good)}</td>
-            <td class="number">${shownCount(one.proven)}</td>
-            <td>${one.problems.join('; ')}</td>
-          </tr>`,
-      )}
-    </tbody>
-  </table>`
+  return wide(
+    'Rebuilders',
+    html`<table>
+      <caption>
+        Rebuilders
+      </caption>
+      <thead>
+        <tr>
+          <th scope="col">Address</th>
+          <th scope="col">Key</th>
+          <th scope="col" class="number">Known</th>
+          <th scope="col" class="number">GOOD</th>
+          <th scope="col" class="number">Proven</th>
+          <th scope="col">Problems</th>
+        </tr>
+      </thead>
+      <tbody>
+        ${rebuilders.map(
+          (one) =>
+            html`<tr>
+              <th scope="row">${one.url}</th>
+              <td><code>${one.key ?? 'none'}</code>${one.keyFrom === null ? '' : `, ${one.keyFrom}`}</td>
+              <td class="number">${shownCount(one.known)}</td>
+              <td class="number">${shownCount(one.good)}</td>
+              <td class="number">${shownCount(one.proven)}</td>
+              <td>${one.problems.join('; ')}</td>
+            </tr>`,
+        )}
+      </tbody>
+    </table>`,
+  )
 }
 
 function packageTable(title: string, packages: readonly Judged[]): Markup {
   if (packages.length === 0) return html``
-  return html`<table>
-    <caption>
-      ${title}: ${shownCount(packages.length)}
-    </caption>
-    <thead>
-      <tr>
-        <th scope="col">Standing</th>
-        <th scope="col">Package</th>
-        <th scope="col">Version</th>
-        <th scope="col">Architecture</th>
-        <th scope="col">Why</th>
-        <th scope="col">Rebuilders</th>
-      </tr>
-    </thead>
-    <tbody>
-      ${packages.map(packageRow)}
-    </tbody>
-  </table>`
+  return wide(
+    title,
+    html`<table>
+      <caption>
+        ${title}: ${shownCount(packages.length)}
+      </caption>
+      <thead>
+        <tr>
+          <th scope="col">Standing</th>
+          <th scope="col">Package</th>
+          <th scope="col">Version</th>
+          <th scope="col">Architecture</th>
+          <th scope="col">Why</th>
+          <th scope="col">Rebuilders</th>
+        </tr>
+      </thead>
+      <tbody>
+        ${packages.map(packageRow)}
+      </tbody>
+    </table>`,
+  )
 }
 
 function packageRow({ installed, standing, reason, link, voices }: Judged): Markup {
@@ -135,9 +151,10 @@ function packageRow({ installed, standing, reason, link, voices }: Judged): Mark
 }
 
 const style = `
-:root { color-scheme: light dark; font: 1rem/1.5 system-ui, sans-serif; --edge: light-dark(#ccc, #555) }
+:root { color-scheme: light dark; font: 1rem/1.5 system-ui, sans-serif; --edge: light-dark(#ccc, #555); background: light-dark(#fff, #121212); color: light-dark(#111, #eee) }
 body { max-width: 75rem; margin: 2rem auto; padding: 0 1rem }
-table { border-collapse: collapse; width: 100%; margin: 2rem 0; display: block; overflow-x: auto }
+.wide { margin: 2rem 0; overflow-x: auto }
+table { border-collapse: collapse; min-width: 100% }
 caption { text-align: left; font-weight: bold; font-size: 1.2rem; padding: .5rem 0 }
 th, td { text-align: left; padding: .25rem .75rem .25rem 0; border-bottom: 1px solid var(--edge); font-weight: normal; overflow-wrap: break-word }
 thead th { font-weight: bold }
