@@ -9,7 +9,7 @@ type Markup = ReturnType<typeof html>
 
 /** The report as one page that needs nothing else: no scripts, no fonts, no pictures from anywhere. */
 export async function reportPage(report: Report): Promise<string> {
-  const { count, size, by } = summaryOf(report.packages)
+  const { count, by } = summaryOf(report.packages)
   const title = `${shownPercent(by.verified.percent)} % of ${counted(count, 'package')} verified`
   const page = await html`<!doctype html>
     <html lang="en">
@@ -32,38 +32,7 @@ export async function reportPage(report: Report): Promise<string> {
             >. ${report.threshold} of ${counted(report.rebuilders.length, 'rebuilder')} must confirm each.
           </p>
           ${report.alarms.map((alarm) => html`<p class="alarm" role="alert">${alarm}</p>`)}
-          ${report.warnings.map((warning) => html`<p>${warning}</p>`)}
-          ${wide(
-            'Summary',
-            html`<table>
-              <caption>
-                Summary
-              </caption>
-              <thead>
-                <tr>
-                  <th scope="col">Standing</th>
-                  <th scope="col" class="number">Packages</th>
-                  <th scope="col" class="number">Share</th>
-                  <th scope="col" class="number">
-                    ${size === 0 ? 'Share of size' : `Share of ${shownBytes(size)}`}
-                  </th>
-                  <th scope="col">Meaning</th>
-                </tr>
-              </thead>
-              <tbody>
-                ${meanings.map(
-                  ([standing, meaning]) =>
-                    html`<tr>
-                      <th scope="row" class="${standing}">${standing}</th>
-                      <td class="number">${shownCount(by[standing].count)}</td>
-                      <td class="number">${shownPercent(by[standing].percent)} %</td>
-                      <td class="number">${shownPercent(by[standing].percentOfSize)} %</td>
-                      <td>${meaning}</td>
-                    </tr>`,
-                )}
-              </tbody>
-            </table>`,
-          )}
+          ${report.warnings.map((warning) => html`<p>${warning}</p>`)} ${summaryTable(report)}
           ${rebuilderTable(report)} ${packageTable('Rebuilders disagree', disagreements(report.packages))}
           ${packageTable('Not verified', unverified(report.packages))}
         </main>
@@ -72,67 +41,73 @@ export async function reportPage(report: Report): Promise<string> {
   return String(page)
 }
 
+type Head = string | { number: string }
+
 /** A table that is moved sideways where it is wider than the page, with the keyboard as well. */
-function wide(name: string, table: Markup): Markup {
-  return html`<div class="wide" role="region" aria-label="${name}" tabindex="0">${table}</div>`
+function tableOf(
+  { name, caption = name, heads }: { name: string; caption?: string; heads: readonly Head[] },
+  rows: readonly Markup[],
+): Markup {
+  const head = (one: Head): Markup =>
+    typeof one === 'string'
+      ? html`<th scope="col">${one}</th>`
+      : html`<th scope="col" class="number">${one.number}</th>`
+  return html`<div class="wide" role="region" aria-label="${name}" tabindex="0">
+    <table>
+      <caption>
+        ${caption}
+      </caption>
+      <thead>
+        <tr>
+          ${heads.map(head)}
+        </tr>
+      </thead>
+      <tbody>
+        ${rows}
+      </tbody>
+    </table>
+  </div>`
+}
+
+function summaryTable({ packages }: Report): Markup {
+  const { size, by } = summaryOf(packages)
+  const ofSize = size === 0 ? 'Share of size' : `Share of ${shownBytes(size)}`
+  const heads = ['Standing', { number: 'Packages' }, { number: 'Share' }, { number: ofSize }, 'Meaning']
+  const rows = meanings.map(
+    ([standing, meaning]) =>
+      html`<tr>
+        <th scope="row" class="${standing}">${standing}</th>
+        <td class="number">${shownCount(by[standing].count)}</td>
+        <td class="number">${shownPercent(by[standing].percent)} %</td>
+        <td class="number">${shownPercent(by[standing].percentOfSize)} %</td>
+        <td>${meaning}</td>
+      </tr>`,
+  )
+  return tableOf({ name: 'Summary', heads }, rows)
 }
 
 function rebuilderTable({ rebuilders }: Report): Markup {
-  return wide(
-    'Rebuilders',
-    html`<table>
-      <caption>
-        Rebuilders
-      </caption>
-      <thead>
-        <tr>
-          <th scope="col">Address</th>
-          <th scope="col">Key</th>
-          <th scope="col" class="number">Known</th>
-          <th scope="col" class="number">GOOD</th>
-          <th scope="col" class="number">Proven</th>
-          <th scope="col">Problems</th>
-        </tr>
-      </thead>
-      <tbody>
-        ${rebuilders.map(
-          (one) =>
-            html`<tr>
-              <th scope="row">${one.url}</th>
-              <td><code>${one.key ?? 'none'}</code>${one.keyFrom === null ? '' : `, ${one.keyFrom}`}</td>
-              <td class="number">${shownCount(one.known)}</td>
-              <td class="number">${shownCount(one.good)}</td>
-              <td class="number">${shownCount(one.proven)}</td>
-              <td>${one.problems.join('; ')}</td>
-            </tr>`,
-        )}
-      </tbody>
-    </table>`,
+  const heads = ['Address', 'Key', { number: 'Known' }, { number: 'GOOD' }, { number: 'Proven' }, 'Problems']
+  const rows = rebuilders.map(
+    (one) =>
+      html`<tr>
+        <th scope="row">${one.url}</th>
+        <td><code>${one.key ?? 'none'}</code>${one.keyFrom === null ? '' : `, ${one.keyFrom}`}</td>
+        <td class="number">${shownCount(one.known)}</td>
+        <td class="number">${shownCount(one.good)}</td>
+        <td class="number">${shownCount(one.proven)}</td>
+        <td>${one.problems.join('; ')}</td>
+      </tr>`,
   )
+  return tableOf({ name: 'Rebuilders', heads }, rows)
 }
 
-function packageTable(title: string, packages: readonly Judged[]): Markup {
+function packageTable(name: string, packages: readonly Judged[]): Markup {
   if (packages.length === 0) return html``
-  return wide(
-    title,
-    html`<table>
-      <caption>
-        ${title}: ${shownCount(packages.length)}
-      </caption>
-      <thead>
-        <tr>
-          <th scope="col">Standing</th>
-          <th scope="col">Package</th>
-          <th scope="col">Version</th>
-          <th scope="col">Architecture</th>
-          <th scope="col">Why</th>
-          <th scope="col">Rebuilders</th>
-        </tr>
-      </thead>
-      <tbody>
-        ${packages.map(packageRow)}
-      </tbody>
-    </table>`,
+  const heads = ['Standing', 'Package', 'Version', 'Architecture', 'Why', 'Rebuilders']
+  return tableOf(
+    { name, caption: `${name}: ${shownCount(packages.length)}`, heads },
+    packages.map(packageRow),
   )
 }
 

@@ -55,25 +55,8 @@ function jobTable({ base }: Site, id: string, title: string, rows: readonly Turn
         </td>
       </tr>`,
   )
-  return html`<div class="scroll" tabindex="0" role="region" aria-label="${title}: table">
-    <table>
-      <caption class="unseen">
-        ${title}
-      </caption>
-      <thead>
-        <tr>
-          <th scope="col">Package</th>
-          <th scope="col">Where</th>
-          <th scope="col">${moment}</th>
-          <th scope="col">${id === 'running' ? 'Worker' : 'Priority'}</th>
-          <th scope="col">Last time</th>
-        </tr>
-      </thead>
-      <tbody>
-        ${body}
-      </tbody>
-    </table>
-  </div>`
+  const heads = ['Package', 'Where', moment, id === 'running' ? 'Worker' : 'Priority', 'Last time']
+  return tableOf({ label: `${title}: table`, caption: title, heads }, body)
 }
 
 /** Who rebuilds, and what they did today. */
