@@ -230,7 +230,7 @@ const workerDoctor = command(
 
 /** The line that installs what is missing stays one, to be copied. */
 function tellHealth(
-  { name, doc, works, missing, install }: BackendHealth,
+  { name, doc, works, uses, missing, install }: BackendHealth,
   { out, columns, isTerminal }: Context,
 ): void {
   const width = isTerminal ? columns - 4 : Infinity
@@ -239,9 +239,15 @@ function tellHealth(
   }
   out(`${name}: ${works ? 'works' : 'does not work'}`)
   indented(doc)
-  for (const { program, purpose, must } of missing)
-    indented(`${must ? 'missing' : 'not there'}: ${program}, which ${purpose}`)
+  for (const { program, purpose } of uses) indented(`with ${program}, which ${purpose}`)
+  for (const { must, or, ...best } of missing) {
+    const all = [best, ...or].map(({ program, purpose }) => `${program}, which ${purpose}`)
+    indented(
+      `${must ? 'missing' : 'not there'}: ${all.join('; or ')}${or.length > 0 ? ' (one is enough)' : ''}`,
+    )
+  }
   if (install !== null) out(`  ${install}`)
+  else if (!works) indented('no package of this distribution is known to bring it')
 }
 
 export const workerCommands: readonly Command[] = [

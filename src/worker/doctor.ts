@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { constants } from 'node:fs'
+import { constants, readFileSync } from 'node:fs'
 import { access, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
@@ -9,35 +9,66 @@ import { builtInBackends, defaultLimits, type BuiltIn } from './backend.ts'
 import { openControlGroup } from './cgroup.ts'
 import { findUserNamespace, type UserNamespace } from './sandbox.ts'
 
-/** One thing a backend uses: a program, why, and the Debian package that has it. */
-type Need = {
+/** How a machine installs packages: by the family of its distribution. */
+type Family = 'debian' | 'archlinux' | 'fedora'
+
+/** A program that does what another one does, too. */
+type Program = {
   program: string
-  /** Several where it needs others that it does not depend on. */
-  packaged: string | null
+  /** What brings it, by family; one text where all call it the same. Several where it needs others. */
+  packaged: string | Partial<Record<Family, string>>
   purpose: string
-  /** Programs of which any one is enough bear the same name here. */
-  either?: string
+  /** Counts on machines of this family only. */
+  family?: Family
   /** Arguments with which it ends well at once; scripts may be there without the modules that they need. */
   starts?: readonly string[]
+}
+
+/** One thing a backend uses. */
+type Need = Program & {
   /** Nothing works without it; else only some of it. */
   must: boolean
+  /** Any of these will do as well; the best comes first. */
+  or?: readonly Program[]
 }
 
 const common: readonly Need[] = [
   { program: 'bash', packaged: 'bash', purpose: 'runs the scripts', must: true },
-  { program: 'perl', packaged: 'perl-base', purpose: 'isolates builds', must: true },
+  {
+    program: 'perl',
+    packaged: { debian: 'perl-base', archlinux: 'perl', fedora: 'perl-interpreter' },
+    purpose: 'isolates builds',
+    must: true,
+  },
   { program: 'unshare', packaged: 'util-linux', purpose: 'isolates builds', must: true },
   { program: 'setpriv', packaged: 'util-linux', purpose: 'builds without rights of root', must: true },
-  { program: 'newuidmap', packaged: 'uidmap', purpose: 'makes build roots without being root', must: false },
-  { program: 'diffoscope', packaged: 'diffoscope-minimal', purpose: 'explains differences', must: false },
+  {
+    program: 'newuidmap',
+    packaged: { debian: 'uidmap', archlinux: 'shadow', fedora: 'shadow-utils' },
+    purpose: 'makes build roots without being root',
+    must: false,
+  },
+  {
+    program: 'diffoscope',
+    packaged: { debian: 'diffoscope-minimal', archlinux: 'diffoscope', fedora: 'diffoscope' },
+    purpose: 'explains differences',
+    must: false,
+  },
 ]
+
+const mmdebstrap: Need = {
+  program: 'mmdebstrap',
+  packaged: { debian: 'mmdebstrap', fedora: 'mmdebstrap' },
+  purpose: 'makes build roots',
+  must: true,
+}
 
 const needs: Readonly<Record<string, readonly Need[]>> = {
   debian: [
     { program: 'apt-get', packaged: 'apt', purpose: 'fetches sources and package lists', must: true },
     {
       program: 'dpkg-buildpackage',
-      packaged: 'dpkg-dev',
+      packaged: { debian: 'dpkg-dev', archlinux: 'dpkg', fedora: 'dpkg-dev' },
       purpose: 'builds with the packages installed here',
       must: true,
     },
@@ -47,67 +78,78 @@ const needs: Readonly<Record<string, readonly Need[]>> = {
       purpose: 'builds packages that want to be root',
       must: false,
     },
-    { program: 'mmdebstrap', packaged: 'mmdebstrap', purpose: 'makes build roots', must: true },
+    mmdebstrap,
   ],
   debrebuild: [
     {
       program: 'debrebuild',
-      packaged: 'devscripts libstring-shellquote-perl libwww-perl libfile-homedir-perl',
+      packaged: { debian: 'devscripts libstring-shellquote-perl libwww-perl libfile-homedir-perl' },
       purpose: 'rebuilds in the recorded environment, from snapshot.debian.org',
       starts: ['--help'],
       must: true,
     },
     {
       program: 'debootsnap',
-      packaged: 'devscripts equivs apt-utils python3-pycurl python3-debian python3-requests',
+      packaged: { debian: 'devscripts equivs apt-utils python3-pycurl python3-debian python3-requests' },
       purpose: 'fetches the recorded packages',
       starts: ['--help'],
       must: true,
     },
-    { program: 'mmdebstrap', packaged: 'mmdebstrap', purpose: 'makes build roots', must: true },
+    mmdebstrap,
   ],
   archlinux: [
     {
       program: 'repro',
-      packaged: null,
+      packaged: { archlinux: 'archlinux-repro' },
       purpose: 'rebuilds in the recorded environment',
-      either: 'builder',
+      or: [
+        {
+          program: 'archlinux-repro',
+          packaged: {},
+          purpose: 'is repro under its other name',
+        },
+        {
+          program: 'makepkg',
+          packaged: { debian: 'makepkg', archlinux: 'pacman' },
+          purpose: 'rebuilds with the programs of this machine, from source tarballs that the repository has',
+        },
+      ],
       must: true,
     },
     {
-      program: 'archlinux-repro',
-      packaged: null,
-      purpose: 'is repro under its other name',
-      either: 'builder',
+      program: 'bsdtar',
+      packaged: { debian: 'libarchive-tools', archlinux: 'libarchive', fedora: 'bsdtar' },
+      purpose: 'reads packages',
       must: true,
     },
-    {
-      program: 'makepkg',
-      packaged: 'makepkg',
-      purpose: 'rebuilds with the programs of this machine',
-      either: 'builder',
-      must: true,
-    },
-    { program: 'bsdtar', packaged: 'libarchive-tools', purpose: 'reads packages', must: true },
     { program: 'curl', packaged: 'curl', purpose: 'fetches sources', must: true },
     { program: 'zstd', packaged: 'zstd', purpose: 'compresses packages', must: true },
   ],
   fedora: [
     {
       program: 'mock',
-      packaged: null,
+      packaged: { fedora: 'mock' },
       purpose: 'builds in a root of the release',
-      either: 'builder',
-      must: true,
-    },
-    {
-      program: 'rpmbuild',
-      packaged: 'rpm',
-      purpose: 'builds on a Fedora machine, or where the settings name this machine as the build root',
-      either: 'builder',
+      or: [
+        {
+          program: 'rpmbuild',
+          packaged: { fedora: 'rpm-build' },
+          purpose: 'builds for the Fedora that this machine is, or that `build_root = "host"` says it is',
+          family: 'fedora',
+        },
+      ],
       must: true,
     },
   ],
+}
+
+type Missing = {
+  program: string
+  purpose: string
+  /** Nothing works without it, or one of the others. */
+  must: boolean
+  /** Others of which any is enough. */
+  or: readonly { program: string; purpose: string }[]
 }
 
 export type BackendHealth = {
@@ -117,9 +159,11 @@ export type BackendHealth = {
   doc: string
   /** It can rebuild something here. */
   works: boolean
+  /** Of programs of which one is enough, the one that is there. */
+  uses: readonly { program: string; purpose: string }[]
   /** What is missing, with what for. */
-  missing: readonly { program: string; purpose: string; must: boolean }[]
-  /** The line that installs what is missing on a Debian machine; null when nothing is, or no line helps. */
+  missing: readonly Missing[]
+  /** The line that installs what is missing on this machine; null when nothing is, or no line helps. */
   install: string | null
 }
 
@@ -132,41 +176,103 @@ export type MachineHealth = {
   notes: readonly string[]
 }
 
-/** What the built-in backends and the sandbox lack on this machine, for `rebuilderd worker doctor`. */
+/**
+ * What the built-in backends and the sandbox lack on this machine, for `rebuilderd worker doctor`.
+ * @param release os-release(5) of this machine
+ */
 export async function checkBackends(
   signal: AbortSignal,
   which: readonly BuiltIn[] = builtInBackends,
+  release: string = osRelease(),
 ): Promise<MachineHealth> {
+  const family = familyOf(release)
   const isolation = await triedIsolation(signal)
   const group = await openControlGroup(defaultLimits)
   await group.remove()
-  const backends = await Promise.all(which.map(checkBackend))
+  const backends = await Promise.all(which.map((backend) => checkBackend(backend, family)))
   return { backends, isolation, limits: group.limited, notes: notesOn(isolation, group.limited) }
 }
 
-async function checkBackend({ name, doc, instead }: BuiltIn): Promise<BackendHealth> {
-  const all = [...common, ...(needs[name] ?? [])]
-  const absent = new Set<Need>()
-  for (const need of all) {
-    if (!(await isInstalled(need.program)) || !(await isStarting(need))) absent.add(need)
+function osRelease(): string {
+  for (const path of ['/etc/os-release', '/usr/lib/os-release']) {
+    try {
+      return readFileSync(path, 'utf8')
+    } catch {
+      continue
+    }
   }
-  const met = new Set(all.filter((need) => !absent.has(need)).map((need) => need.either))
-  const missing = all.filter(
-    (need) => absent.has(need) && !(need.either !== undefined && met.has(need.either)),
-  )
-  // Where one of several programs is enough, the one that a package brings.
-  const packages = [...new Set(missing.flatMap((need) => need.packaged?.split(' ') ?? []))]
+  return ''
+}
+
+const families: Readonly<Record<string, Family>> = {
+  debian: 'debian',
+  ubuntu: 'debian',
+  arch: 'archlinux',
+  archarm: 'archlinux',
+  fedora: 'fedora',
+  rhel: 'fedora',
+}
+
+/** By `ID`, else the first of `ID_LIKE` that we know (os-release(5)); null: another one. */
+function familyOf(release: string): Family | null {
+  const words = ['ID', 'ID_LIKE'].flatMap((key) => {
+    const [, value = ''] = new RegExp(`^${key}=(.*)$`, 'm').exec(release) ?? []
+    return value.replace(/^(["'])(.*)\1$/, '$2').split(' ')
+  })
+  return words.map((word) => families[word]).find((family) => family !== undefined) ?? null
+}
+
+const installers: Readonly<Record<Family, string>> = {
+  debian: 'apt-get update && apt-get install --no-install-recommends',
+  archlinux: 'pacman -Syu --needed',
+  fedora: 'dnf install',
+}
+
+async function checkBackend({ name, doc, instead }: BuiltIn, family: Family | null): Promise<BackendHealth> {
+  const missing: Need[] = []
+  const uses: Program[] = []
+  for (const need of [...common, ...(needs[name] ?? [])]) {
+    const found = await firstOf([need, ...(need.or ?? [])], family)
+    if (found === null) missing.push(need)
+    else if (need.or !== undefined) uses.push(found)
+  }
+  const packages = family === null ? [] : packagesFor(missing, family)
   return {
     name,
     instead: instead ?? null,
     doc,
     works: missing.every((need) => !need.must),
-    missing: missing.map(({ program, purpose, must }) => ({ program, purpose, must })),
-    install:
-      packages.length === 0
-        ? null
-        : `apt-get update && apt-get install --no-install-recommends ${packages.join(' ')}`,
+    uses: uses.map(described),
+    missing: missing.map((need) => ({
+      ...described(need),
+      must: need.must,
+      or: (need.or ?? []).map(described),
+    })),
+    install: family === null || packages.length === 0 ? null : `${installers[family]} ${packages.join(' ')}`,
   }
+}
+
+function described({ program, purpose }: Program): { program: string; purpose: string } {
+  return { program, purpose }
+}
+
+async function firstOf(programs: readonly Program[], family: Family | null): Promise<Program | null> {
+  for (const one of programs) {
+    const counts = one.family === undefined || one.family === family
+    if (counts && (await isInstalled(one.program)) && (await isStarting(one))) return one
+  }
+  return null
+}
+
+/** Of programs of which one is enough, those of the best that the family has a package for. */
+function packagesFor(missing: readonly Need[], family: Family): string[] {
+  const all = missing.flatMap((need) => {
+    const offers = [need, ...(need.or ?? [])].map(({ packaged }) =>
+      typeof packaged === 'string' ? packaged : packaged[family],
+    )
+    return offers.find((packages) => packages !== undefined)?.split(' ') ?? []
+  })
+  return [...new Set(all)]
 }
 
 async function isInstalled(program: string): Promise<boolean> {
@@ -185,7 +291,7 @@ async function isInstalled(program: string): Promise<boolean> {
 }
 
 /** A program that only looks installed is none; what it says is of no interest here. */
-async function isStarting({ program, starts }: Need): Promise<boolean> {
+async function isStarting({ program, starts }: Program): Promise<boolean> {
   if (starts === undefined) return true
   return promisify(execFile)(program, [...starts], { timeout: 20_000 }).then(
     () => true,
