@@ -16,7 +16,12 @@ export class Failure extends Complaint {
 export function reasonOf(error: unknown): Reason {
   for (const link of chainOf(error)) {
     if (link instanceof Failure) return link.reason
-    if ('code' in link && (link.code === 'ENOSPC' || link.code === 'EDQUOT')) return 'no_space'
+    if (isFull(link)) return 'no_space'
   }
   return 'backend_error'
+}
+
+/** Whether the operating system says that there is no room on a disk, or none for us. */
+export function isFull(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && (error.code === 'ENOSPC' || error.code === 'EDQUOT')
 }

@@ -24,7 +24,7 @@ import {
   returnReport,
   type Held,
 } from './scratch.ts'
-import { openSpool, type Spool } from './spool.ts'
+import { isRefusal, openSpool, type Spool } from './spool.ts'
 import { openWake, type Wake } from './wake.ts'
 
 export type WorkerOptions = {
@@ -437,20 +437,45 @@ async function keepAndSend(
   signal: AbortSignal,
   onKept: () => Promise<void> = async () => undefined,
 ): Promise<void> {
-  const { spool, client, log } = running
+  const { spool, log } = running
   try {
     await spool.keep(body)
     await onKept()
   } catch (error) {
     log.error(`worker: ${sentenceOf(error)}`)
-    await client.call(submitBuild, { body, signal }) // a full disk is no reason to lose it
-    return
+    if (await sendUnkept(body, running, signal)) return // a full disk is no reason to lose it
+    await onKept()
   }
   const left = await spool.send(signal).catch((error: unknown) => {
     log.warning(`worker: a result waits to be sent: ${sentenceOf(error)}`)
     return 1
   })
   if (left > 0) running.nudge()
+}
+
+/**
+ * What the disk does not take is sent from memory; where the server is away, too, both are asked until one takes it.
+ * @returns false: it is kept on disk and can be sent from there
+ * @throws ServerSaid where the server does not want it, the signal's reason once aborted
+ */
+async function sendUnkept(body: RebuildReport, running: Running, signal: AbortSignal): Promise<boolean> {
+  const { spool, client, log } = running
+  for (let failures = 0; ; failures++) {
+    try {
+      await client.call(submitBuild, { body, signal })
+      return true
+    } catch (error) {
+      if (isRefusal(error, body)) throw error
+      if (failures === 0) log.warning(`worker: a result waits for room or its server: ${sentenceOf(error)}`)
+    }
+    await pause(patience(failures), signal)
+    signal.throwIfAborted()
+    const kept = await spool.keep(body).then(
+      () => true,
+      () => false,
+    )
+    if (kept) return false
+  }
 }
 
 async function build(

@@ -1,10 +1,12 @@
-import { randomUUID } from 'node:crypto'
-import { mkdir, open, readFile, readdir, rename, rm } from 'node:fs/promises'
+import { randomBytes, randomUUID } from 'node:crypto'
+import { appendFile, mkdir, open, readFile, readdir, rename, rm, stat, truncate } from 'node:fs/promises'
 import { join } from 'node:path'
 import { submitBuild, RebuildReport } from '../wire/builds.ts'
 import { ServerSaid, type Client } from '../client.ts'
 import { during, sentenceOf } from '../errors.ts'
 import type { Log } from '../log.ts'
+import { isFull } from './failure.ts'
+import { diskFree } from './free.ts'
 import { checked, encodeJson } from '../wire/schema.ts'
 
 /** Finished results, each a file until the server has acknowledged it. */
@@ -34,6 +36,7 @@ export async function openSpool(directory: string, client: Client, log: Log): Pr
   const folder = join(directory, encodeURIComponent(client.base).slice(0, 200))
   await mkdir(join(folder, 'refused'), { recursive: true, mode: 0o700 })
   for (const name of await readdir(folder)) if (name.endsWith('.part')) await rm(join(folder, name)) // of one who was killed
+  await fillReserve(folder)
   const serverErrors = new Map<string, number>()
   let sending: Promise<unknown> = Promise.resolve()
 
@@ -52,6 +55,7 @@ export async function openSpool(directory: string, client: Client, log: Log): Pr
         return left // the others would fare no better
       }
     }
+    await fillReserve(folder)
     return left
   }
   return {
@@ -74,11 +78,12 @@ async function writeReport(folder: string, report: RebuildReport): Promise<void>
   await during('keeping a result until it is sent', async () => {
     const name = `${Date.now()}-${report.queue_id}-${leaseIn(report)}.json`
     const part = join(folder, `${name}.part`)
+    const content = encodeJson(report)
     try {
-      await writeSynced(part, encodeJson(report))
+      await withReserve(folder, Buffer.byteLength(content), () => writeSynced(part, content))
       await rename(part, join(folder, name))
     } catch (error) {
-      await rm(part, { force: true }) // on a full disk half a log takes what others need
+      await rm(part, { force: true })
       throw error
     }
     await using directory = await open(folder, 'r')
@@ -87,9 +92,45 @@ async function writeReport(folder: string, report: RebuildReport): Promise<void>
 }
 
 async function writeSynced(path: string, content: string | Uint8Array): Promise<void> {
-  await using file = await open(path, 'wx', 0o600)
+  await using file = await open(path, 'w', 0o600)
   await file.writeFile(content)
   await file.sync()
+}
+
+/** Room for results on a disk that somebody else has filled: as many bytes as a large one has, or some that are small. */
+const reserveBytes = 8 * 1024 * 1024
+
+/** A file of nothing, which holds that room. */
+function reserveIn(folder: string): string {
+  return join(folder, 'reserve')
+}
+
+/** Makes the reserve as large as it should be, but not of the last that a disk has. */
+async function fillReserve(folder: string): Promise<void> {
+  const reserve = reserveIn(folder)
+  const { size } = await stat(reserve).catch(() => ({ size: 0 }))
+  if (size >= reserveBytes || (await diskFree(folder)) < 4 * reserveBytes) return
+  // noise, because some file systems keep no room for bytes that are all alike
+  const noise = randomBytes(reserveBytes - size)
+  await appendFile(reserve, noise, { mode: 0o600 }).catch(() => undefined) // then we have less, or none
+}
+
+/** Writes a file; where the disk is full, again with as much of the reserve as it takes, and with all of it. */
+async function withReserve(folder: string, bytes: number, write: () => Promise<void>): Promise<void> {
+  const reserve = reserveIn(folder)
+  const shrink = async (): Promise<void> => {
+    const { size } = await stat(reserve)
+    await truncate(reserve, Math.max(0, size - bytes - 64 * 1024))
+  }
+  for (const makeRoom of [shrink, () => rm(reserve, { force: true })]) {
+    try {
+      return await write()
+    } catch (error) {
+      if (!isFull(error)) throw error
+      await makeRoom().catch(() => undefined)
+    }
+  }
+  await write()
 }
 
 /** A name for the file; servers that name no leases get one of ours. */
@@ -119,6 +160,12 @@ async function sendOne(path: string, client: Client, signal: AbortSignal): Promi
     signal.throwIfAborted()
     return outcomeOf(error, report.lease !== null)
   }
+}
+
+/** Whether an answer to a report means that it will never be taken, as far as a server can be believed. */
+export function isRefusal(error: unknown, { lease }: RebuildReport): boolean {
+  const outcome = outcomeOf(error, lease !== null)
+  return outcome.is === 'refused' || (outcome.is === 'broken' && !outcome.ours)
 }
 
 function outcomeOf(error: unknown, ours: boolean): Outcome {

@@ -2,6 +2,7 @@ import { test } from 'node:test'
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { access, readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -106,6 +107,27 @@ test('a result outlives a server that is away and a restart of the worker', asyn
   await first
   isAway = false
   void runWorker(await workerOptions(t, upstream.base, settings, { directory }))
+  await upstream.until('/builds', 2)
+
+  assert.equal(upstream.reports[0]?.status, 'GOOD')
+})
+
+test('a result that neither the disk nor the server takes is held until one of them does', async (t) => {
+  const directory = await aFolder(t)
+  const folder = join(directory, 'spool')
+  let refusals = 0
+  const upstream = await anUpstream(t, ({ path }) => {
+    if (path.endsWith('/builds')) return refusals++ < 1 ? 503 : undefined
+    if (!path.endsWith('/pop')) return undefined
+    for (const name of readdirSync(folder)) {
+      rmSync(join(folder, name), { recursive: true })
+      writeFileSync(join(folder, name), 'no folder')
+    }
+    return undefined
+  })
+  upstream.hand(aJob(await aServer(t, files(mirror))))
+
+  void runWorker(await workerOptions(t, upstream.base, await rebuildSettings(t, good), { directory }))
   await upstream.until('/builds', 2)
 
   assert.equal(upstream.reports[0]?.status, 'GOOD')

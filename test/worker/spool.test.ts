@@ -50,28 +50,48 @@ test('reports are sent in the order they were kept, and gone then', async (t) =>
   )
 })
 
-test('a report that a full disk has no room for leaves nothing there', { skip: mounts }, async (t) => {
+/** Keeps reports with logs of `bytes` on a small disk that something else has filled. @returns what is there then */
+async function keptOnFullDisk(
+  t: Parameters<typeof aFolder>[0],
+  given: { kilobytes: number; count: number; bytes: number },
+): Promise<string[]> {
   const folder = await aFolder(t)
   const module = fileURLToPath(new URL('../../src/worker/spool.ts', import.meta.url))
-  const report = { ...aReport(1), build_log: '' }
   await writeFile(
     join(folder, 'full.ts'),
-    `import { openSpool } from '${module}'
-     const spool = await openSpool(process.argv[2], { base: 'http://127.0.0.1:9' }, {})
-     const report = { ...${JSON.stringify(report)}, build_log: Buffer.alloc(200_000) }
-     await spool.keep(report).catch((error) => console.log(error.cause?.code ?? error.code))`,
+    `import { appendFileSync, readFileSync, readdirSync, statSync } from 'node:fs'
+     import { openSpool } from '${module}'
+     const folder = process.argv[2]
+     const spool = await openSpool(folder, { base: 'http://127.0.0.1:9' }, {})
+     try { for (;;) appendFileSync(folder + '/other', Buffer.alloc(65536)) } catch {}
+     const report = { ...${JSON.stringify({ ...aReport(1), build_log: '' })}, build_log: Buffer.alloc(${given.bytes}, 255) }
+     for (let i = 0; i < ${given.count}; i++)
+       await spool.keep(report).catch((error) => console.log(error.cause?.code ?? error.code))
+     for (const name of readdirSync(folder, { recursive: true }).sort()) {
+       const path = folder + '/' + name
+       if (name.endsWith('.json')) console.log('log of ' + JSON.parse(readFileSync(path)).build_log.length)
+       if (name.endsWith('reserve') || name.endsWith('.part')) console.log(name.slice(-7), statSync(path).size > 2 ** 20)
+     }`,
   )
-  const lines = 'mount -t tmpfs -o size=64k full "$1" && "$2" "$3" "$1" && find "$1" -type f'
+  const lines = `mount -t tmpfs -o size=${given.kilobytes}k full "$1" && "$2" "$3" "$1"`
   await mkdir(join(folder, 'spool'))
   const args = ['--user', '--map-root-user', '--mount', 'sh', '-c', lines, 'sh']
-
   const said = execFileSync(
     'unshare',
     [...args, join(folder, 'spool'), process.execPath, join(folder, 'full.ts')],
     { encoding: 'utf8' },
   )
+  return said.trim().split('\n')
+}
 
-  assert.equal(said, 'ENOSPC\n')
+test('a report that a full disk has no room for leaves nothing there', { skip: mounts }, async (t) => {
+  assert.deepEqual(await keptOnFullDisk(t, { kilobytes: 64, count: 1, bytes: 200_000 }), ['ENOSPC'])
+})
+
+test('room is kept for reports on a disk that something else has filled', { skip: mounts }, async (t) => {
+  const kept = await keptOnFullDisk(t, { kilobytes: 40_960, count: 2, bytes: 200_000 })
+
+  assert.deepEqual(kept, ['log of 200000', 'log of 200000', 'reserve true'])
 })
 
 test('reports wait for a server that is away', async (t) => {
@@ -136,7 +156,7 @@ test('what a crash left of a report is gone at the next start', async (t) => {
 
   await openSpool(folder, client, silentLog)
 
-  assert.deepEqual(await readdir(join(folder, server)), ['refused'])
+  assert.deepEqual((await readdir(join(folder, server))).sort(), ['refused', 'reserve'])
 })
 
 test('reports for one server are not sent to another', async (t) => {
