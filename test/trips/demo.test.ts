@@ -12,9 +12,12 @@ import { firstArgs, program } from '../cmd/program.ts'
 const missing = await missingPackages({ official: false, isRoot: process.getuid?.() === 0 })
 const skip = missing.length === 0 ? false : `needs the Debian packages ${missing.join(', ')}`
 
+/** The executable needs no node: it does not find one. */
+const ownPath = firstArgs.length === 0 ? { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' } : {}
+
 /** The demonstration with its temporary files where we can look at them. */
 function aDemo(t: TestContext, folder: string, ...args: string[]): ChildProcess & { said: () => string } {
-  const environment = { ...process.env, TMPDIR: folder, XDG_CACHE_HOME: join(folder, 'cache') }
+  const environment = { ...process.env, ...ownPath, TMPDIR: folder, XDG_CACHE_HOME: join(folder, 'cache') }
   const child = spawn(program, [...firstArgs, 'demo', '--local', ...args], {
     env: environment,
     stdio: ['ignore', 'pipe', 'pipe'],
