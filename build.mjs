@@ -56,7 +56,7 @@ const lazyBuiltins = {
   },
 }
 
-/** Assets and threads as base64 by name, and the files that went into them. */
+/** Assets, threads and licences as base64 by name, and the licences as text. */
 async function carriedAssets() {
   const carried = {}
   const inputs = new Set()
@@ -72,12 +72,15 @@ async function carriedAssets() {
     carried[`threads/${name}.cjs.br`] = script.toString('base64')
   }
   for (const name of assetNames()) carried[name] = Buffer.from(asset(name)).toString('base64')
-  return { carried, inputs }
+  for (const input of Object.keys((await bundled({})).metafile.inputs)) inputs.add(input)
+  const notices = await licences([...inputs])
+  carried['LICENSES.txt.br'] = brotliCompressSync(notices).toString('base64')
+  return { carried, notices }
 }
 
-/** The program as one ES module that carries everything; `inputs` are the files that went into it. */
-async function bundled({ carried, inputs }) {
-  const program = await esbuild({
+/** The program as one ES module that carries everything. */
+async function bundled(carried) {
+  return await esbuild({
     ...common,
     entryPoints: ['src/main.ts'],
     format: 'esm',
@@ -88,8 +91,6 @@ async function bundled({ carried, inputs }) {
       js: "#!/usr/bin/env node\nimport { createRequire as requireFor } from 'node:module'; const require = requireFor(import.meta.url);",
     },
   })
-  for (const input of Object.keys(program.metafile.inputs)) inputs.add(input)
-  return { script: program.outputFiles[0].contents, inputs: [...inputs].sort() }
 }
 
 /** Leaves modules out that src/cmd/commands.ts would load. */
@@ -110,7 +111,7 @@ const without = (...names) => ({
  * The program in parts, of which the executable reads what it needs: to read all of it takes longer than most commands.
  * What the launcher (build/launch.cjs) knows them by, with their content.
  */
-async function parts({ carried }) {
+async function parts(carried) {
   const part = async (entryPoint, plugins, external) => {
     const { outputFiles } = await esbuild({
       ...common,
@@ -205,24 +206,34 @@ async function executable(parts, arch, output) {
   }
 }
 
-/** The licences of the packages whose code is inside, and of the runtime. */
-async function licences(inputs, runtime) {
+/** The licences of the packages whose files went in, and of the runtime (the same for all architectures). */
+async function licences(inputs) {
   const folders = inputs.map((input) => /^(?:.*\/)?node_modules\/(?:@[^/]+\/)?[^/]+/.exec(input)?.[0])
   const texts = ['rebuilderd\n\n' + (await readFile(join(root, 'LICENSE'), 'utf8'))]
   for (const folder of [...new Set(folders)].filter((folder) => folder !== undefined).sort()) {
     texts.push(await licenceOf(folder))
   }
-  texts.push('node\n\n' + (await readFile(join(dirname(dirname(runtime)), 'LICENSE'), 'utf8')))
+  const runtime = dirname(dirname(await runtimeOf(process.arch)))
+  texts.push('node\n\n' + (await readFile(join(runtime, 'LICENSE'), 'utf8')))
   return texts.join(`\n${'='.repeat(80)}\n`)
 }
 
+/** The text that a package has, and what it lacks: build/licences has that. */
 async function licenceOf(folder) {
   const { name, version, license } = JSON.parse(await readFile(join(root, folder, 'package.json'), 'utf8'))
-  for (const file of ['LICENSE', 'LICENSE.md', 'LICENSE.txt', 'LICENCE', 'license', 'License']) {
-    const text = await readFile(join(root, folder, file), 'utf8').catch(() => null)
-    if (text !== null) return `${name} ${version}\n\n${text}`
+  const found = []
+  for (const file of [
+    ...['LICENSE', 'LICENSE.md', 'LICENSE.txt', 'LICENCE', 'license', 'License'].map((each) =>
+      join(folder, each),
+    ),
+    `build/licences/${name}.txt`,
+  ]) {
+    const text = await readFile(join(root, file), 'utf8').catch(() => null)
+    if (text !== null) found.push(text)
   }
-  return `${name} ${version}: ${license}\n`
+  if (found.length === 0)
+    throw new Error(`${folder} (${license}) has no licence text: add build/licences/${name}.txt`)
+  return [`${name} ${version}`, ...found].join('\n\n')
 }
 
 /** Written beside and renamed, so that a running program is never changed under its feet. */
@@ -240,12 +251,15 @@ function sha256(bytes) {
 }
 
 async function buildInto(out, arch, isScriptOnly = false) {
-  const assets = await carriedAssets()
-  const { script, inputs } = await bundled(assets)
-  await put(join(out, 'rebuilderd.mjs'), script, 0o755)
+  const { carried, notices } = await carriedAssets()
+  await put(join(out, 'rebuilderd.mjs'), (await bundled(carried)).outputFiles[0].contents, 0o755)
   if (isScriptOnly) return
-  await put(join(out, 'LICENSES.txt'), Buffer.from(await licences(inputs, await runtimeOf(arch))), 0o644)
-  await executable(await parts(assets), arch, join(out, arch === 'x64' ? 'rebuilderd' : `rebuilderd-${arch}`))
+  await put(join(out, 'LICENSES.txt'), Buffer.from(notices), 0o644)
+  await executable(
+    await parts(carried),
+    arch,
+    join(out, arch === 'x64' ? 'rebuilderd' : `rebuilderd-${arch}`),
+  )
 }
 
 /** Into `out` and in two other folders, with other time zones, languages and file modes: one result, or exit code 1. */

@@ -26,7 +26,7 @@ Object.defineProperty(globalThis, 'rebuilderdAssets', {
 const { sparingWords, fastFlags } = COMMANDS
 
 /** Commands of other words need more than the part for `ctl` has; these words may stand anywhere in it. */
-const others = ['demo', 'serve', 'worker', 'manual', 'completions', 'help']
+const others = ['demo', 'serve', 'worker', 'licenses', 'manual', 'completions', 'help']
 
 function partFor(args) {
   const isRenamed = [process.argv0, process.argv[1]].some(

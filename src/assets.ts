@@ -65,11 +65,17 @@ export function assetText(name: string): string {
   return new TextDecoder().decode(asset(name))
 }
 
+/** What `LICENSES.txt` has, made by build.mjs; undefined in the source tree, where each package has its own. */
+export function licenceTexts(): string | undefined {
+  const packed = carried()?.['LICENSES.txt.br']
+  return packed === undefined ? undefined : brotliDecompressSync(Buffer.from(packed, 'base64')).toString()
+}
+
 /** Names of all assets, sorted. */
 export function assetNames(): string[] {
   const inside = carried()
   const names = inside === undefined ? folders.flatMap(namesIn) : Object.keys(inside)
-  return names.filter((name) => !name.startsWith('threads/')).sort()
+  return names.filter((name) => !name.endsWith('.br')).sort()
 }
 
 /**

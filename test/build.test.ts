@@ -82,11 +82,15 @@ describe('the built program', { skip: process.arch === 'x64' ? false : 'is made 
     assert.equal(run.stdout, `rebuilderd ${version}\n`)
   })
 
-  test('names the licences of everything inside', () => {
+  test('tells the licences of everything inside, with their texts', () => {
     const text = readFileSync(join(dist, 'LICENSES.txt'), 'utf8')
+    const told = spawnSync(join(dist, 'rebuilderd'), ['licenses'], { env: bare, encoding: 'utf8' })
 
     for (const name of ['rebuilderd', 'sql.js', 'hono', 'valibot', 'node'])
       assert.match(text, new RegExp(`^${name}( |$)`, 'm'))
+    assert.match(text, /^saxes .*\n\nThe ISC License$/m)
+    assert.match(text, /^openpgp [^=]*LESSER GENERAL PUBLIC LICENSE[^=]* GNU GENERAL PUBLIC LICENSE/m)
+    assert.equal(told.stdout, text)
   })
 
   test('has nothing of this machine in it', () => {

@@ -137,6 +137,8 @@ export type Argument = { readonly name: string; readonly required: boolean; read
 type More = {
   /** Paragraphs that help prints below the first sentence. */
   details?: string
+  /** Command lines that help prints, as a shell takes them. */
+  examples?: readonly string[]
   /** Exit codes beyond 0, 1 and 2, or what these mean here. */
   exits?: Readonly<Record<number, string>>
   /** Whether it spares memory or time; time where it is not said. */
@@ -153,6 +155,7 @@ export type Command = {
   readonly args: readonly Argument[]
   readonly doc: string
   readonly details: string | undefined
+  readonly examples: readonly string[]
   readonly exits: Readonly<Record<number, string>>
   readonly pace: RuntimePace
   readonly options: OptionsTable
@@ -182,6 +185,7 @@ export function command<const U extends string, const T extends OptionsTable>(
     args: parts.filter((part) => /^[<[]/.test(part)).map(argumentOf),
     doc,
     details: more.details,
+    examples: more.examples ?? [],
     exits: more.exits ?? {},
     pace: more.pace ?? 'fast',
     options,

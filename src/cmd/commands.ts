@@ -6,6 +6,7 @@ const groups: Readonly<Record<string, () => Promise<readonly Command[]>>> = {
   serve: async () => [(await import('./serve.ts')).serve],
   worker: async () => (await import('./worker.ts')).workerCommands,
   ctl: async () => (await import('./ctl.ts')).ctlCommands,
+  licenses: async () => [(await import('./licenses.ts')).licenses],
   manual: async () => [(await import('./manual.ts')).manual],
 }
 

@@ -18,14 +18,15 @@ import { openProgressLine, type ProgressLine } from './progress.ts'
 const options = {
   endpoint: serverOptions.endpoint,
   config: serverOptions.config,
-  rebuilder: texts('Ask this rebuilder; repeatable. Else the [[rebuilder]] entries of the configuration', {
+  rebuilder: texts('Ask this rebuilder; else the [[rebuilder]] entries of the configuration', {
     placeholder: 'URL',
   }),
-  threshold: number('How many distinct rebuilders must agree on a package [default: 1]', {
+  threshold: number('How many distinct rebuilders must agree on a package; default 1', {
+    placeholder: 'N',
     min: 1,
     max: 100,
   }),
-  root: text('Check the system in this folder [default: /]', {
+  root: text('Check the system in this folder; default /', {
     placeholder: 'DIR',
   }),
   image: text(
@@ -45,13 +46,21 @@ const options = {
     aliases: ['distribution'],
   }),
   index: texts(
-    'Packages, pacman database or primary.xml with hashes of published files, or a folder of them; repeatable',
+    'Packages, pacman database or primary.xml with hashes of published files, or a folder of them',
     { placeholder: 'PATH' },
   ),
   watchList: text('Only packages that this file names, one name or glob a line', { placeholder: 'FILE' }),
-  failUnder: number('Exit with 3 if fewer percent than this are verified', { min: 0, max: 100 }),
+  failUnder: number('Exit with 3 if fewer percent than this are verified', {
+    placeholder: 'PERCENT',
+    min: 0,
+    max: 100,
+  }),
   acceptClaims: flag('Let --fail-under and --file take what rebuilders say for verified, without proof'),
-  timeout: number('Seconds that a rebuilder may take [default: 60]', { min: 1, max: 3600 }),
+  timeout: number('Seconds that a rebuilder may take; default 60', {
+    placeholder: 'SECONDS',
+    min: 1,
+    max: 3600,
+  }),
   fresh: flag('Use no lists, hashes and proofs of earlier times, and keep none'),
   all: flag('List every package that is not verified, not only the first 40'),
   json: flag('Print one JSON document'),
@@ -93,10 +102,15 @@ hosts it has; those in the configuration are told apart by themselves.
 
 [[rebuilder]] in rebuilderd.conf: url (with {architecture} where there is one server per architecture), public_key (PEM,
 64 hex digits, or a file; one or a list), distributions, architectures. Without any, the server of -H is asked.`,
+    examples: [
+      'rebuilderd ctl check --rebuilder https://rebuilder.example',
+      'rebuilderd ctl check --file ./curl_8.14.1-2_amd64.deb',
+      'podman save app | rebuilderd ctl check --image - --index /var/lib/apt/lists --fail-under 95',
+    ],
     exits: {
-      1: 'Nothing could be checked: no rebuilder answered, or a file cannot be read',
-      [belowGoal]: 'Fewer are verified than --fail-under asks for; with --file: the file is not verified',
-      [alarmed]: 'A rebuilder shows another key than before, or attestations that its known key did not sign',
+      1: 'nothing could be checked: no rebuilder answered, or a file cannot be read',
+      [belowGoal]: 'fewer are verified than --fail-under asks for; with --file: the file is not verified',
+      [alarmed]: 'a rebuilder shows another key than before, or attestations that its known key did not sign',
     },
   },
 )

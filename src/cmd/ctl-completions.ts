@@ -1,4 +1,4 @@
-import { Complaint, didYouMean } from '../errors.ts'
+import { Complaint } from '../errors.ts'
 import { command } from './command.ts'
 import { completionsFor, shells } from './completions.ts'
 
@@ -9,13 +9,18 @@ export const completions = command(
   async ([asked], _, context) => {
     const shell = shells.find((known) => known === asked)
     if (shell === undefined) {
-      const hint = didYouMean(asked, shells) ?? `there are: ${shells.join(', ')}`
-      throw new Complaint(`no completions for the shell ${asked}`, { hint, exitCode: 2 })
+      throw new Complaint(`no completions for the shell ${asked}`, {
+        hint: `there are: ${shells.join(', ')}`, // names this short are all near one another
+        exitCode: 2,
+      })
     }
     context.write(completionsFor(shell, await context.allCommands()))
   },
   {
-    details:
-      'bash: source <(rebuilderd ctl completions bash)\nzsh: rebuilderd ctl completions zsh > "${fpath[1]}/_rebuilderd"\nfish: rebuilderd ctl completions fish > ~/.config/fish/completions/rebuilderd.fish',
+    examples: [
+      'source <(rebuilderd ctl completions bash)',
+      'rebuilderd ctl completions zsh > "${fpath[1]}/_rebuilderd"',
+      'rebuilderd ctl completions fish > ~/.config/fish/completions/rebuilderd.fish',
+    ],
   },
 )

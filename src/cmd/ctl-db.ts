@@ -106,6 +106,7 @@ export const dbBackup = command(
   {
     details:
       'The server goes on meanwhile. The archive is that of one moment; it is there whole, or not at all. `ctl db check` looks at what was restored from it.',
+    examples: ['rebuilderd ctl db backup rebuilderd.tar'],
   },
 )
 

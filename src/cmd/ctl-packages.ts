@@ -28,7 +28,7 @@ export const pkgsLs = command(
   {
     ...serverOptions,
     ...packageFilters,
-    reason: texts('Only packages whose last rebuild ended for this reason; repeatable, or CODE,CODE', {
+    reason: texts('Only packages whose last rebuild ended for this reason, or for one of CODE,CODE', {
       placeholder: 'CODE',
     }),
     current: flag('Only what the distribution still lists'),

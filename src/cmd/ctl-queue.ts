@@ -127,7 +127,9 @@ export const queuePush = command(
     release: text('Only this release'),
     architecture: text('Only this architecture', { aliases: ['arch'] }),
     status: choice('Only those that were rebuilt with this verdict', buildStatuses),
-    priority: number('Lower is sooner; what nobody asked for has 1, retries have 2 (default: 0)'),
+    priority: number('Lower is sooner; what nobody asked for has 1, retries have 2; default 0', {
+      placeholder: 'N',
+    }),
   },
   async ([distribution, component, name = null, version = null], options, context) => {
     const { release = null, architecture = null, status = null, priority = 0 } = options
@@ -146,7 +148,13 @@ export const queuePush = command(
     const { affected } = await client.call(requestRebuild, { body })
     context.out(`Queue operation applied to ${affected} builds`)
   },
-  { details: 'Without a name: every package of the component.' },
+  {
+    details: 'Without a name: every package of the component.',
+    examples: [
+      'rebuilderd ctl queue push debian main hello --release trixie',
+      'rebuilderd ctl queue push debian main --status BAD',
+    ],
+  },
 )
 
 export const queueDrop = command(

@@ -24,18 +24,29 @@ const printing = {
 } as const satisfies OptionsTable
 
 const fromCommandLine = {
-  component: texts('Component, such as main'),
-  architecture: texts('Architecture, as the distribution names it', { aliases: ['arch'] }),
-  release: texts('Release, such as trixie'),
-  maintainer: texts('Only packages of this maintainer; the beginning of the name is enough'),
-  pkg: texts('Only packages whose name matches this pattern: py*, lib[a-c]*'),
-  exclude: texts('No packages whose name matches this pattern'),
-  syncMethod: text('How to read the archive, where the name of the distribution does not tell'),
+  component: texts('Component, such as main', { placeholder: 'NAME' }),
+  architecture: texts('Architecture, as the distribution names it', {
+    aliases: ['arch'],
+    placeholder: 'NAME',
+  }),
+  release: texts('Release, such as trixie', { placeholder: 'NAME' }),
+  maintainer: texts('Only packages of this maintainer; the beginning of the name is enough', {
+    placeholder: 'NAME',
+  }),
+  pkg: texts('Only packages whose name matches this pattern: py*, lib[a-c]*', {
+    placeholder: 'GLOB',
+  }),
+  exclude: texts('No packages whose name matches this pattern', { placeholder: 'GLOB' }),
+  syncMethod: text('How to read the archive, where the name of the distribution does not tell', {
+    placeholder: 'DISTRO',
+  }),
   mirror: texts('Another mirror, asked where the first one fails', { placeholder: 'URL' }),
   keyring: texts('File with the OpenPGP keys that may sign the index', { placeholder: 'FILE' }),
   allowUnsigned: flag('Take an index on trust that is not signed, or by nobody we know'),
   allowExpired: flag('Take an index whose time is over, such as one of a snapshot archive'),
-  buildInput: choice('What workers build Debian packages from', ['buildinfo', 'dsc']),
+  buildInput: choice('What workers build Debian packages from', ['buildinfo', 'dsc'], {
+    placeholder: 'KIND',
+  }),
   buildinfoUrl: text(
     'Address of a .buildinfo: {prefix} {source} {version} {architecture} {directory} {mirror}',
     {
@@ -55,6 +66,12 @@ export const pkgsSync = command(
   },
   {
     details: 'The source is the address of a mirror, or a folder that has the same files.',
+    examples: [
+      'rebuilderd ctl pkgs sync debian https://mirror.example/debian --release trixie --component main --architecture amd64',
+      "rebuilderd ctl pkgs sync archlinux 'https://mirror.example/archlinux/$repo/os/$arch' --component core --architecture x86_64 --allow-unsigned",
+      'rebuilderd ctl pkgs sync fedora https://mirror.example/fedora/linux/releases --release 43 --component Everything --architecture x86_64 --allow-unsigned',
+      'rebuilderd ctl pkgs sync tails https://mirror.example/tails --release stable --architecture amd64 --allow-unsigned',
+    ],
     pace: 'sparing',
   },
 )
@@ -80,6 +97,7 @@ export const pkgsSyncProfile = command(
   {
     details:
       'Several profiles are read at once where their mirrors differ. One that fails hinders no other; the exit code is 1 then.',
+    examples: ['rebuilderd ctl pkgs sync-profile debian-trixie', 'rebuilderd ctl pkgs sync-profile --all'],
     pace: 'sparing',
   },
 )
@@ -110,7 +128,8 @@ export const pkgsSyncStdin = command(
   },
   {
     details:
-      'One report as a JSON object, an array of them, or one on each line; gzip, zstd or xz are unpacked.\nThis is how other distributions are fed.',
+      'One report as a JSON object, an array of them, or one on each line; gzip, zstd or xz are unpacked. This is how other distributions are fed.',
+    examples: ['my-index-reader | rebuilderd ctl pkgs sync-stdin'],
     pace: 'sparing',
   },
 )

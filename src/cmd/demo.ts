@@ -2,7 +2,7 @@ import { command, flag, text, texts } from './command.ts'
 
 const options = {
   local: flag('Only the packages made here: needs neither root nor network'),
-  package: texts('Only this official source package, and none made here; repeatable', {
+  package: texts('Only this official source package, and none made here', {
     placeholder: 'NAME',
   }),
   once: flag('End when every package has its verdict'),

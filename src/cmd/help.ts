@@ -9,7 +9,9 @@ export const groupDocs: Readonly<Record<string, string>> = {
   ctl: 'Ask a server and tell it what to do; also reached under the name rebuildctl',
   'ctl pkgs': 'Packages: list them, see their logs and diffs, import what a distribution lists',
   'ctl queue': 'What is being rebuilt, and what will be',
+  'ctl sync': 'The archives that the server keeps up with by itself',
   'ctl workers': 'Those who rebuild',
+  'ctl db': 'All that a server keeps: look at it, save it, take it over',
   worker: 'Take jobs from a server and rebuild; also reached under the name rebuilderd-worker',
 }
 
@@ -47,6 +49,8 @@ export function helpOf(
   parts.push(
     section(own.length > 0 ? 'Options of every command' : 'Options', rowsOf(Object.fromEntries(rest)), width),
   )
+  if (exact !== undefined && exact.examples.length > 0)
+    parts.push(['Examples:', ...exact.examples.map((line) => shownLine(line, program, width))].join('\n'))
   parts.push(section('Exit codes', exitRows(exact), width))
   if (exact === undefined)
     parts.push(`\`${shownCommand(['<command>'], program)} --help\` tells more of one command.`)
@@ -72,6 +76,13 @@ export function impliedWord(program: string): string | undefined {
 /** As it is typed under the name that the program was called by. */
 export function shownCommand(words: readonly string[], program: string): string {
   return [program, ...(words[0] === impliedWord(program) ? words.slice(1) : words)].join(' ')
+}
+
+/** A command line of an example under the name that the program was called by, broken as a shell takes it. */
+function shownLine(line: string, program: string, width: number): string {
+  const implied = impliedWord(program)
+  const typed = line.replace(implied === undefined ? 'rebuilderd ' : `rebuilderd ${implied} `, `${program} `)
+  return `  ${folded(typed, width - 6).join(' \\\n    ')}`
 }
 
 type Row = readonly [string, string]

@@ -112,12 +112,13 @@ function commandPages(commands: readonly Command[]): Page[] {
 }
 
 function commandParts(one: Command): Part[] {
-  const details: Part[] = one.details === undefined ? [] : [{ kind: 'text', text: one.details }]
+  const details = (one.details?.split('\n\n') ?? []).map((text): Part => ({ kind: 'text', text }))
   return [
     { kind: 'heading', text: one.usage },
     { kind: 'text', text: `${one.doc}.` },
     ...details,
     ...optionParts(one.options),
+    ...(one.examples.length === 0 ? [] : [{ kind: 'example', lines: one.examples } as const]),
   ]
 }
 

@@ -35,7 +35,7 @@ export function parse(
     if (stray !== undefined) refuseMistypedWord(command, stray, candidates)
     return readCommand(command, rest, environment)
   }
-  if (words.length === 0 && stray === 'help') return { wants: 'help', words: rest.slice(1), asked: true }
+  if (stray === 'help') return { wants: 'help', words: [...words, ...rest.slice(1)], asked: true }
   if (stray !== undefined) throw unknownCommand([...words, stray], candidates)
   if (rest.includes('--version') || rest.includes('-V')) return { wants: 'version' }
   return { wants: 'help', words, asked: words.length === 0 }

@@ -43,10 +43,13 @@ export const build = command(
     return exitCodes[result.status]
   },
   {
+    examples: [
+      'rebuilderd worker build debian https://mirror.example/hello_2.10-3_amd64.deb --input-url https://buildinfos.example/hello_2.10-3_amd64.buildinfo --release bookworm',
+    ],
     exits: {
-      0: 'GOOD: every byte is the same.',
-      1: 'BAD: built, and the bytes differ or a file is missing.',
-      2: 'FAIL: no comparison was possible; or the command line is wrong.',
+      0: 'GOOD: every byte is the same',
+      1: 'BAD: built, and the bytes differ or a file is missing',
+      2: 'FAIL: no comparison was possible; or it was asked for in a wrong way',
     },
     pace: 'sparing',
   },

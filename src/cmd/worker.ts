@@ -30,6 +30,10 @@ const connectMore = {
     'The worker registers, takes jobs whose distribution it has a backend for, and sends what it finds. ' +
     'SIGTERM lets it finish what it has; a second one drops that and hands it back. ' +
     'A file named rebuilderd.restart in its folder makes it end after the job at hand.',
+  examples: [
+    'rebuilderd worker --secret SECRET https://rebuilder.example',
+    'rebuilderd worker --secret SECRET --jobs 4 --backend debian=/usr/local/bin/rebuild-debian.sh https://rebuilder.example',
+  ],
   pace: 'sparing',
 } as const
 
@@ -225,7 +229,7 @@ const workerDoctor = command(
     }
     return works ? 0 : 1
   },
-  { exits: { 0: 'At least one backend works here.', 1: 'None does.' } },
+  { exits: { 0: 'at least one backend works here', 1: 'none does' } },
 )
 
 /** The line that installs what is missing stays one, to be copied. */

@@ -68,6 +68,6 @@ test('scripts quote what a shell could take for something else', () => {
 test('an unknown shell is wrong usage', async (t) => {
   const { code, stderr } = await runProgram(['ctl', 'completions', 'bsh'], { home: await tempFolder(t) })
 
-  assert.equal(stderr, 'rebuilderd: no completions for the shell bsh\n  did you mean bash?\n')
+  assert.equal(stderr, 'rebuilderd: no completions for the shell bsh\n  there are: bash, zsh, fish\n')
   assert.equal(code, 2)
 })

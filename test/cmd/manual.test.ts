@@ -5,7 +5,9 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { longName } from '../../src/cmd/command.ts'
 import { allCommands } from '../../src/cmd/commands.ts'
+import { groupDocs, helpOf } from '../../src/cmd/help.ts'
 import { manualFiles } from '../../src/cmd/manual.ts'
+import { parse } from '../../src/cmd/parse.ts'
 import { roffOf } from '../../src/cmd/roff.ts'
 import { loadSettings, serverSettings, workerSettings, type SettingsTable } from '../../src/config.ts'
 import { readProfiles } from '../../src/sync/profile.ts'
@@ -106,4 +108,28 @@ test('text that roff could take for a request or an escape stays text', { skip: 
   const words = stdout.replace(/\s+/g, ' ')
   assert.equal(words.split('.so /etc/passwd').length, 4)
   assert.equal(words.split('\\fBbold\\fP -x "quoted"').length, 4)
+})
+
+for (const { usage, examples } of commands) {
+  for (const example of examples) {
+    test(`the example of ${usage} is a command line: ${example}`, () => {
+      const ours = /rebuilderd (.*?)(?: >.*|\))?$/.exec(example)?.[1] ?? ''
+      const argv = ours.split(' ').map((word) => word.replaceAll("'", ''))
+
+      assert.equal(parse(argv, commands, {}).wants, 'run')
+    })
+  }
+}
+
+test('every group of commands says what it is for', () => {
+  const groups = new Set(
+    commands.flatMap(({ words }) => words.slice(0, -1).map((_, i) => words.slice(0, i + 1).join(' '))),
+  )
+
+  for (const group of groups) assert.notEqual(groupDocs[group], undefined, group)
+})
+
+test('help says once that an option is repeatable', () => {
+  for (const { words } of commands)
+    assert.doesNotMatch(helpOf(words, commands, 'rebuilderd'), /repeatable.*repeatable/)
 })

@@ -146,6 +146,7 @@ for (const [argv, words, asked] of [
   [['ctl', 'queue', 'push', '-h'], ['ctl', 'queue', 'push'], true],
   [['ctl', 'queue', 'push', '-vh'], ['ctl', 'queue', 'push'], true],
   [['help', 'ctl', 'queue'], ['ctl', 'queue'], true],
+  [['ctl', 'help', 'queue'], ['ctl', 'queue'], true],
 ] as const) {
   test(`${argv.join(' ') || 'nothing'} gets help, ${asked ? 'as asked' : 'as an error'}`, () => {
     assert.deepEqual(parse(argv, commands, {}), { wants: 'help', words, asked })
