@@ -24,7 +24,7 @@ import {
   type Asked,
   type PackageFilter,
 } from './packages.ts'
-import { given, recordsOfPage, refuseLongSort, type Listing } from './page.ts'
+import { documentOfPage, given, refuseLongSort, type Listing } from './page.ts'
 import { question } from './work.ts'
 
 export type BinaryRow = Row & {
@@ -111,15 +111,15 @@ const binaryRecords = {
     'index', c.index_trust) AS record`),
 } satisfies Listing
 
-/** A page of binary packages as the wire has it: `{"total":1,"records":[…]}`. */
-export function binaryPage(db: Database, asked: Asked): Promise<string> {
+/** A page of binary packages as the wire has it, see `documentOfPage`. */
+export function binaryPage(db: Database, asked: Asked): Promise<Uint8Array> {
   return answerOf(() => binaryPageNow(db, asked))
 }
 
 /** null: ask again. */
 const binaryPageNow = question(
   'packages.binary',
-  async (tx, { filter, request }: Asked): Promise<string | null> => {
+  async (tx, { filter, request }: Asked): Promise<Uint8Array | null> => {
     const releases = await releasesWith(tx, filter)
     const known =
       releases?.length === 0
@@ -133,12 +133,10 @@ const binaryPageNow = question(
     const revision = (): Promise<string> => revisionOf(tx, ['packages'])
     const found = await narrowed(tx, binaryRecords, request, conditions, { known, all, revision })
     if (found === null) return null
-    const { total } = found
-    refuseLongSort(binaryRecords, request, total)
+    refuseLongSort(binaryRecords, request, found.total)
     const isBySource = request.sort === 'source_name' && !found.isLed
     const listing = isBySource ? { ...binaryRecords, ...bySourceName } : binaryRecords
-    const records = total === 0 ? '' : await recordsOfPage(tx, listing, request, found)
-    return `{"total":${total},"records":[${records}]}`
+    return documentOfPage(tx, listing, request, found)
   },
 )
 

@@ -86,6 +86,8 @@ export type Transaction = {
   all: <T extends Row>(query: Sql) => Promise<T[]>
   /** Runs several statements in one go; the rows of each. */
   batch: <T extends Row>(queries: readonly Sql[]) => Promise<T[][]>
+  /** The text that a statement gives (the first column of its first row) as UTF-8: for what is long and sent as it is. */
+  bytes: (query: Sql) => Promise<Uint8Array>
 }
 
 /** An engine. Queries see only what is committed; what a transaction resolved with is on disk. */
@@ -93,6 +95,8 @@ export type Database = {
   all: <T extends Row>(query: Sql) => Promise<T[]>
   /** Several questions about the same moment; the rows of each. */
   batch: <T extends Row>(queries: readonly Sql[]) => Promise<T[][]>
+  /** The text that a statement gives (the first column of its first row) as UTF-8. */
+  bytes: (query: Sql) => Promise<Uint8Array>
   /** Runs `work` alone, commits what it did, or nothing of it if it throws. Keep it short: nothing else runs meanwhile. */
   transaction: <T>(work: (tx: Transaction) => Promise<T>) => Promise<T>
   /** Runs declared work (work.ts) in a transaction, beside the database: much quicker than `transaction`. */

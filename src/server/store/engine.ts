@@ -31,6 +31,15 @@ export function openEngine({ file, prepare: begin }: OpenFile) {
     }
     return { columns, rows }
   }
+  const bytes = ({ text, values }: Sql): Uint8Array => {
+    const { statement, bind, bytes: ofFirst } = prepare(text)
+    try {
+      if (values.length > 0) bind(values)
+      return statement.step() ? ofFirst() : new Uint8Array(0)
+    } finally {
+      statement.reset()
+    }
+  }
   const objects = <T extends Row>(query: Sql): T[] => {
     const { columns, rows } = run(query)
     return rows.map((values) => rowOf(columns, values) as T) // as the caller named the columns
@@ -45,6 +54,7 @@ export function openEngine({ file, prepare: begin }: OpenFile) {
     tx: {
       all: async (query) => objects(query),
       batch: async (queries) => queries.map((query) => objects(query)) as never, // rows as the caller named them
+      bytes: async (query) => bytes(query),
     } satisfies Transaction,
     statements: () => [...prepared.keys()],
     close() {

@@ -59,27 +59,25 @@ export async function pageOfRows<T extends Row>(
   return page.isBackwards ? rows.reverse() : rows
 }
 
-/** The same of a listing whose rows are records of the wire: their texts, joined by commas. */
-export async function recordsOfPage(
+/**
+ * The same of a listing whose rows are records of the wire, as a document: `{"total":1,"records":[…]}` as UTF-8.
+ * @param total how many records the filters leave
+ */
+export async function documentOfPage(
   db: Transaction,
   listing: Listing,
   request: PageRequest,
-  found: Found,
-): Promise<string> {
-  const page = await queryOfPage(db, listing, request, found)
-  if (page === null) return ''
-  if (page.isBackwards) {
-    const rows = await db.all<{ record: string }>(page.query)
-    return rows
-      .map(({ record }) => record)
-      .reverse()
-      .join(',')
-  }
-  // One value to fetch instead of many.
-  const [whole] = await db.all<{ records: string | null }>(
-    sql`SELECT group_concat(record, ',') AS records FROM (${page.query})`,
-  )
-  return whole?.records ?? ''
+  { total, ...found }: Found & { total: number },
+): Promise<Uint8Array> {
+  const [head, tail] = [`{"total":${total},"records":[`, ']}']
+  const page = total === 0 ? null : await queryOfPage(db, listing, request, found)
+  if (page?.isBackwards === false)
+    return db.bytes(
+      sql`SELECT ${head} || coalesce(group_concat(record, ','), '') || ${tail} FROM (${page.query})`,
+    )
+  const rows = page === null ? [] : await db.all<{ record: string }>(page.query)
+  const records = rows.map(({ record }) => record).reverse()
+  return new TextEncoder().encode(`${head}${records.join(',')}${tail}`)
 }
 
 /**

@@ -43,6 +43,7 @@ function databaseBy(post: Post, gone: Promise<unknown>): Database {
   const steps: Transaction = {
     all: async (query) => toRows(await rowsOf('step', [query])),
     batch: async (queries) => (await rowsOf('step', queries)).map(objectsOf) as never, // rows as the caller named them
+    bytes: async (query) => utf8Of(await rowsOf('step', [query])),
   }
   /** Led from here, message by message. Those that wait for their turn stand in one line here. */
   let lastSession: Promise<unknown> = Promise.resolve()
@@ -63,6 +64,7 @@ function databaseBy(post: Post, gone: Promise<unknown>): Database {
   return {
     all: async (query) => toRows(await rowsOf('read', [query])),
     batch: async (queries) => (await rowsOf('read', queries)).map(objectsOf) as never, // rows as the caller named them
+    bytes: async (query) => utf8Of(await rowsOf('read', [query])),
     transaction,
     run: (name, input) => post({ do: 'run', name, input }).catch(tellTrouble),
     ask: (name, input) => post({ do: 'ask', name, input }),
@@ -144,6 +146,12 @@ function connectTo(thread: Worker | MessagePort): Post {
 
 function toRows<T extends Row>(results: readonly Rows[]): T[] {
   return results[0] === undefined ? [] : objectsOf(results[0])
+}
+
+/** The first value of all. */
+function utf8Of([result]: readonly Rows[]): Uint8Array {
+  const [[text = ''] = []] = JSON.parse(result?.rows ?? '[]') as Value[][] // as the engine writes them
+  return new TextEncoder().encode(String(text))
 }
 
 function objectsOf<T extends Row>({ columns, rows }: Rows): T[] {

@@ -281,7 +281,10 @@ function answering(sqlite: Engine, { path, changes }: ThreadData) {
 
   const tell = (all: readonly Answered[]): void => {
     for (const [{ port }, replies] of Map.groupBy(all, ({ client }) => client))
-      port.postMessage(replies.map(({ reply }) => reply))
+      port.postMessage(
+        replies.map(({ reply }) => reply),
+        replies.flatMap(({ reply }) => bytesOf(reply)),
+      )
   }
 
   const drain = async (): Promise<void> => {
@@ -308,6 +311,12 @@ function kindOf(request: Request): Kind {
   if (request.do === 'read' || request.do === 'ask') return 'questions'
   if (request.do !== 'run') return request.do === 'close' ? 'end' : 'others'
   return isPreliminary(request.name) ? 'parts' : 'work'
+}
+
+/** Bytes go over as they are, without a copy: whoever made them has no more use for them. */
+function bytesOf(reply: Reply): ArrayBuffer[] {
+  const value = 'value' in reply ? reply.value : null
+  return value instanceof Uint8Array && value.buffer instanceof ArrayBuffer ? [value.buffer] : []
 }
 
 function isOfSession({ do: what }: Request): boolean {

@@ -36,9 +36,9 @@ async function aDatabase(t: TestContext): Promise<Database> {
     )
   for (const status of ['GOOD', 'BAD', 'FAIL', 'GOOD', 'BAD'] as const) await rebuilt(server.call, { status })
   await server.stop()
-  const { all, batch, close } = await openSqlite(join(server.data, 'rebuilderd.db'))
+  const { all, batch, bytes, close } = await openSqlite(join(server.data, 'rebuilderd.db'))
   t.after(close)
-  return { all, batch } as Database
+  return { all, batch, bytes } as Database
 }
 
 async function withBound<T>(few: number, work: () => Promise<T>): Promise<T> {
@@ -83,7 +83,10 @@ test('a list is the same, looked up or walked through, in every order and page b
   const db = await aDatabase(t)
   const page = async (filter: PackageFilter, request: Record<string, unknown>) => {
     const text = await binaryPage(db, { filter, request })
-    const { total, records } = JSON.parse(text) as { total: number; records: { id: number }[] } // as it is written
+    const { total, records } = JSON.parse(new TextDecoder().decode(text)) as {
+      total: number
+      records: { id: number }[]
+    } // as it is written
     return { total, ids: records.map(({ id }) => id) }
   }
 
@@ -110,13 +113,17 @@ test('a list is the same, looked up or walked through, in every order and page b
 })
 
 test('frequent lists ask for little, and put nothing in order that an index has', async (t) => {
-  const { all, batch } = await aDatabase(t)
+  const { all, batch, bytes } = await aDatabase(t)
   const texts: string[] = []
-  const watched: Pick<Database, 'all' | 'batch'> = {
+  const watched: Pick<Database, 'all' | 'batch' | 'bytes'> = {
     batch,
     all: (query) => {
       texts.push(query.text)
       return all(query)
+    },
+    bytes: (query) => {
+      texts.push(query.text)
+      return bytes(query)
     },
   }
   const asked = async (filter: PackageFilter, request: PageRequest) => {

@@ -320,8 +320,8 @@ async function unlessRefused(work: Promise<unknown>): Promise<void> {
 }
 
 /** What a server does when so many rows match that it walks the order asked for: lists, and counts of what no counter has. */
-async function asThoughManyMatched({ all, batch }: Database): Promise<void> {
-  const db = { all, batch } as Database // without its thread: all is asked from here, where the bound can be lowered
+async function asThoughManyMatched({ all, batch, bytes }: Database): Promise<void> {
+  const db = { all, batch, bytes } as Database // without its thread: all is asked from here, where the bound can be lowered
   const few = bounds.few
   bounds.few = -1
   try {

@@ -41,6 +41,16 @@ test('transactions that wait at the same moment share a commit', async (t) => {
   assert.ok(together * 4 < alone, `${together} bytes together, ${alone} one by one`)
 })
 
+test('a text comes as the bytes of it, in a transaction and outside', async (t) => {
+  const { db } = await numbers(t)
+  const text = (bytes: Uint8Array): string => Buffer.from(bytes).toString()
+  const told = sql`SELECT ${'ü\u{1F600}'} || count(*) FROM numbers`
+
+  assert.equal(text(await db.bytes(told)), 'ü\u{1F600}0')
+  assert.equal(text(await db.transaction((tx) => tx.bytes(told))), 'ü\u{1F600}0')
+  assert.equal(text(await db.bytes(sql`SELECT n FROM numbers`)), '')
+})
+
 test('one that throws leaves nothing, and takes nothing away from those beside it', async (t) => {
   const { db } = await numbers(t)
   const failing = (n: number): Promise<unknown> =>
