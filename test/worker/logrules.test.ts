@@ -9,17 +9,60 @@ import { aFolder, aServer, files } from '../help/files.ts'
 import { aJob, rebuildSettings } from '../help/jobs.ts'
 
 const ours = logRulesOf(builtInLogRules())
+const failedTest = 'make[1]: *** [debian/rules:12: override_dh_auto_test] Error 2'
 
+// As the programs themselves say it.
 for (const [line, expected] of [
   ['cp: error writing x: No space left on device', 'no_space'],
+  ['/usr/bin/ld: final link failed: No space left on device', 'no_space'],
+  [
+    "/tmp/cc.s: Fatal error: can't fill 256 bytes in section .data of a.o: 'No space left on device'",
+    'no_space',
+  ],
+  ["dpkg-deb: error: unable to write file 'out.deb': No space left on device", 'no_space'],
+  ['mkdir: cannot create directory ‘d30’: No space left on device', 'no_space'],
+  ["dd: writing to '/dev/full': No space left on device", null],
+  [`cat: write error: No space left on device\n${failedTest}`, 'tests_failed'],
+  [`cp: error writing 'b': No space left on device\n${failedTest}`, 'no_space'],
   ['g++: fatal error: Killed signal terminated program cc1plus', 'too_large'],
   ['Out of memory: Killed process 7 (cc1)', 'too_large'],
+  ['virtual memory exhausted: Cannot allocate memory', 'too_large'],
+  ["terminate called after throwing an instance of 'std::bad_alloc'", 'too_large'],
+  ['make: *** [Makefile:2: all] Killed', 'too_large'],
+  [`mmap: Cannot allocate memory\n${failedTest}`, 'tests_failed'],
   ['curl: (6) Could not resolve host: source.example', 'network_needed'],
+  ['wget: unable to resolve host address ‘source.example’', 'network_needed'],
+  ['Error: connect ENETUNREACH 192.0.2.1:80 - Local (0.0.0.0:0)', 'network_needed'],
+  ['npm error code EAI_AGAIN', 'network_needed'],
+  ['curl: (6) Could not resolve host: snapshot.debian.org', 'environment_unavailable'],
+  [
+    "500 Can't connect to snapshot.debian.org:443 (Temporary failure in name resolution)",
+    'environment_unavailable',
+  ],
+  [
+    'E: Failed to fetch http://a.example/Packages  404  Not Found [IP: 192.0.2.1 80]',
+    'environment_unavailable',
+  ],
+  ['E: Failed to fetch http://a.example/hi_1_all.deb  Hash Sum mismatch', 'environment_unavailable'],
+  [
+    'E: Failed to fetch http://a.example/InRelease  503  Service Unavailable [IP: 192.0.2.1 80]',
+    'environment_unavailable',
+  ],
+  ['E: mmdebstrap failed to run', 'environment_unavailable'],
+  [
+    'dpkg-buildpackage: warning: build dependencies/conflicts unsatisfied; aborting',
+    'environment_unavailable',
+  ],
+  ['error: Failed build dependencies:\n\tno-devel is needed by a-1-1.x86_64', 'environment_unavailable'],
   ['make: fork: Resource temporarily unavailable', 'build_failed, may pass'],
-  ['internal compiler error: Segmentation fault', 'build_failed, may pass'],
-  ['make[1]: *** [debian/rules:12: override_dh_auto_test] Error 2', 'tests_failed'],
+  ['list.h:823:9: internal compiler error: Segmentation fault', 'build_failed, may pass'],
+  ['a.c:1:1: internal compiler error: in expand_expr, at expr.cc:1', null],
+  ['E: Build killed with signal TERM after 150 minutes of inactivity', 'build_timeout'],
+  [failedTest, 'tests_failed'],
   ['make: *** [Makefile:10: all] Error 2', null],
   ['==> ERROR: A failure occurred in check().', 'tests_failed'],
+  ['error: Bad exit status from /var/tmp/rpm-tmp.WD0j4X (%check)', 'tests_failed'],
+  ['error: Bad exit status from /var/tmp/rpm-tmp.WD0j4X (%build)', null],
 ] as const) {
   test(`a log with "${line}" → ${expected ?? 'nothing more'}`, () => {
     const found = findingOf(Buffer.from(`building\n${line}\nthe end\n`), ours)
@@ -35,10 +78,15 @@ test('only the end of a long log is asked why the build failed', () => {
 })
 
 test('a log made to keep our rules busy does not', () => {
-  const log = Buffer.from('make: *** [check '.repeat(10_000))
   const started = performance.now()
 
-  assert.equal(findingOf(log, ours), null)
+  for (const piece of [
+    'make: *** [check ',
+    'error writing ',
+    'Max retries exceeded ',
+    'snapshot.debian.org ',
+  ])
+    assert.equal(findingOf(Buffer.from(piece.repeat(10_000)), ours), null)
 
   assert.ok(performance.now() - started < 1000)
 })
