@@ -21,10 +21,7 @@ export async function* unxzed(chunks: AsyncIterable<Uint8Array>, what: string): 
 }
 
 /** The same by our own decoder; files that need more than it has go through the `xz` program. */
-export async function* unxzedHere(
-  chunks: AsyncIterable<Uint8Array>,
-  what: string,
-): AsyncGenerator<Uint8Array> {
+async function* unxzedHere(chunks: AsyncIterable<Uint8Array>, what: string): AsyncGenerator<Uint8Array> {
   const decoder = openDecoder(await xzExports())
   const input = rewindable(chunks)
   try {

@@ -104,7 +104,7 @@ function tell(item: Outlook, context: Context): void {
 }
 
 /** What is so, then what happens next. */
-export function sentencesOf(item: Outlook): { status?: string; text: string }[] {
+function sentencesOf(item: Outlook): { status?: string; text: string }[] {
   const { status, reason, decided_at, job } = item
   const verdict =
     status === null

@@ -16,7 +16,7 @@ const dataOption = text('Folder of a stopped server; default as `rebuilderd serv
 const whatToDo =
   'Files that are missing or altered come back from a backup (`tar -xf BACKUP -C FOLDER blobs`); without one they are not handed out, and verdicts stay. With any other problem, restore the whole backup into an empty folder.'
 
-export const dbCheck = command(
+const dbCheck = command(
   'ctl db check',
   'Look at everything that a stopped server has kept: rows, counters, and every log, diff and attestation',
   { data: dataOption, json: flag('Print one JSON object') },
@@ -53,7 +53,7 @@ export const dbCheck = command(
   },
 )
 
-export const dbImport = command(
+const dbImport = command(
   'ctl db import <upstream-db>',
   "Take over the database of kpcyrd's rebuilderd, 0.26 to 0.28, into the folder of a stopped server",
   {
@@ -83,7 +83,7 @@ export const dbImport = command(
   },
 )
 
-export const dbBackup = command(
+const dbBackup = command(
   'ctl db backup <file>',
   'Write everything that a running server keeps into a tar archive',
   { ...serverOptions, force: flag('Replace a file that is there') },

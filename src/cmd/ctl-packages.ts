@@ -131,7 +131,7 @@ async function printPackages(records: AsyncIterable<BinaryPackage>, context: Con
 }
 
 /** `[GOOD ] name version … (debian, trixie, main, amd64) "https://…"`, as rebuildctl prints it. */
-export function packageLine(record: BinaryPackage, paint: Paint): string {
+function packageLine(record: BinaryPackage, paint: Paint): string {
   const status = paintedStatus(verdictOf(record).padEnd(5), paint)
   const { distribution, release, component, architecture } = record
   const origin = [distribution, release, component, architecture].map((word) => printable(word ?? '<none>'))

@@ -68,7 +68,7 @@ async function printLines(jobs: AsyncIterable<QueuedJob>, context: Context): Pro
 }
 
 /** A line as rebuildctl prints it, its way of writing a release included: programs read it. */
-export function jobLine(job: QueuedJob, now: Date, paint: Paint): string {
+function jobLine(job: QueuedJob, now: Date, paint: Paint): string {
   const title = `${printable(job.name)} ${printable(job.version)}`
   const name = paint.bold(printable(job.name)) + title.slice(printable(job.name).length)
   return [

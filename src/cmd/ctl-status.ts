@@ -67,7 +67,7 @@ async function printNumbers(client: Client, paint: Paint, context: Context): Pro
 }
 
 /** `name (address)    => idle`, as rebuildctl prints it; the address is told to administrators only. */
-export function workerLine({ name, address, status }: Worker, paint: Paint): string {
+function workerLine({ name, address, status }: Worker, paint: Paint): string {
   const [place, shownPlace] =
     address === '' ? ['', ''] : [` (${printable(address)})`, ` (${paint.yellow(printable(address))})`]
   const plain = printable(name) + place

@@ -74,7 +74,7 @@ export function impliedWord(program: string): string | undefined {
 }
 
 /** As it is typed under the name that the program was called by. */
-export function shownCommand(words: readonly string[], program: string): string {
+function shownCommand(words: readonly string[], program: string): string {
   return [program, ...(words[0] === impliedWord(program) ? words.slice(1) : words)].join(' ')
 }
 

@@ -49,7 +49,7 @@ export async function settingsOf(given: SetupOptions, environment: Environment):
 }
 
 /** Where a worker keeps its key, spool and scratch folders (specifications.freedesktop.org/basedir-spec). */
-export function workerFolder(given: Pick<SetupOptions, 'data' | 'name'>, environment: Environment): string {
+function workerFolder(given: Pick<SetupOptions, 'data' | 'name'>, environment: Environment): string {
   if (given.data !== undefined) return resolve(given.data)
   if (given.name !== undefined && !/^[A-Za-z0-9_][A-Za-z0-9_.@-]*$/.test(given.name))
     throw new Complaint(`${given.name} cannot name a folder`, {

@@ -24,7 +24,7 @@ const mostFailures = 30
  * Characters from which on a secret cannot be guessed however often one tries: its holder is never kept waiting for
  * what others at the same address do, as all callers have one behind a proxy that does not tell theirs.
  */
-export const unguessable = 20
+const unguessable = 20
 const minute = 60_000
 /** Addresses remembered at once. */
 const mostAddresses = 10_000

@@ -222,7 +222,7 @@ async function* exported(
 }
 
 /** One record per name, version and architecture; the newest build speaks, a GOOD before others. */
-export function distinct(rows: readonly ExportRow[], basePath = ''): Exported[] {
+function distinct(rows: readonly ExportRow[], basePath = ''): Exported[] {
   const groups = Map.groupBy(rows, (row) => `${row.name}\n${row.version}\n${row.architecture}`)
   const records = [...groups.values()].map((group) => oneOf(group, basePath))
   return records.sort(

@@ -149,7 +149,7 @@ type Listed = {
 }
 
 /** The packages of a report by identity; those named twice become one, with each artifact once. */
-export function mergedPackages(report: Pick<PackageReport, 'packages'>): Map<string, Listed> {
+function mergedPackages(report: Pick<PackageReport, 'packages'>): Map<string, Listed> {
   const packages = new Map<string, Listed>()
   for (const { name, version, url, maintainer, artifacts } of report.packages) {
     const key = keyOf(name, version, url)
@@ -240,7 +240,7 @@ function byName(a: Upsert, b: Upsert): number {
 }
 
 /** A listed package that differs from what we know of it; nothing where it does not. */
-export function differenceOf(item: Listed, input: KnownInput, known: readonly KnownBinary[]): Upsert[] {
+function differenceOf(item: Listed, input: KnownInput, known: readonly KnownBinary[]): Upsert[] {
   const byKey = new Map(known.map((binary) => [artifactKey(binary), binary]))
   const changed = item.artifacts.filter((artifact) => {
     const binary = byKey.get(artifactKey(artifact))

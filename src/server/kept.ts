@@ -4,6 +4,7 @@ import { createZstdDecompress } from 'node:zlib'
 import type { Context } from 'hono'
 import { codingFor, compressorFor, type Coding } from './encoding.ts'
 import { describe, type Revision } from './revision.ts'
+import { putNewest } from './newest.ts'
 
 /** A list that took this long to make is given out again for a while, though the data has moved on. */
 const costly = 50
@@ -58,12 +59,7 @@ export function keeper(most: number) {
     const others = pending === undefined ? undefined : await pending.catch(() => undefined)
     if (others !== undefined && others !== known && isFresh(others, revision)) return others
     const making = make(revision, text)
-    kept.delete(key)
-    kept.set(key, making)
-    for (const oldest of kept.keys()) {
-      if (kept.size <= most) break
-      kept.delete(oldest)
-    }
+    putNewest(kept, key, making, most)
     return making
   }
 

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { streamHeaders, type Pulse } from './events.ts'
 import { Refusal } from './refusal.ts'
+import { putNewest } from './newest.ts'
 
 /** Logs of running jobs, while they grow: one file per lease. They are for watching; the report brings the log itself. */
 export type LiveLogs = {
@@ -98,12 +99,7 @@ function lineCounter(): (lease: number, file: FileHandle, end: number) => Promis
       for (let at = piece.indexOf(lineEnd); at !== -1; at = piece.indexOf(lineEnd, at + 1)) lines++
       offset += bytesRead
     }
-    known.delete(lease)
-    known.set(lease, { offset, lines })
-    for (const oldest of known.keys()) {
-      if (known.size <= mostCounted) break
-      known.delete(oldest)
-    }
+    putNewest(known, lease, { offset, lines }, mostCounted)
     return lines
   }
 }

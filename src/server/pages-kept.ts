@@ -3,6 +3,7 @@ import type { Context } from 'hono'
 import { codingFor, encoded, type Coding } from './encoding.ts'
 import { isTagKnown } from './revision.ts'
 import { readingTogether } from './turns.ts'
+import { putNewest } from './newest.ts'
 
 export type PageReply = { text: string; type: string }
 /** A page as it was given out. */
@@ -77,12 +78,7 @@ export function pageKeeper(most: number) {
     const current = kept.get(key)
     if (current !== undefined && current !== known) return current
     const making = makeKept(tag, render)
-    kept.delete(key)
-    kept.set(key, making)
-    for (const oldest of kept.keys()) {
-      if (kept.size <= most) break
-      kept.delete(oldest)
-    }
+    putNewest(kept, key, making, most)
     const made = await making.catch((error: unknown) => {
       if (kept.get(key) === making) kept.delete(key)
       throw error

@@ -242,7 +242,7 @@ function given(c: Context, parameter: string): string {
 }
 
 /** `-` stands for packages of no release. */
-export function releaseGiven(c: Context): string {
+function releaseGiven(c: Context): string {
   const release = given(c, 'release')
   return release === '-' ? '' : release
 }

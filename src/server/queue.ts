@@ -88,7 +88,7 @@ const sameArchitecture: readonly (readonly string[])[] = [
 ]
 
 /** The names given and those that mean the same; `*` is kept. */
-export function architecturesOf(given: readonly string[]): string[] {
+function architecturesOf(given: readonly string[]): string[] {
   const names = given.flatMap((name) => sameArchitecture.find((aliases) => aliases.includes(name)) ?? [name])
   return [...new Set(names)]
 }

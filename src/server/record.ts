@@ -164,7 +164,7 @@ type After = {
 }
 
 /** The retry counters after a verdict, and when the next attempt is due. */
-export function countersAfter(
+function countersAfter(
   verdict: Pick<Verdict, 'status' | 'reason'> & { temporary?: boolean },
   before: { retries: number; infrastructure_retries: number },
   schedule: Schedule,

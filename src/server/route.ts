@@ -246,7 +246,7 @@ async function piecesReply(c: Context, { pieces }: Pieces): Promise<Response> {
 }
 
 /** A JSON document in the coding the caller likes best. */
-export async function jsonReply(
+async function jsonReply(
   c: Context,
   text: string | Uint8Array,
   headers: Record<string, string> = {},

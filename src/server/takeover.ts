@@ -45,7 +45,7 @@ import {
 } from './store/upstream.ts'
 
 /** Switch that says how far a takeover has come; it is gone when all is there. */
-export const takeoverSwitch = 'takeover'
+const takeoverSwitch = 'takeover'
 
 /** Rows written in one transaction; builds bring their files. */
 const rowsAtOnce = 1000

@@ -74,7 +74,7 @@ export type ReleaseView = {
   hasAfter: boolean
 }
 
-export const rowsOfPage = 100
+const rowsOfPage = 100
 
 /** One page of a release's source packages. */
 export async function releaseView(

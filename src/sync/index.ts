@@ -12,7 +12,7 @@ import { silentServers } from './silent-servers.ts'
 import { openSorting } from './sorting.ts'
 import { tails } from './tails.ts'
 
-export { checkedProfile, readProfiles, type Profile } from './profile.ts'
+export { checkedProfile, type Profile } from './profile.ts'
 export type { Distribution } from './distribution.ts'
 export type { Progress } from './mirror.ts'
 

@@ -5,7 +5,7 @@ export const buildStatuses = ['GOOD', 'BAD', 'FAIL', 'UNKWN'] as const
 export const BuildStatus = v.picklist(buildStatuses)
 export type BuildStatus = v.InferOutput<typeof BuildStatus>
 
-export const artifactStatuses = ['GOOD', 'BAD', 'UNKWN'] as const
+const artifactStatuses = ['GOOD', 'BAD', 'UNKWN'] as const
 export const ArtifactStatus = v.picklist(artifactStatuses)
 export type ArtifactStatus = v.InferOutput<typeof ArtifactStatus>
 

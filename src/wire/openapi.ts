@@ -126,7 +126,7 @@ function json(schema: Schema): Schema {
 }
 
 /** JSON Schema of a shape; what a shape says of itself (dates, bytes) goes before what can be read off it. */
-export function schemaOf(shape: v.GenericSchema, mode: 'input' | 'output'): Schema {
+function schemaOf(shape: v.GenericSchema, mode: 'input' | 'output'): Schema {
   const { $schema: _, ...schema } = toJsonSchema(shape, {
     errorMode: 'ignore',
     typeMode: mode,

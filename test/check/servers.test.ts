@@ -43,6 +43,10 @@ test('a package is verified by as many distinct rebuilders as asked for, and cla
   })
   assert.deepEqual(document.disagreements, ['one', 'differs'])
   assert.equal(document.summary['verified']?.count, 1)
+  assert.deepEqual(
+    namesIn(document).filter((name) => !/^[a-z][a-z0-9_]*$/.test(name) && !/^(BAD|FAIL)$/.test(name)),
+    [],
+  )
   const fails = document.packages.find(({ name }) => name === 'fails')
   assert.equal(fails?.reason, 'build_failed')
   assert.equal(said?.reason, 'attested by 1 of the 2 that are asked for')
@@ -332,3 +336,9 @@ test('a file of keys with a line that is none stops the check', async (t) => {
   assert.equal(code, 1)
   assert.match(stderr, /rebuilders\.keys: line 2 is not `URL ed25519 KEY DATE`/)
 })
+
+/** Names of all members, however deep. */
+function namesIn(value: unknown): string[] {
+  if (typeof value !== 'object' || value === null) return []
+  return [...(Array.isArray(value) ? [] : Object.keys(value)), ...Object.values(value).flatMap(namesIn)]
+}

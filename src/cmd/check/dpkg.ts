@@ -29,7 +29,7 @@ export async function dpkgPackages(root: string, distribution: string): Promise<
 type How = { distribution: string; isListed: boolean }
 
 /** Packages of a file of dpkg, and what cannot be read in it: a damaged paragraph costs one package, not all. */
-export function statusPackages(
+function statusPackages(
   content: Uint8Array,
   what: string,
   how: How,

@@ -1,13 +1,16 @@
 import type { Report, Told } from './check.ts'
-import { disagreements, summaryOf, type Judged } from './judge.ts'
+import { disagreements, summaryOf, type Judged, type Tally } from './judge.ts'
 
 /** The report for programs. */
 export function reportDocument(report: Report): unknown {
   const { count, size, by } = summaryOf(report.packages)
+  const tallies = Object.fromEntries(
+    Object.entries(by).map(([standing, tally]) => [standing, tallyRecord(tally)]),
+  )
   return {
     at: report.at.toISOString(),
     threshold: report.threshold,
-    summary: { count, size, ...by },
+    summary: { count, size, ...tallies },
     unreadable: report.unreadable,
     alarms: report.alarms,
     warnings: report.warnings,
@@ -15,6 +18,10 @@ export function reportDocument(report: Report): unknown {
     disagreements: disagreements(report.packages).map(({ installed }) => installed.name),
     packages: report.packages.map(packageRecord),
   }
+}
+
+function tallyRecord({ percentOfSize, ...told }: Tally) {
+  return { ...told, percent_of_size: percentOfSize }
 }
 
 function rebuilderRecord({ keyFrom, hasAnswered, ...told }: Told) {

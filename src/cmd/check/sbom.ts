@@ -69,7 +69,7 @@ function ofElement(element: Readonly<Record<string, unknown>>): Entry[] {
 const distributions: Readonly<Record<string, string>> = { 'alpm/arch': 'archlinux', 'apk/alpine': 'alpine' }
 
 /** `pkg:deb/debian/curl@7.88.1-10?arch=amd64` (github.com/package-url/purl-spec). Null where something is missing. */
-export function packageOfUrl(purl: string): Omit<Installed, 'sha256'> | null {
+function packageOfUrl(purl: string): Omit<Installed, 'sha256'> | null {
   const match = /^pkg:([a-z]+)\/([^/@?#]+)\/([^@?#]+)@([^?#]+)(?:\?([^#]*))?/.exec(purl)
   if (match === null) return null
   const [, type = '', namespace = '', name = '', version = '', query = ''] = match

@@ -17,9 +17,6 @@ export type Archive = {
   architecture: string
 }
 
-/** Programs that making the archive needs, and the Debian package that has them. */
-export const archivePrograms = { 'dpkg-buildpackage': 'dpkg-dev', xz: 'xz-utils' } as const
-
 /**
  * Builds three tiny packages and lays them out like a Debian mirror (wiki.debian.org/DebianRepository/Format),
  * each .buildinfo beside its source package. Needs neither root nor network.

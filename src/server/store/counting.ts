@@ -1,4 +1,5 @@
 /** Numbers that no index and no counter knows, counted some rows at a time, so that everything else goes on meanwhile. */
+import { putNewest } from '../newest.ts'
 import { first, joined, sql, trusted, type Row, type Sql, type Transaction } from './database.ts'
 
 /** Rows that are few are looked up and put in order, instead of walking an order to find them; tests lower the number. */
@@ -132,11 +133,6 @@ function begun<T>(key: string, revision: string, start: T): Count<T> {
       known.revision === revision ||
       (known.took > costly && performance.now() - known.doneAt < patience * known.took))
   const count: Count<T> = isGood ? known : { revision, at: 0, value: start, took: 0, doneAt: null }
-  counts.delete(key)
-  counts.set(key, count)
-  for (const oldest of counts.keys()) {
-    if (counts.size <= mostKept) break
-    counts.delete(oldest)
-  }
+  putNewest(counts, key, count, mostKept)
   return count
 }

@@ -6,6 +6,7 @@
 import { first, sql, trusted, type Database, type Sql, type Transaction } from './database.ts'
 import { answerOf } from './narrow.ts'
 import { question } from './work.ts'
+import { putNewest } from '../newest.ts'
 
 export type Kind = 'binary' | 'source'
 
@@ -65,12 +66,7 @@ export async function namesContaining(
     return { names: [], rows: 0, isCut: false, spelt: [wanted, wanted] }
   const key = `${place} ${most} ${wanted}`
   const found = mine.found.get(key) ?? foundIn(mine.segments, wanted, most, place)
-  mine.found.delete(key)
-  mine.found.set(key, found)
-  for (const oldest of mine.found.keys()) {
-    if (mine.found.size <= mostFound) break
-    mine.found.delete(oldest)
-  }
+  putNewest(mine.found, key, found, mostFound)
   return found
 }
 

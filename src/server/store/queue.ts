@@ -187,7 +187,7 @@ function listedFiles(jobId: number): Sql {
 }
 
 /** Each file once, whichever friends list it; the oldest row tells, but for hashes that only a later one has. */
-export function eachFileOnce(rows: readonly (ArtifactRow & { id: number })[]): ArtifactRow[] {
+function eachFileOnce(rows: readonly (ArtifactRow & { id: number })[]): ArtifactRow[] {
   const files = new Map<string, ArtifactRow>()
   for (const row of rows.toSorted((a, b) => a.id - b.id)) {
     const known = files.get(row.file)
@@ -239,7 +239,7 @@ export async function leaseJob(
 }
 
 /** What a worker does, as its status tells: the job that it got last of those that it still has. */
-export function doingNow(id: number): Sql {
+function doingNow(id: number): Sql {
   return sql`(SELECT 'working hard on ' || s.name || ' ' || s.version
     FROM jobs j CROSS JOIN build_inputs i ON i.id = j.build_input_id CROSS JOIN source_packages s ON s.id = i.source_package_id
    WHERE j.worker_id = ${id} AND j.state = 'running' ORDER BY j.lease_id DESC LIMIT 1)`

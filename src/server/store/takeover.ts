@@ -65,7 +65,7 @@ function allNamed(kind: Kind, ids: readonly (readonly [number, number])[]): Sql[
 }
 
 /** `2026-01-02 03:04:05.678` → `2026-01-02T03:04:05.678`; null where it is no moment. */
-export function momentFrom(text: string | null): string | null {
+function momentFrom(text: string | null): string | null {
   if (text === null || !/^\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d{1,9})?$/.test(text)) return null
   return text.replace(' ', 'T')
 }

@@ -8,6 +8,7 @@ import { bytes, chip, count, duration, html, name, originQueryOf, shown, time, t
 import type { Page, Site } from './layout.ts'
 import { diffLines, linesOfPage, logLines } from './lines.ts'
 import { addressOf } from './source.ts'
+import { tableOf } from './table.ts'
 import { attestationCheck } from './verify.ts'
 
 type Build = BuildView['build']
@@ -135,26 +136,10 @@ function artifactPart({ base }: Site, build: Build, artifacts: readonly RebuildA
       </td>
     </tr>`
   })
+  const heads = ['File', 'Verdict', 'SHA-256 and size', 'Proof']
   return html`<section aria-labelledby="files">
     <h2 id="files">Files</h2>
-    <div class="scroll" tabindex="0" role="region" aria-label="Files compared">
-      <table>
-        <caption class="unseen">
-          Files compared
-        </caption>
-        <thead>
-          <tr>
-            <th scope="col">File</th>
-            <th scope="col">Verdict</th>
-            <th scope="col">SHA-256 and size</th>
-            <th scope="col">Proof</th>
-          </tr>
-        </thead>
-        <tbody>
-          ${rows}
-        </tbody>
-      </table>
-    </div>
+    ${tableOf({ label: 'Files compared', caption: 'Files compared', heads }, rows)}
   </section>`
 }
 

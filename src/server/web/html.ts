@@ -22,8 +22,6 @@ function denseOf(texts: TemplateStringsArray): TemplateStringsArray {
   return made
 }
 
-export const nothing: Html = html``
-
 /** Longest text from outside that is shown whole. */
 const longestText = 400
 
@@ -97,7 +95,7 @@ export function verdictOf(status: string | null): Verdict {
 }
 
 /** What the verdicts mean, in a few words. */
-export const verdictWords: Readonly<Record<Verdict, string>> = {
+const verdictWords: Readonly<Record<Verdict, string>> = {
   GOOD: 'every byte is the same',
   BAD: 'rebuilt, but not the same',
   FAIL: 'could not be compared',

@@ -81,7 +81,7 @@ const otherSequences =
 const colours = ['black', 'red', 'green', 'yellow', 'blue', 'magenta', 'cyan', 'white'] as const
 
 /** A line with its colours as classes and everything else harmless. What a carriage return overwrote is left out. */
-export function coloured(text: string): Html {
+function coloured(text: string): Html {
   const line = text.replace(/\r+$/, '').replace(otherSequences, '')
   const shownPart = line.slice(line.lastIndexOf('\r') + 1)
   if (!shownPart.includes('\u001b[')) return html`${harmless(shownPart)}`

@@ -22,6 +22,7 @@ import {
   type Html,
 } from './html.ts'
 import type { Page, Site } from './layout.ts'
+import { tableOf } from './table.ts'
 
 const sortWords = [
   ['name', 'Name'],
@@ -187,28 +188,13 @@ function sourceTable({ base }: Site, view: ReleaseView): Html {
       <td class="tight">${time(decided === '' ? null : decided)}</td>
     </tr>`
   })
-  return html`<div class="scroll" tabindex="0" role="region" aria-label="Source packages">
-    <table>
-      <caption class="unseen">
-        Source packages of ${originWords(release.distribution, release.name)}
-      </caption>
-      <thead>
-        <tr>
-          <th scope="col">Source package</th>
-          <th scope="col">Verdict${isOne ? '' : ' by architecture'}</th>
-          <th scope="col">Why</th>
-          <th scope="col">Decided</th>
-        </tr>
-      </thead>
-      <tbody>
-        ${rows}
-      </tbody>
-    </table>
-  </div>`
+  const caption = `Source packages of ${originWords(release.distribution, release.name)}`
+  const heads = ['Source package', `Verdict${isOne ? '' : ' by architecture'}`, 'Why', 'Decided']
+  return tableOf({ label: 'Source packages', caption, heads }, rows)
 }
 
 /** The query string of a view. */
-export function addressOf(query: ReleaseQuery, change: Partial<ReleaseQuery>): string {
+function addressOf(query: ReleaseQuery, change: Partial<ReleaseQuery>): string {
   const { status, reason, architecture, component, maintainer, search, sort, after, before } = {
     ...query,
     ...change,

@@ -216,27 +216,9 @@ function filesTable({ base }: Site, files: readonly FileRow[], caption: string):
       </td>
     </tr>`
   })
-  return html`<div class="scroll" tabindex="0" role="region" aria-label="${caption}">
-      <table class="small">
-        <caption class="unseen">
-          ${caption}
-        </caption>
-        <thead>
-          <tr>
-            <th scope="col">File</th>
-            <th scope="col">Verdict</th>
-            <th scope="col">Why</th>
-            <th scope="col">Size</th>
-            <th scope="col">SHA-256</th>
-            <th scope="col">Proof</th>
-          </tr>
-        </thead>
-        <tbody>
-          ${rows}
-        </tbody>
-      </table>
-    </div>
-    ${files.length > filesShown ? html`<p class="quiet">${count(files.length - filesShown)} more are listed in the JSON.</p>` : ''}`
+  const heads = ['File', 'Verdict', 'Why', 'Size', 'SHA-256', 'Proof']
+  return html`${tableOf({ label: caption, caption, heads, isSmall: true }, rows)}
+  ${files.length > filesShown ? html`<p class="quiet">${count(files.length - filesShown)} more are listed in the JSON.</p>` : ''}`
 }
 
 function historyPart({ base }: Site, { attempts, changes }: SourceView): Html {

@@ -1,15 +1,12 @@
-import { html, type Html } from './html.ts'
+import { html, raw, type Html } from './html.ts'
 
-/**
- * A table that scrolls by itself where the page is narrow, and can be reached by keyboard then.
- * @param label what a screen reader calls the region; `caption` what it calls the table
- */
-export function tableOf(
-  { label, caption, heads }: { label: string; caption: string; heads: readonly string[] },
-  rows: readonly Html[],
-): Html {
+/** What a screen reader calls the region and, in `caption`, the table; `small` letters where much is told. */
+type Look = { label: string; caption: string; heads: readonly string[]; isSmall?: boolean }
+
+/** A table that scrolls by itself where the page is narrow, and can be reached by keyboard then. */
+export function tableOf({ label, caption, heads, isSmall = false }: Look, rows: readonly Html[]): Html {
   return html`<div class="scroll" tabindex="0" role="region" aria-label="${label}">
-    <table>
+    <table${isSmall ? raw(` class="small"`) : ''}>
       <caption class="unseen">
         ${caption}
       </caption>
