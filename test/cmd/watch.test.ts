@@ -33,7 +33,7 @@ async function running(t: TestContext, args: readonly string[]) {
   })
   const until = async (pattern: RegExp): Promise<void> => {
     for (let waited = 0; !pattern.test(said.out + said.err); waited += 20) {
-      assert.ok(waited < 15_000, `${String(pattern)} never came: ${said.out}${said.err}`)
+      assert.ok(waited < 60_000, `${String(pattern)} never came: ${said.out}${said.err}`)
       await sleep(20)
     }
   }

@@ -300,7 +300,7 @@ describe('a package that leaves its release while its job runs', { concurrency: 
 
       await ends(house)
 
-      for (let tries = 0; tries < 100 && (await jobsOf(house.call)).length > 0; tries++)
+      for (let tries = 0; tries < 600 && (await jobsOf(house.call)).length > 0; tries++)
         await new Promise((resolve) => setTimeout(resolve, 100))
       assert.deepEqual(await jobsOf(house.call), [])
     })
@@ -322,7 +322,7 @@ describe('a package that leaves its release while its job runs', { concurrency: 
 
 /** Whether a running job becomes free without anybody asking for work: the server looks every few seconds. */
 async function freed(job: () => Promise<{ started_at: string | null }>): Promise<boolean> {
-  for (let tries = 0; tries < 100; tries++) {
+  for (let tries = 0; tries < 600; tries++) {
     if ((await job()).started_at === null) return true
     await new Promise((resolve) => setTimeout(resolve, 100))
   }

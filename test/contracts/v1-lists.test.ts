@@ -605,7 +605,7 @@ test('unchanged lists', async (t) => {
     const tag = (await get('/api/v1/workers')).headers['etag'] ?? ''
     clock.ahead = 3_600_000
 
-    for (let tries = 0; tries < 100 && (await again('/api/v1/workers', tag)).status === 304; tries++)
+    for (let tries = 0; tries < 600 && (await again('/api/v1/workers', tag)).status === 304; tries++)
       await new Promise((resolve) => setTimeout(resolve, 100))
 
     const { records } = documentOf<Records>(await again('/api/v1/workers', tag))

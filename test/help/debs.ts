@@ -1,11 +1,15 @@
 import { execFile, execFileSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { chmod, mkdir, readFile, readdir, rm, writeFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
+import { gzipSync } from 'node:zlib'
 import type { TestContext } from 'node:test'
+import { put } from './archives.ts'
 import { aServer } from './files.ts'
+import { aTar } from './images.ts'
 
 export { aFolder } from './files.ts'
 
@@ -35,21 +39,50 @@ export type SourceIdea = {
   buildDepends?: string
 }
 
-/** A source package without debhelper, as small as they get: the path of its .dsc. */
+/**
+ * A source package without debhelper, as small as they get, and as dpkg-source would pack it: the path of its .dsc.
+ * Many tests need one, and dpkg-source takes as long as the rest of their preparations.
+ */
 export async function aSource(folder: string, idea: SourceIdea): Promise<string> {
   const { name, version = '1.0' } = idea
-  const tree = join(folder, `${name}-${version}`)
-  await mkdir(join(tree, 'debian/source'), { recursive: true })
-  const put = (file: string, text: string) => writeFile(join(tree, file), text)
-  await put('debian/source/format', '3.0 (native)\n')
-  await put('make.sh', `set -eu\n${idea.make}\n`)
-  await put('debian/rules', rulesOf(idea))
-  await chmod(join(tree, 'debian/rules'), 0o755)
-  await put('debian/control', controlOf(idea))
-  await put('debian/changelog', changelogEntry(name, version, 'First.'))
-  await run('dpkg-source', ['-b', tree], { cwd: folder })
-  await rm(tree, { recursive: true })
-  return join(folder, `${name}_${version}.dsc`)
+  const members = Object.entries(treeOf(idea)).map(
+    ([file, text]) => [`${name}-${version}/${file}`, text] as const,
+  )
+  const archive = `${name}_${version}.tar.gz`
+  const bytes = gzipSync(await aTar(members))
+  await mkdir(folder, { recursive: true })
+  await writeFile(join(folder, archive), bytes)
+  const sums = ['sha1', 'sha256', 'md5'].map((kind) => {
+    const field = kind === 'md5' ? 'Files' : `Checksums-${kind.replace('sha', 'Sha')}`
+    return `${field}:\n ${createHash(kind).update(bytes).digest('hex')} ${bytes.length} ${archive}\n`
+  })
+  const depends = idea.buildDepends === undefined ? '' : `Build-Depends: ${idea.buildDepends}\n`
+  const packages = packagesOf(idea)
+  const path = join(folder, `${name}_${version}.dsc`)
+  await writeFile(
+    path,
+    `Format: 3.0 (native)
+Source: ${name}
+Binary: ${packages.map((one) => one.name).join(', ')}
+Architecture: ${[...new Set(packages.map((one) => one.architecture))].join(' ')}
+Version: ${version}
+Maintainer: Tiny <tiny@mirror.example>
+Standards-Version: 4.6.2
+${depends}${sums.join('')}`,
+  )
+  return path
+}
+
+/** Files of a source by their paths; dpkg-source sees to it that debian/rules can be run. */
+function treeOf(idea: SourceIdea): Record<string, string> {
+  const { name, version = '1.0' } = idea
+  return {
+    'debian/source/format': '3.0 (native)\n',
+    'make.sh': `set -eu\n${idea.make}\n`,
+    'debian/rules': rulesOf(idea),
+    'debian/control': controlOf(idea),
+    'debian/changelog': changelogEntry(name, version, 'First.'),
+  }
 }
 
 export function changelogEntry(name: string, version: string, change: string, more = ''): string {
@@ -60,6 +93,7 @@ export function changelogEntry(name: string, version: string, change: string, mo
  -- Tiny <tiny@mirror.example>  Sun, 03 Mar 2024 12:00:00 +0000
 `
 }
+const writtenAt = Date.UTC(2024, 2, 3, 12) / 1000 // seconds, as SOURCE_DATE_EPOCH
 
 function packagesOf(idea: SourceIdea) {
   return idea.packages ?? [{ name: idea.name, architecture: 'any' as const }]
@@ -127,6 +161,21 @@ export async function buildOriginals(dsc: string, out: string, entry = ''): Prom
   await run('perl', [...inside, ...clean, '/bin/sh', '-c', script, 'sh', entry])
   const made = await readdir(out)
   return join(out, made.find((file) => file.endsWith('.buildinfo')) ?? 'none')
+}
+
+/**
+ * The packages alone, made in `out` by the rules of the source: the same bytes as dpkg-buildpackage comes to, which runs
+ * these rules and then describes what they made.
+ */
+export async function buildByRules(idea: SourceIdea, out: string): Promise<void> {
+  const tree = join(out, 'tree')
+  for (const [file, text] of Object.entries(treeOf(idea))) await put(join(tree, file), text)
+  await chmod(join(tree, 'debian/rules'), 0o755)
+  await run('/bin/sh', ['-c', 'umask 022; exec debian/rules build binary'], {
+    cwd: tree,
+    env: { PATH: '/usr/bin:/bin', LC_ALL: 'C.UTF-8', SOURCE_DATE_EPOCH: `${writtenAt}` },
+  })
+  await rm(tree, { recursive: true })
 }
 
 /** The .buildinfo of one source, told as if it were that of another: for sources that never build. */

@@ -22,6 +22,9 @@ export function linesWith(file: string, text: string): string[] {
     .filter((line) => line.includes(text))
 }
 
+/** Seconds that nothing sleeps to their end: a number of this process alone, which tells its sleepers from those of other tests. */
+export const forEver = `7654321.${String(process.pid).padStart(8, '0')}`
+
 /** Names of control groups at the places where workers make theirs. */
 export function groupFolders(): string[] {
   const lines = readFileSync('/proc/self/cgroup', 'utf8').split('\n')

@@ -41,7 +41,7 @@ export async function startDaemon(
   const [file, args] = command('rebuilderd', ['-c', config])
   const { child, printed, stop } = started(file, args, home, { ...env, REBUILDERD_COOKIE_PATH: cookieFile })
   const address = `http://${host}`
-  for (let tries = 0; tries < 80; tries++) {
+  for (let tries = 0; tries < 400; tries++) {
     const isUp = await fetch(`${address}/api/v1/dashboard`).then(
       (reply) => reply.ok,
       () => false,

@@ -27,7 +27,7 @@ async function ownMirror(): Promise<string | null> {
     if (site === undefined) return null
     const { ok } = await fetch(`${site}/dists/trixie/InRelease`, {
       method: 'HEAD',
-      signal: AbortSignal.timeout(5000),
+      signal: AbortSignal.timeout(20_000),
     })
     return ok ? site : null
   } catch {

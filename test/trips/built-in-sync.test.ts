@@ -156,7 +156,7 @@ test('a server that was started again still refuses an older Release than it has
   await write('Sat, 21')
   const again = await serveProcess(t, data, config)
   let [refused] = await untilAllEnded(again, 1)
-  for (let tries = 0; tries < 100 && refused?.error === null; tries++) {
+  for (let tries = 0; tries < 600 && refused?.error === null; tries++) {
     await sleep(200)
     ;[refused] = await again.call(listSyncs)
   }
@@ -212,7 +212,7 @@ async function startedServe(
 }
 
 async function untilAllEnded(client: Client, count: number): Promise<SyncState[]> {
-  for (let tries = 0; tries < 150; tries++) {
+  for (let tries = 0; tries < 600; tries++) {
     const syncs = await client.call(listSyncs)
     if (syncs.length === count && syncs.every((sync) => sync.ended_at !== null)) return syncs
     await sleep(200)

@@ -61,7 +61,7 @@ type Document = {
   }[]
 }
 
-test('three packages made here get the verdicts that they deserve', { skip, timeout: 180_000 }, async (t) => {
+test('three packages made here get the verdicts that they deserve', { skip, timeout: 600_000 }, async (t) => {
   const folder = await aFolder(t)
   const file = join(folder, 'verdicts.json')
 
@@ -96,7 +96,7 @@ for (const [when, words] of [
 ] as const) {
   test(
     `a demonstration that is stopped ${when} leaves nothing behind`,
-    { skip, timeout: 180_000 },
+    { skip, timeout: 600_000 },
     async (t) => {
       const folder = await aFolder(t)
       const child = aDemo(t, folder)

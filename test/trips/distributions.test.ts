@@ -165,7 +165,7 @@ async function generate(archive: string, release: string, indexes: Record<string
 
 test(
   'packages for the installer and debug symbols, in indexes of apt-ftparchive',
-  { skip: debianTools, timeout: 120_000 },
+  { skip: debianTools, timeout: 600_000 },
   async (t) => {
     const { home, server, sync, gpg, keyring } = await setUp(t)
     const [main, debug] = [join(home, 'debian'), join(home, 'debian-debug')]
@@ -219,7 +219,7 @@ test(
   },
 )
 
-test('an archive of apt-ftparchive, signed by GnuPG', { skip: debianTools, timeout: 120_000 }, async (t) => {
+test('an archive of apt-ftparchive, signed by GnuPG', { skip: debianTools, timeout: 600_000 }, async (t) => {
   const made = await setUp(t)
   const { home, server, sync, gpg, keyring } = made
   const folder = join(home, 'debian')
@@ -284,7 +284,7 @@ const fedoraTools = lacksPrograms('rpmbuild', 'createrepo_c', 'gpg')
 
 test(
   'a repository of rpmbuild and createrepo_c, signed by GnuPG',
-  { skip: fedoraTools, timeout: 120_000 },
+  { skip: fedoraTools, timeout: 600_000 },
   async (t) => {
     const made = await setUp(t)
     const { home, server, sync, gpg, keyring } = made
@@ -418,7 +418,7 @@ async function makePackages(t: TestContext, into: string): Promise<void> {
 
 test(
   'a database of makepkg and repo-add, signed by GnuPG',
-  { skip: archTools, timeout: 300_000 },
+  { skip: archTools, timeout: 600_000 },
   async (t) => {
     const made = await setUp(t)
     const { home, server, sync, gpg, keyring } = made
@@ -489,7 +489,7 @@ const tailsTools = lacksPrograms('python3')
 
 test(
   'the listing of a real web server, as Tails has one',
-  { skip: tailsTools, timeout: 60_000 },
+  { skip: tailsTools, timeout: 600_000 },
   async (t) => {
     const { home, server, sync } = await setUp(t)
     for (const version of ['6.9', '6.10', '7.0~rc1']) {

@@ -15,7 +15,7 @@ import {
   debianArchitecture,
   lacksPrograms,
 } from '../help/debs.ts'
-import { clean, leftovers } from '../help/machine.ts'
+import { clean, leftovers, forEver } from '../help/machine.ts'
 
 const skip = lacksPrograms('dpkg-buildpackage', 'unshare', 'apt-get', 'setpriv')
 const architecture = skip === false ? debianArchitecture() : ''
@@ -53,20 +53,20 @@ const table: Row[] = [
   { name: 'fails', make: 'echo "no such luck"; exit 7', exits: 1, says: /no such luck/ },
   {
     name: 'hangs',
-    make: 'sleep 7654321',
+    make: `sleep ${forEver}`,
     exits: 'stopped',
     says: /TRUNCATED DUE TO TIMEOUT: 4 seconds/,
     more: { timeoutSeconds: 4 },
   },
   {
     name: 'ignores-signals',
-    make: `perl -e '$SIG{TERM} = $SIG{HUP} = $SIG{INT} = "IGNORE"; setpgrp; sleep 7654321'`,
+    make: `perl -e '$SIG{TERM} = $SIG{HUP} = $SIG{INT} = "IGNORE"; setpgrp; sleep ${forEver}'`,
     exits: 'stopped',
     more: { timeoutSeconds: 4 },
   },
   {
     name: 'forks-for-ever',
-    make: `bash -c 'f() { f | f & }; f' 2>/dev/null; sleep 7654321`,
+    make: `bash -c 'f() { f | f & }; f' 2>/dev/null; sleep ${forEver}`,
     exits: 'stopped',
     more: { timeoutSeconds: 5, limits: { ...defaultLimits, processes: 100 } },
     skip: limited.processes ? false : 'needs a limit on processes',
@@ -95,7 +95,7 @@ const table: Row[] = [
   { name: 'closes-output-early', make: 'echo > made; exec >&- 2>&-; sleep 0.3', exits: 0 },
   {
     name: 'leaves-a-daemon',
-    make: 'echo > made; (setsid sh -c "setsid sleep 7654321 & sleep 7654321" &); sleep 0.1',
+    make: `echo > made; (setsid sh -c "setsid sleep ${forEver} & sleep ${forEver}" &); sleep 0.1`,
     exits: 0,
   },
   {
@@ -167,7 +167,7 @@ for (const row of table) {
       if (row.says !== undefined) assert.match(log, row.says)
       if (row.reason !== undefined) assert.equal(result.told?.reason, row.reason)
       assert.deepEqual(leftovers(directory), clean)
-      assert.deepEqual(leftovers('7654321').processes, [])
+      assert.deepEqual(leftovers(forEver).processes, [])
       const made = (await readdir(result.outdir)).filter((file) => file.endsWith('deb'))
       assert.deepEqual(made, row.exits === 0 ? [`${row.name}_1.0_${architecture}.deb`] : [])
       assert.match(await readFile('/etc/passwd', 'utf8'), /^root:/)

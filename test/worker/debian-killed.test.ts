@@ -19,7 +19,7 @@ import {
   linesFor,
 } from '../help/debs.ts'
 import { aServer } from '../help/files.ts'
-import { groupFolders, linesWith, processesWith } from '../help/machine.ts'
+import { groupFolders, linesWith, processesWith, forEver } from '../help/machine.ts'
 import { firstArgs, program } from '../cmd/program.ts'
 
 const run = promisify(execFile)
@@ -128,15 +128,15 @@ test(
     await aRoot(join(stage.data, 'cache/build/roots'), 'tiny-tool=1.0', linesFor(`${stage.base}/archive`))
 
     const victim = startBuild(stage, first)
-    let asleep = processesWith('7654987')
-    for (; asleep.length === 0 && victim.exitCode === null; asleep = processesWith('7654987')) await sleep(20)
+    let asleep = processesWith(forEver)
+    for (; asleep.length === 0 && victim.exitCode === null; asleep = processesWith(forEver)) await sleep(20)
     assert.equal(victim.exitCode, null, victim.said())
     const layers = asleep.flatMap((id) => linesWith(`/proc/${id}/mountinfo`, ' - overlay '))
     assert.ok(layers.length > 0)
     const said = await killThenBuild(stage, victim, second)
 
     assert.match(said, /build_failed/)
-    assert.deepEqual(processesWith('7654987'), [])
+    assert.deepEqual(processesWith(forEver), [])
     assertClean(stage, victim)
   },
 )
@@ -160,7 +160,7 @@ async function aRoot(roots: string, environment: string, sources: readonly strin
   await cp('/etc/passwd', join(root, 'etc/passwd'))
   await cp('/etc/group', join(root, 'etc/group'))
   const unpack = join(root, 'usr/bin/dpkg-source')
-  await writeFile(unpack, '#!/bin/sh\ncase "$*" in *first_*) sleep 7654987 ;; esac\nexit 1\n')
+  await writeFile(unpack, `#!/bin/sh\ncase "$*" in *first_*) sleep ${forEver} ;; esac\nexit 1\n`)
   await chmod(unpack, 0o755)
   for (const [name, text] of [
     ['size', '1000'],

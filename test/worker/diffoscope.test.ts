@@ -5,7 +5,7 @@ import { test } from 'node:test'
 import { diffoscope } from '../../src/worker/diffoscope.ts'
 import { findUserNamespace } from '../../src/worker/sandbox.ts'
 import { aFolder, lacksPrograms, sandbox } from '../help/debs.ts'
-import { leftovers } from '../help/machine.ts'
+import { leftovers, forEver } from '../help/machine.ts'
 
 const kind = await findUserNamespace(sandbox, AbortSignal.timeout(60_000))
 const noRoot = process.getuid?.() === 0 ? false : 'needs root, to put a program below /opt'
@@ -43,7 +43,7 @@ test(
       'for f in originals/0/a.txt build/out/a.txt /etc/x; do echo x > $f; done',
       `ls ${join(directory, '..')}`,
       'echo page > diffoscope.html; echo x > "$TMPDIR/x"',
-      'setsid sleep 7654321 &',
+      `setsid sleep ${forEver} &`,
     ]
     await writeFile(join(programs, 'diffoscope'), `#!/bin/sh\n${lines.join('\n')}\n`, { mode: 0o755 })
     const settings = { args: [], timeoutSeconds: 60, maxBytes: null, html: true }
@@ -63,7 +63,7 @@ test(
     assert.equal(Buffer.from(html ?? []).toString(), 'page\n')
     assert.equal(await readFile(original, 'utf8'), 'one\n')
     assert.deepEqual((await readdir(directory)).sort(), ['build', 'job.json', 'originals'])
-    assert.deepEqual(leftovers('7654321').processes, [])
+    assert.deepEqual(leftovers(forEver).processes, [])
     await assert.rejects(stat('/etc/x'))
   },
 )

@@ -78,7 +78,7 @@ test('only the end of a long log is asked why the build failed', () => {
 })
 
 test('a log made to keep our rules busy does not', () => {
-  const started = performance.now()
+  const before = process.cpuUsage()
 
   for (const piece of [
     'make: *** [check ',
@@ -88,7 +88,8 @@ test('a log made to keep our rules busy does not', () => {
   ])
     assert.equal(findingOf(Buffer.from(piece.repeat(10_000)), ours), null)
 
-  assert.ok(performance.now() - started < 1000)
+  const { user, system } = process.cpuUsage(before)
+  assert.ok(user + system < 2_000_000, `${user + system} microseconds`) // of a processor, not of a clock: others work, too
 })
 
 test('the first rule that matches counts', () => {

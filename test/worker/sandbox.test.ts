@@ -12,7 +12,7 @@ import { promisify } from 'node:util'
 import { runProcess, type ProcessResult } from '../../src/worker/process.ts'
 import { findUserNamespace, removeFolder, type SandboxPlan } from '../../src/worker/sandbox.ts'
 import { aFolder, sandbox } from '../help/debs.ts'
-import { leftovers, processesWith } from '../help/machine.ts'
+import { leftovers, processesWith, forEver } from '../help/machine.ts'
 
 const run = promisify(execFile)
 const kind = await findUserNamespace(sandbox, AbortSignal.timeout(60_000))
@@ -185,7 +185,7 @@ test('a build dies with the worker, even when that is killed', { skip }, async (
     join(folder, 'worker.ts'),
     `import { runProcess } from '${module('process')}'
      const sandbox = ${JSON.stringify(aPlan())}
-     const command = ['/bin/bash', '-c', 'echo up; setsid sleep 8765432 & sleep 8765432']
+     const command = ['/bin/bash', '-c', 'echo up; setsid sleep ${forEver} & sleep ${forEver}']
      await runProcess({ command, sandbox, directory: '/', environment: { PATH: process.env.PATH }, timeoutSeconds: 60, maxLogBytes: null, onLog: () => console.log('up'), signal: new AbortController().signal })`,
   )
   const worker = spawn(process.execPath, [join(folder, 'worker.ts')], {
@@ -195,9 +195,9 @@ test('a build dies with the worker, even when that is killed', { skip }, async (
 
   worker.kill('SIGKILL')
   await once(worker, 'exit')
-  for (let round = 0; round < 100 && leftovers('8765432').processes.length > 0; round++) await sleep(50)
+  for (let round = 0; round < 1000 && leftovers(forEver).processes.length > 0; round++) await sleep(50)
 
-  assert.deepEqual(leftovers('8765432').processes, [])
+  assert.deepEqual(leftovers(forEver).processes, [])
 })
 
 test(
@@ -220,14 +220,14 @@ test(
         .map(Number)
         .filter((id) => readFileSync(`/proc/${id}/status`, 'utf8').includes(`\nPPid:\t${process.pid}\n`))
 
-    const killed = await run('echo up; setsid sleep 8765433 & sleep 8765433', () => {
+    const killed = await run(`echo up; setsid sleep ${forEver} & sleep ${forEver}`, () => {
       for (const id of makers()) process.kill(id, 'SIGKILL')
     })
-    for (let round = 0; round < 100 && leftovers('8765433').processes.length > 0; round++) await sleep(50)
+    for (let round = 0; round < 1000 && leftovers(forEver).processes.length > 0; round++) await sleep(50)
     const next = await run('echo "$$"; exit 7')
 
     assert.deepEqual([killed.exitCode, killed.killedBy], [null, 'SIGKILL'])
-    assert.deepEqual(leftovers('8765433').processes, [])
+    assert.deepEqual(leftovers(forEver).processes, [])
     assert.equal(next.exitCode, 7)
     assert.equal(makers().length, 1)
   },
@@ -251,13 +251,13 @@ test('what cannot be put into a sandbox says why', { skip }, async () => {
 
 test('a program of which only the output counts is stopped once that is full', async () => {
   const result = await runProcess({
-    command: ['/bin/sh', '-c', 'yes; sleep 60'],
+    command: ['/bin/sh', '-c', 'yes; sleep 1000'],
     directory: '/',
     environment: { PATH: process.env['PATH'] ?? '' },
-    timeoutSeconds: 30,
+    timeoutSeconds: 200,
     maxLogBytes: 10,
     stopWhenFull: true,
-    signal: AbortSignal.timeout(60_000),
+    signal: AbortSignal.timeout(300_000),
   })
 
   assert.equal(
@@ -266,7 +266,6 @@ test('a program of which only the output counts is stopped once that is full', a
   )
   assert.equal(result.killedBy, 'SIGTERM')
   assert.equal(result.timedOut, false)
-  assert.ok(result.seconds < 20)
 })
 
 test('one that does not end when it is asked to is killed, long before its time is over', async () => {

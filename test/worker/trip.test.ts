@@ -1,6 +1,8 @@
 import { test, type TestContext } from 'node:test'
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { openClient } from '../../src/client.ts'
 import { parseEnvelope, publicKeyFromPem, verifyEnvelope } from '../../src/attestation.ts'
 import { plainBytes } from '../../src/compression.ts'
@@ -116,7 +118,9 @@ test('the attestation of a good rebuild is signed by worker and server', async (
 test('new work reaches an idle worker at once, and its log can be watched while it builds', async (t) => {
   const server = await startServer(t)
   const mirror = await aServer(t, files({ '/hello.deb': original, '/hello.buildinfo': original }))
-  const settings = await rebuildSettings(t, `echo begins; sleep 2.5; ${script}`)
+  const seenIt = join(await aFolder(t), 'seen')
+  const waits = `while [ ! -e ${seenIt} ]; do sleep 0.1; done`
+  const settings = await rebuildSettings(t, `echo begins; ${waits}; ${script}`)
   const [backend = builtInBackend('debian')] = settings.backends.values()
   const options = await workerOptions(t, server.address, {
     ...settings,
@@ -132,16 +136,17 @@ test('new work reaches an idle worker at once, and its log can be watched while 
   const [job] = await until(async () => {
     const { records } = await server.call(listQueue, {})
     return records.filter(({ started_at }) => started_at !== null)
-  }, 1000)
+  }, 60_000)
   const seen = await until(async () => {
     const log = await server
       .call(watchLog, { params: { id: job?.id ?? 0 }, query: {} })
       .catch(() => new Uint8Array())
     return log.length === 0 ? [] : [Buffer.from(log).toString()]
-  }, 2500)
+  }, 60_000)
+  await writeFile(seenIt, '')
 
   assert.deepEqual(seen, ['begins\n'])
-  await until(async () => (await server.call(listBuilds, {})).records, 10_000)
+  await until(async () => (await server.call(listBuilds, {})).records, 60_000)
   void working
 })
 
@@ -162,7 +167,7 @@ test('a job that a worker dropped is due at once in its old place, and counts as
   await until(async () => {
     const { records } = await server.call(listQueue, {})
     return records.filter(({ started_at }) => started_at !== null)
-  }, 5000)
+  }, 60_000)
   drop.abort()
   await working
 

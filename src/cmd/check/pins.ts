@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises'
+import { mkdir, open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { keyidOf } from '../../attestation.ts'
@@ -54,22 +54,38 @@ async function writeWhole(file: string, text: string): Promise<void> {
 }
 
 const staleSeconds = 10
+/** So long those who found the same stale lock may take to put theirs in its place. */
+const settleMilliseconds = 1000
 
 /** Two checks that meet rebuilders at the same time add one after the other. One that was killed is waited for a while. */
 async function alone(lock: string): Promise<AsyncDisposable> {
+  const mine = randomUUID()
+  const release = { [Symbol.asyncDispose]: () => rm(lock, { force: true }) }
   for (;;) {
-    const handle = await open(lock, 'wx', 0o600).catch((error: NodeJS.ErrnoException) => {
-      if (error.code === 'EEXIST') return null
-      throw error
-    })
-    if (handle !== null) {
-      await handle.close()
-      return { [Symbol.asyncDispose]: () => rm(lock, { force: true }) }
-    }
+    if (await isCreated(lock, mine)) return release
     const found = await stat(lock).catch(() => null)
-    if (found !== null && Date.now() - found.mtimeMs > staleSeconds * 1000) await rm(lock, { force: true })
-    else await setTimeout(20)
+    if (found === null || Date.now() - found.mtimeMs <= staleSeconds * 1000) await setTimeout(20)
+    else if (await isTakenOver(lock, mine)) return release
   }
+}
+
+async function isCreated(lock: string, owner: string): Promise<boolean> {
+  try {
+    await writeFile(lock, owner, { flag: 'wx', mode: 0o600 })
+    return true
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false
+    throw error
+  }
+}
+
+/** Never removes a stale lock: others who find it so would remove the new one. The last who replaces it has it. */
+async function isTakenOver(lock: string, owner: string): Promise<boolean> {
+  const aside = `${lock}.${owner}`
+  await writeFile(aside, owner, { mode: 0o600 })
+  await rename(aside, lock)
+  await setTimeout(settleMilliseconds)
+  return (await readFile(lock, 'utf8').catch(() => null)) === owner
 }
 
 const heading =

@@ -358,7 +358,7 @@ async function asThoughManyMatched({ all, batch, bytes }: Database): Promise<voi
   }
 }
 
-test('every statement finds what it asks for by an index', { timeout: 240_000 }, async (t) => {
+test('every statement finds what it asks for by an index', { timeout: 600_000 }, async (t) => {
   const server = await startServer(t)
   await busy(server)
   const asked = await server.statements()
