@@ -100,17 +100,23 @@ async function untilStopped(
   { out, signal }: Context,
 ): Promise<void> {
   const good = judged.find((one) => one.source.status === 'GOOD')
-  out(`\nThe server is still at ${server.address}; Ctrl-C ends it. In another terminal, for example:`)
-  out(`  rebuilderd ctl -H ${server.address} pkgs ls`)
-  if (good !== undefined)
-    out(`  rebuilderd ctl -H ${server.address} pkgs attestation ${good.artifacts[0]?.name}`)
-  out('and in a browser the same address shows pages.')
+  const ctl = `${typed(process.argv[1])} ctl -H ${server.address}`
+  out(
+    `\nThe server stays: open ${server.address} in a browser. Ctrl-C ends it. In another terminal, for example:`,
+  )
+  out(`  ${ctl} pkgs ls`)
+  if (good !== undefined) out(`  ${ctl} pkgs attestation ${good.artifacts[0]?.name}`)
   const either = AbortSignal.any([signal, trouble])
   await new Promise<void>((resolve) => {
     if (either.aborted) resolve()
     either.addEventListener('abort', () => resolve(), { once: true })
   })
   if (trouble.aborted) throw trouble.reason
+}
+
+/** How the program is called from this folder: who starts the demo from the sources has it nowhere else. */
+function typed(script: string | undefined): string {
+  return script?.endsWith('/src/main.ts') === true ? 'npm start -s --' : 'rebuilderd'
 }
 
 async function cacheFolder({ environment }: Context): Promise<string> {
