@@ -1,11 +1,20 @@
+import type { IncomingMessage } from 'node:http'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { promisify } from 'node:util'
 import { createZstdCompress, zstdCompress, zstdCompressSync } from 'node:zlib'
 import type { FetchError } from 'ofetch'
-import { Complaint } from './errors.ts'
+import { chainOf, Complaint } from './errors.ts'
 import { printable } from './log.ts'
 import { followEnvironmentProxies } from './proxy.ts'
+import {
+  acceptedCodings,
+  followed,
+  plainBody,
+  redirectStatuses,
+  requested,
+  whyUnreachable,
+} from './request.ts'
 import {
   hasBody,
   isSpecial,
@@ -86,7 +95,6 @@ export function openClient(options: ClientOptions): Client {
     ...headersOf(options, row, hasContent),
     ...(isForWorkers(row) ? workerHeaders() : {}),
   })
-  followEnvironmentProxies()
   return {
     base,
     prove: (given) => (proof = given),
@@ -97,25 +105,24 @@ export function openClient(options: ClientOptions): Client {
       const sent = hasBody(row) || given.body !== undefined ? await packed(given.body) : undefined
       const headers = headersFor(row, sent !== undefined)
       const signals = [AbortSignal.timeout(options.timeout ?? 120_000), options.signal, given.signal]
-      const { ofetch } = await import('ofetch') // it takes the runtime's fetch with it, which commands without a server do without
-      const reply = await ofetch
-        .raw(address, {
-          method: row.method,
-          query: textsOf(given.query ?? {}),
-          headers,
-          ...(sent === undefined ? {} : { body: sent }),
-          responseType: 'arrayBuffer',
-          retry: false,
-          redirect: redirectFor(headers),
-          signal: AbortSignal.any(signals.filter((signal) => signal !== undefined)),
-        })
-        .catch((error: unknown) => {
-          throw troubleOf(error, base, row)
-        })
-      refuseRedirect(reply, base)
-      return readReply(row, new Uint8Array(reply._data ?? new ArrayBuffer(0)), what)
+      const signal = AbortSignal.any(signals.filter((one) => one !== undefined))
+      const url = new URL(address + queryOf(given.query ?? {}))
+      const ask = isSecret(headers) ? requested : followed
+      let response: IncomingMessage
+      let bytes: Uint8Array
+      try {
+        response = await ask(url, { method: row.method, headers, body: sent, signal })
+        bytes = await allOf(plainBody(response))
+      } catch (error) {
+        throw unreachable(whyUnreachable(error, signal), base)
+      }
+      const { statusCode: status = 0 } = response
+      refuseRedirect(status, response.headers.location, base)
+      if (status >= 400) throw refusalOf(status, bytes, base, row)
+      return readReply(row, bytes, what)
     },
     async chunks(row) {
+      followEnvironmentProxies()
       const { ofetch } = await import('ofetch')
       const headers = { ...headersFor(row, false), 'accept-encoding': 'identity' }
       const signal = options.signal === undefined ? {} : { signal: options.signal }
@@ -125,7 +132,7 @@ export function openClient(options: ClientOptions): Client {
           headers,
           responseType: 'stream',
           retry: false,
-          redirect: redirectFor(headers),
+          redirect: isSecret(headers) ? 'manual' : 'follow',
           ...signal,
         })
         .catch(async (error: unknown) => {
@@ -134,7 +141,7 @@ export function openClient(options: ClientOptions): Client {
             response._data = await new Response(response._data).arrayBuffer()
           throw troubleOf(error, base, row)
         })
-      refuseRedirect(reply, base)
+      refuseRedirect(reply.status, reply.headers.get('location'), base)
       return reply._data ?? emptyStream()
     },
   }
@@ -160,6 +167,12 @@ async function packed(body: unknown): Promise<Uint8Array> {
   return Buffer.concat(parts)
 }
 
+async function allOf(body: AsyncIterable<Uint8Array>): Promise<Uint8Array> {
+  const parts: Uint8Array[] = []
+  for await (const part of body) parts.push(part)
+  return parts.length === 1 && parts[0] !== undefined ? parts[0] : Buffer.concat(parts)
+}
+
 async function* emptyStream(): AsyncGenerator<Uint8Array> {}
 
 /** The address of a server without the slash at its end. */
@@ -182,12 +195,12 @@ export function addressOf(
   return base + path.replace(/\{(\w+)\}/g, (_, name: string) => encodeURIComponent(String(params[name])))
 }
 
-/** Query members as text; what is not given is left out. */
-function textsOf(query: Readonly<Record<string, unknown>>): Record<string, string> {
+/** Query members behind a question mark; what is not given is left out. */
+function queryOf(query: Readonly<Record<string, unknown>>): string {
   const given = Object.entries(query).filter(([, value]) => value !== undefined && value !== null)
-  return Object.fromEntries(
-    given.map(([name, value]) => [name, Array.isArray(value) ? value.join(',') : String(value)]),
-  )
+  if (given.length === 0) return ''
+  const texts = given.map(([name, value]) => [name, Array.isArray(value) ? value.join(',') : String(value)])
+  return `?${new URLSearchParams(texts).toString()}`
 }
 
 function isForWorkers(row: Endpoint): boolean {
@@ -196,7 +209,7 @@ function isForWorkers(row: Endpoint): boolean {
 
 /** Secrets go only where the endpoint asks for them. */
 function headersOf(options: ClientOptions, row: Endpoint, hasContent: boolean): Record<string, string> {
-  const headers: Record<string, string> = { 'accept-encoding': 'zstd, gzip', 'user-agent': 'rebuilderd' }
+  const headers: Record<string, string> = { 'accept-encoding': acceptedCodings, 'user-agent': 'rebuilderd' }
   const asAdmin = row.caller.endsWith('admin')
   if (hasContent) Object.assign(headers, { 'content-type': 'application/json', 'content-encoding': 'zstd' })
   if (options.cookie !== undefined && asAdmin) headers['x-auth-cookie'] = options.cookie
@@ -206,13 +219,13 @@ function headersOf(options: ClientOptions, row: Endpoint, hasContent: boolean): 
 }
 
 /** Cookies and keys, and what we say with them, go to the server that was named and to no other. */
-function redirectFor(headers: Readonly<Record<string, string>>): 'manual' | 'follow' {
-  return Object.keys(headers).some((name) => name.startsWith('x-')) ? 'manual' : 'follow'
+function isSecret(headers: Readonly<Record<string, string>>): boolean {
+  return Object.keys(headers).some((name) => name.startsWith('x-'))
 }
 
-function refuseRedirect({ status, headers }: Response, base: string): void {
-  if (![301, 302, 303, 307, 308].includes(status)) return
-  const target = headers.get('location') ?? ''
+function refuseRedirect(status: number, location: string | null | undefined, base: string): void {
+  if (!redirectStatuses.includes(status)) return
+  const target = location ?? ''
   const { origin } = URL.canParse(target, base) ? new URL(target, base) : { origin: 'no address' }
   throw new Complaint(`the server at ${base} sends us to ${printable(origin)}`, {
     hint: 'we follow nobody with our secrets: if that is the right server, name its address',
@@ -234,25 +247,24 @@ function readReply<E extends Endpoint>(row: E, bytes: Uint8Array, what: string):
   return checked(reply, document, `the reply of ${what}`) as ReplyOf<E> // checked against the very schema
 }
 
-/** What a failed request means for the person. */
+/** What a failed request of ofetch means for the person. */
 function troubleOf(error: unknown, base: string, row: Endpoint): Complaint {
   const { response, cause } = error as FetchError<ArrayBuffer> // ofetch throws nothing else
-  if (response === undefined) {
-    const detail = cause instanceof Error ? innermost(cause) : String(error)
-    return new Complaint(`cannot reach the server at ${base} (${detail})`, {
-      hint: 'is it running there? `rebuilderd serve` starts one; -H names another address',
-    })
-  }
-  const said = new TextDecoder()
-    .decode(response._data ?? new ArrayBuffer(0))
-    .trim()
-    .slice(0, 2000)
-  const message = `${row.method} ${row.path} at ${base}: ${response.status}${said === '' ? '' : ` ${said}`}`
-  return new ServerSaid(response.status, message, response.status === 403 ? forbidden(row) : undefined)
+  if (response === undefined)
+    return unreachable(chainOf(cause ?? error).at(-1)?.message ?? String(error), base)
+  return refusalOf(response.status, new Uint8Array(response._data ?? new ArrayBuffer(0)), base, row)
 }
 
-function innermost(error: Error): string {
-  return error.cause instanceof Error ? innermost(error.cause) : error.message
+function unreachable(detail: string, base: string): Complaint {
+  return new Complaint(`cannot reach the server at ${base} (${detail})`, {
+    hint: 'is it running there? `rebuilderd serve` starts one; -H names another address',
+  })
+}
+
+function refusalOf(status: number, body: Uint8Array, base: string, row: Endpoint): ServerSaid {
+  const said = new TextDecoder().decode(body).trim().slice(0, 2000)
+  const message = `${row.method} ${row.path} at ${base}: ${status}${said === '' ? '' : ` ${said}`}`
+  return new ServerSaid(status, message, status === 403 ? forbidden(row) : undefined)
 }
 
 function forbidden(row: Endpoint): string {

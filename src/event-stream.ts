@@ -1,6 +1,8 @@
 /** Server-sent events (html.spec.whatwg.org/multipage/server-sent-events.html), as clients read them. */
+import type { IncomingMessage } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Complaint, sentenceOf } from './errors.ts'
+import { followed } from './request.ts'
 
 export type ServerEvent = {
   /** Where to resume; null: the server gave none. */
@@ -101,9 +103,8 @@ async function* connection(
   const silence = new AbortController()
   const timer = setTimeout(() => silence.abort(new Complaint('nothing came for a minute')), longestSilence)
   try {
-    const headers = { accept: 'text/event-stream', 'user-agent': 'rebuilderd' }
-    const reply = await fetch(address, {
-      headers: after === null ? headers : { ...headers, 'last-event-id': after },
+    const reply = await followed(new URL(address), {
+      headers: after === null ? eventHeaders : { ...eventHeaders, 'last-event-id': after },
       signal: AbortSignal.any([signal, silence.signal]),
     }).catch((error: unknown) => {
       signal.throwIfAborted()
@@ -118,13 +119,23 @@ async function* connection(
   }
 }
 
-function bodyOf(reply: Response, address: string): AsyncIterable<Uint8Array> {
-  const isStream = reply.headers.get('content-type')?.startsWith('text/event-stream') === true
-  if (reply.ok && reply.body !== null && isStream) return reply.body
-  const said = reply.ok ? 'it sends no events there' : `it answered ${reply.status}`
-  const Kind = reply.status >= 500 || reply.status === 429 ? Complaint : Refused
+/** What a stream of events is asked for with. */
+export const eventHeaders = { accept: 'text/event-stream' }
+
+/** Whether a reply is the stream of events that was asked for. */
+export function hasEvents({ statusCode, headers }: IncomingMessage): boolean {
+  return statusCode === 200 && headers['content-type']?.startsWith('text/event-stream') === true
+}
+
+function bodyOf(reply: IncomingMessage, address: string): AsyncIterable<Uint8Array> {
+  if (hasEvents(reply)) return reply
+  const { statusCode = 0 } = reply
+  reply.destroy()
+  const isFine = statusCode >= 200 && statusCode < 300
+  const said = isFine ? 'it sends no events there' : `it answered ${statusCode}`
+  const Kind = statusCode >= 500 || statusCode === 429 ? Complaint : Refused
   throw new Kind(`GET ${address}: ${said}`, {
-    hint: reply.status === 404 || reply.ok ? 'the server may be older than this program' : undefined,
+    hint: statusCode === 404 || isFine ? 'the server may be older than this program' : undefined,
   })
 }
 

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { statusOf } from '../request.ts'
 import { appendLog } from '../wire/queue.ts'
 
 /** Sends the log of a running job while it grows, so that it can be watched. */
@@ -64,7 +65,7 @@ type Piece = {
   headers: Record<string, string>
   jobId: number
   offset: number
-  piece: Uint8Array<ArrayBuffer>
+  piece: Uint8Array
   signal: AbortSignal
 }
 
@@ -79,16 +80,14 @@ async function post({
 }: Piece): Promise<'sent' | 'later' | 'off'> {
   const path = appendLog.path.replace('{id}', String(jobId))
   try {
-    const reply = await fetch(`${base}${path}?offset=${offset}`, {
+    const status = await statusOf(new URL(`${base}${path}?offset=${offset}`), {
       method: appendLog.method,
       headers: { ...headers, 'content-type': 'application/octet-stream' },
       body: piece,
-      redirect: 'error',
       signal: AbortSignal.any([signal, AbortSignal.timeout(30_000)]),
     })
-    await reply.arrayBuffer()
-    if (reply.ok) return 'sent'
-    return reply.status >= 500 && reply.status !== 501 ? 'later' : 'off'
+    if (status >= 200 && status < 300) return 'sent'
+    return status >= 500 && status !== 501 ? 'later' : 'off'
   } catch (error) {
     if (signal.aborted) throw error
     return 'later'

@@ -1,8 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import * as v from 'valibot'
 import { sentenceOf } from '../errors.ts'
-import { eventsIn } from '../event-stream.ts'
+import { eventHeaders, eventsIn, hasEvents } from '../event-stream.ts'
 import type { Log } from '../log.ts'
+import { followed } from '../request.ts'
 import { QueueEvent, watchEvents } from '../wire/gates.ts'
 
 /** Resolves when the server has told of new work since the last time, or once the signal is aborted. */
@@ -109,13 +110,12 @@ async function listenOnce(
   const over = new AbortController()
   const either = AbortSignal.any([signal, over.signal])
   try {
-    const headers = { accept: 'text/event-stream', 'user-agent': 'rebuilderd' }
-    const reply = await fetch(`${base}${watchEvents.path}?kinds=queue`, { headers, signal: either })
-    const isStream = reply.headers.get('content-type')?.startsWith('text/event-stream') === true
-    if (!reply.ok || reply.body === null || !isStream) return reply.status >= 500
+    const url = new URL(`${base}${watchEvents.path}?kinds=queue`)
+    const reply = await followed(url, { headers: eventHeaders, signal: either })
+    if (!hasEvents(reply)) return (reply.statusCode ?? 0) >= 500
     onOpen()
     onNews({ change: 1, listeners: undefined }) // what became due while we did not listen
-    for await (const { data } of eventsIn(reply.body)) onNews(newsIn(data))
+    for await (const { data } of eventsIn(reply)) onNews(newsIn(data))
     return true
   } finally {
     over.abort()

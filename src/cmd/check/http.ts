@@ -1,9 +1,6 @@
-import http from 'node:http'
-import https from 'node:https'
-import { pipeline, type Readable } from 'node:stream'
-import { createGunzip, createZstdDecompress } from 'node:zlib'
-import { Complaint, chainOf } from '../../errors.ts'
-import { followEnvironmentProxies } from '../../proxy.ts'
+import type { IncomingMessage } from 'node:http'
+import { Complaint } from '../../errors.ts'
+import { acceptedCodings, followed, plainBody, whyUnreachable } from '../../request.ts'
 
 export type Fetched = {
   status: number
@@ -23,19 +20,21 @@ export type FetchOptions = {
   signal: AbortSignal
 }
 
-const mostRedirects = 5
-
 /**
- * Asks a server that need not be friendly: what it sends is counted, and cut off at a limit. Through node:http, which
- * is there in a third of the time that the runtime's fetch takes.
+ * Asks a server that need not be friendly: what it sends is counted, and cut off at a limit.
  * @throws Complaint where it cannot be reached, sends more than `limit`, or leads from https to http
  */
 export async function fetched(url: string, options: FetchOptions): Promise<Fetched> {
   const { limit, signal } = options
-  followEnvironmentProxies()
-  const sent = options.body === undefined ? null : Buffer.from(JSON.stringify(options.body))
+  const body = options.body === undefined ? undefined : Buffer.from(JSON.stringify(options.body))
+  const headers = {
+    accept: 'application/json',
+    'accept-encoding': acceptedCodings,
+    ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+    ...options.headers,
+  }
   try {
-    const response = await followed(new URL(url), sent, options)
+    const response = await followed(new URL(url), { headers, body, signal })
     const { etag, 'last-modified': lastModified } = response.headers
     return {
       status: response.statusCode ?? 0,
@@ -49,47 +48,8 @@ export async function fetched(url: string, options: FetchOptions): Promise<Fetch
   }
 }
 
-/** The reply at the end of all redirects; a question keeps its body. */
-async function followed(url: URL, sent: Buffer | null, options: FetchOptions): Promise<http.IncomingMessage> {
-  let at = url
-  for (let redirects = 0; ; redirects++) {
-    const response = await requested(at, sent, options)
-    const { location } = response.headers
-    if (![301, 302, 307, 308].includes(response.statusCode ?? 0) || location === undefined) return response
-    response.destroy()
-    if (redirects === mostRedirects) throw new Complaint('it redirects without end')
-    const next = URL.canParse(location, at) ? new URL(location, at) : null
-    if (next === null || !/^https?:$/.test(next.protocol)) throw new Complaint('it redirects to no address')
-    if (at.protocol === 'https:' && next.protocol === 'http:')
-      throw new Complaint('it redirects from https to http, where anybody on the way can answer')
-    at = next
-  }
-}
-
-function requested(url: URL, sent: Buffer | null, options: FetchOptions): Promise<http.IncomingMessage> {
-  const { headers, signal } = options
-  const ofBody = sent === null ? {} : { 'content-type': 'application/json', 'content-length': sent.length }
-  return new Promise((resolve, reject) => {
-    const { request } = url.protocol === 'https:' ? https : http
-    const asking = request(url, {
-      method: sent === null ? 'GET' : 'POST',
-      headers: {
-        'user-agent': 'rebuilderd',
-        accept: 'application/json',
-        'accept-encoding': 'zstd, gzip',
-        ...ofBody,
-        ...headers,
-      },
-      signal,
-    })
-    asking.once('response', resolve)
-    asking.on('error', reject) // a second one, after the reply began, is told by its body
-    asking.end(sent ?? undefined)
-  })
-}
-
 async function* bounded(
-  response: http.IncomingMessage,
+  response: IncomingMessage,
   limit: number,
   signal: AbortSignal,
 ): AsyncGenerator<Uint8Array> {
@@ -106,14 +66,6 @@ async function* bounded(
   } finally {
     response.destroy()
   }
-}
-
-function plainBody(response: http.IncomingMessage): Readable {
-  const coding = response.headers['content-encoding'] ?? 'identity'
-  if (coding === 'identity') return response
-  const decoder = coding === 'gzip' ? createGunzip() : coding === 'zstd' ? createZstdDecompress() : undefined
-  if (decoder === undefined) throw new Complaint('the reply is in a coding that was not asked for')
-  return pipeline(response, decoder, () => {}) // whoever reads it meets its error
 }
 
 /** All of a reply as text. */
@@ -162,6 +114,5 @@ function troubleOf(error: unknown, signal: AbortSignal): unknown {
     return new Complaint('it did not answer in time')
   }
   if (signal.aborted) return reason
-  const last = chainOf(error).at(-1)
-  return new Complaint(`it cannot be reached (${last?.message ?? String(error)})`)
+  return new Complaint(`it cannot be reached (${whyUnreachable(error, signal)})`)
 }
