@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
-import { constants, existsSync } from 'node:fs'
-import { access, copyFile, mkdir, readFile, realpath, writeFile } from 'node:fs/promises'
+import { constants, existsSync, mkdirSync } from 'node:fs'
+import { access, copyFile, readFile, realpath, writeFile } from 'node:fs/promises'
 import { totalmem } from 'node:os'
 import { basename, delimiter, dirname, join, resolve } from 'node:path'
 import { asset } from '../assets.ts'
@@ -77,6 +77,8 @@ export type BackendRun = {
   limits?: BackendLimits
   /** The log while it grows: the same bytes, in the same order. */
   onLog?: (chunk: Uint8Array) => void
+  /** Called once the script is about to run. */
+  onStart?: (() => void) | undefined
   /** Once aborted everything is killed, and the promise rejects with the signal's reason. */
   signal: AbortSignal
 }
@@ -107,8 +109,10 @@ export type BackendResult = {
   /** Where the outputs are; only plain files in it may be trusted. */
   outdir: string
   told: BackendTold | null
-  /** Resolves when all but the outputs is removed; never rejects for what cannot be. To be waited for before the end. */
+  /** Resolves when nothing of the system is held any more; never rejects. To be waited for before the end. */
   cleared: Promise<void>
+  /** Removes all but the outputs, for whoever wants the room before all of the folder is removed. */
+  tidy: () => Promise<void>
 }
 
 /** A script that comes with us. */
@@ -174,8 +178,8 @@ export const usualBackends = builtInBackends.filter(({ instead }) => instead ===
 /**
  * Rebuilds one input with a backend's script: in namespaces where this machine allows it, with a copy of the input,
  * an empty output folder and a scratch folder, and nothing else of the worker in sight.
- * No process is left when this resolves, and nothing at all but the output folder once `cleared` does, whatever the
- * build did.
+ * No process is left when this resolves, and nothing but files in the folder of the job once `cleared` does, whatever
+ * the build did.
  * @throws Complaint where the script is missing, or isolation is required and cannot be had
  * @throws the signal's reason once aborted
  */
@@ -189,11 +193,15 @@ export async function runBackend(run: BackendRun): Promise<BackendResult> {
   let cleared: Promise<void> | undefined
   const clear = async (): Promise<void> => {
     await group.kill()
-    await Promise.all([group.remove(), tidy(place).catch(() => undefined)]) // whoever removes the job's folder tells
+    await group.remove()
+  }
+  const tidy = async (): Promise<void> => {
+    await cleared
+    await removeScratch(place).catch(() => undefined) // whoever removes the job's folder tells
   }
   try {
     const processes = group.limited.processes ? null : bounds.processes
-    const ended = await runProcess({
+    const running = runProcess({
       command: commandOf(place),
       sandbox: sandboxOf(run, place, userNamespace, processes),
       directory: run.cache,
@@ -207,8 +215,10 @@ export async function runBackend(run: BackendRun): Promise<BackendResult> {
       stop: disk.full,
       signal: run.signal,
     })
+    run.onStart?.()
+    const ended = await running
     const exceeded = disk.full.aborted ? 'disk' : await group.exceeded()
-    const told = refined(await readTold(place.result), ended, exceeded)
+    const told = refined(readTold(place.result), ended, exceeded)
     return {
       ...ended,
       isolation: userNamespace === null ? 'none' : 'namespaces',
@@ -216,10 +226,14 @@ export async function runBackend(run: BackendRun): Promise<BackendResult> {
       outdir: place.outdir,
       told,
       cleared: (cleared = clear()),
+      tidy,
     }
   } finally {
     disk.close()
-    if (cleared === undefined) await clear()
+    if (cleared === undefined) {
+      cleared = clear()
+      await tidy()
+    }
   }
 }
 
@@ -259,13 +273,14 @@ type Place = {
 async function prepare(run: BackendRun): Promise<Place> {
   const folder = (name: string) => join(run.directory, name)
   const tools = folder('tools')
-  const script = await scriptOf(run.backend)
-  await mkdir(run.cache, { recursive: true, mode: 0o755 })
-  const names = ['inputs', 'out', 'tmp', 'home', 'tools']
-  await Promise.all(names.map((name) => mkdir(folder(name), { mode: 0o700 })))
+  mkdirSync(run.cache, { recursive: true, mode: 0o755 })
+  for (const name of ['inputs', 'out', 'tmp', 'home', 'tools']) mkdirSync(folder(name), { mode: 0o700 })
   const input = join(folder('inputs'), basename(run.input))
-  await during('copying the build input', () => copyFile(run.input, input, constants.COPYFILE_FICLONE))
-  const sandbox = await placeSandbox(tools)
+  const [script, sandbox] = await Promise.all([
+    scriptOf(run.backend),
+    placeSandbox(tools),
+    during('copying the build input', () => copyFile(run.input, input, constants.COPYFILE_FICLONE)),
+  ])
   for (const [name, bytes] of script.files) {
     if (name !== basename(sandbox)) await writeFile(join(tools, name), bytes, { mode: 0o500 })
   }
@@ -385,6 +400,6 @@ const limits: Record<'memory' | 'processes' | 'machine' | 'disk', readonly [Reas
   disk: ['no_space', 'the disk ran full during the build'],
 }
 
-async function tidy(place: Place): Promise<void> {
+async function removeScratch(place: Place): Promise<void> {
   await Promise.all([place.temporary, place.home, place.tools, dirname(place.input)].map(removeFolder))
 }

@@ -1,6 +1,8 @@
 import { Agent as PlainAgent, request as requestPlain, type IncomingMessage } from 'node:http'
 import { Agent as SecureAgent, request as requestSecure } from 'node:https'
+import { Socket } from 'node:net'
 import { proxiesOf } from '../proxy.ts'
+import { redirectStatuses } from '../request.ts'
 import { guardedLookup, literalAddress, reachOf, refusal, type Reach } from './addresses.ts'
 import { Failure } from './failure.ts'
 
@@ -8,10 +10,36 @@ const mostRedirects = 10
 const idleMilliseconds = 60_000
 
 const proxyEnv = proxiesOf(process.env)
-const agents = {
-  'http:': { request: requestPlain, agent: new PlainAgent({ proxyEnv }) },
-  'https:': { request: requestSecure, agent: new SecureAgent({ proxyEnv }) },
+/** Connections that wait for another request so long are given up: most servers do so a second later. */
+const keptMilliseconds = 4000
+
+function keptBriefly<Agent extends PlainAgent>(agent: Agent): Agent {
+  const keep = agent.keepSocketAlive.bind(agent)
+  agent.keepSocketAlive = (socket) => {
+    const isKept: unknown = keep(socket)
+    if (socket instanceof Socket) socket.setTimeout(keptMilliseconds) // the next request sets its own
+    return isKept
+  }
+  return agent
 }
+
+/**
+ * Connections are kept for first steps only: where a public server sends us, each name has to be looked up. A kept one
+ * leads where its name led when it was made.
+ */
+const agents = {
+  'http:': {
+    request: requestPlain,
+    kept: keptBriefly(new PlainAgent({ proxyEnv, keepAlive: true })),
+    once: new PlainAgent({ proxyEnv }),
+  },
+  'https:': {
+    request: requestSecure,
+    kept: keptBriefly(new SecureAgent({ proxyEnv, keepAlive: true })),
+    once: new SecureAgent({ proxyEnv }),
+  },
+}
+const reaches = new WeakMap<Socket, Reach>()
 
 /**
  * GET over http or https. Follows up to ten redirects, but none from a public host into our own network.
@@ -44,7 +72,7 @@ export function webAddress(address: string): URL {
 }
 
 function redirectOf({ statusCode = 0, headers }: IncomingMessage): string | null {
-  return [301, 302, 303, 307, 308].includes(statusCode) ? (headers.location ?? null) : null
+  return redirectStatuses.includes(statusCode) ? (headers.location ?? null) : null
 }
 
 async function oneRequest(
@@ -57,12 +85,17 @@ async function oneRequest(
   let reach: Reach = literal === null ? 'public' : reachOf(literal) // a name that a proxy looks up counts as public
   if (from === 'public' && literal !== null && reach === 'private') throw refusal(url)
   const lookup = guardedLookup(url, from, (found) => (reach = found))
-  const { request, agent } = agents[url.protocol === 'https:' ? 'https:' : 'http:']
+  const { request, kept, once } = agents[url.protocol === 'https:' ? 'https:' : 'http:']
+  const agent = from === 'public' ? once : kept
+  let isReused = false
   const response = await new Promise<IncomingMessage>((resolve, reject) => {
     const asked = request(
       url,
       { agent, lookup, signal, headers: { 'user-agent': 'rebuilderd', ...headers } },
-      resolve,
+      (given) => {
+        isReused = asked.reusedSocket
+        resolve(given)
+      },
     )
     asked.setTimeout(idleMilliseconds, () =>
       asked.destroy(new Error(`${url.host} has been silent for a minute`)),
@@ -70,5 +103,7 @@ async function oneRequest(
     asked.on('error', reject)
     asked.end()
   })
+  if (isReused) reach = reaches.get(response.socket) ?? reach
+  else reaches.set(response.socket, reach)
   return { response, reach }
 }

@@ -1,4 +1,5 @@
-import { access, rm } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
+import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ServerSaid, type Client } from '../client.ts'
@@ -9,11 +10,12 @@ import { submitBuild, type RebuildReport } from '../wire/builds.ts'
 import { pingJob, popQueue, type Assignment, type PopRequest } from '../wire/queue.ts'
 import { getChallenge, registerWorker } from '../wire/workers.ts'
 import { openAsked, type Asked } from './asked.ts'
-import { freeHere } from './free.ts'
+import { openCalm, type Calm } from './calm.ts'
+import { diskFree, freeHere } from './free.ts'
 import { LostJob, holding } from './holding.ts'
 import { lockFolder } from './lock.ts'
 import { openLiveLog } from './livelog.ts'
-import { rebuild, type RebuildSettings, type Result } from './rebuild.ts'
+import { buildFolder, rebuild, type RebuildSettings, type Result } from './rebuild.ts'
 import { removeFolder } from './sandbox.ts'
 import {
   clearBuilds,
@@ -236,15 +238,17 @@ function openTurn(): Turn {
 }
 
 /**
- * Takes one job after the other. The next one is asked for once the last one has a result: writing that to disk,
- * sending it and removing the folder goes on meanwhile, for one result at a time, so that no pile of them can grow.
+ * Takes one job after the other. The next one is asked for once the last one has a result: writing that to disk goes
+ * on meanwhile, and sending it and removing the folder once the next build runs, which leaves us with nothing to do.
+ * That is for one result at a time, so that no pile of them can grow.
  */
 async function takeJobs(running: Running, turn: Turn): Promise<void> {
+  const calm = openCalm()
   let last: Promise<void> = Promise.resolve()
   while (!running.signal.aborted) {
-    const given = await turn(() => nextJob(running))
+    const given = await turn(() => nextJob(running, calm))
     if (given === null) break
-    const { built, done } = begin(given, running)
+    const { built, done } = begin(given, running, calm)
     await built
     await last
     last = done
@@ -256,20 +260,16 @@ async function takeJobs(running: Running, turn: Turn): Promise<void> {
 }
 
 /** Begins to work on a job. `built`: another one may be built, because this one has its result or will have none. */
-function begin(given: Given, running: Running): { built: Promise<void>; done: Promise<void> } {
+function begin(given: Given, running: Running, calm: Calm): { built: Promise<void>; done: Promise<void> } {
   const { promise, resolve } = Promise.withResolvers<void>()
-  const done = workOn(given, running, resolve)
+  const done = workOn(given, running, { calm, onBuilt: resolve })
   done.catch(() => undefined) // whoever waits for it gets the error
   return { built: Promise.race([promise, done]), done }
 }
 
 async function checkRestart({ directory, stop, log }: Running): Promise<void> {
   const flag = join(directory, restartFlag)
-  const isThere = await access(flag).then(
-    () => true,
-    () => false,
-  )
-  if (!isThere || stop.signal.aborted) return
+  if (!existsSync(flag) || stop.signal.aborted) return
   await rm(flag, { force: true })
   log.info('worker: asked to restart')
   stop.abort(restartFlag)
@@ -279,16 +279,18 @@ async function checkRestart({ directory, stop, log }: Running): Promise<void> {
 type Given = { assignment: Assignment; directory: string }
 
 /** Asks until there is work; null when told to stop. */
-async function nextJob(running: Running): Promise<Given | null> {
+async function nextJob(running: Running, calm: Calm): Promise<Given | null> {
   const { log, signal } = running
   for (let failures = 0; !signal.aborted;) {
     try {
       const assignment = await ask(running)
       if (assignment !== null) return await settled(assignment, running)
+      calm.come()
       failures = 0
       await checkRestart(running)
       await idle(running)
     } catch (error) {
+      calm.come()
       if (signal.aborted) return null
       log.warning(`worker: cannot get work: ${sentenceOf(error)}`)
       await pause(patience(failures++), signal)
@@ -316,7 +318,7 @@ async function ask(running: Running): Promise<Assignment | null> {
 async function settled(assignment: Assignment, running: Running): Promise<Given> {
   const held = heldBy(assignment, running)
   try {
-    const directory = await makeScratch(join(running.directory, 'jobs'), held)
+    const directory = makeScratch(join(running.directory, 'jobs'), held)
     running.asked?.answered()
     return { assignment, directory }
   } catch (error) {
@@ -340,16 +342,16 @@ async function registerAgain(running: Running): Promise<void> {
 /** What we can build: nothing at all on a disk that is nearly full, but the server hears of us and why. */
 async function wishOf(running: Running): Promise<PopRequest> {
   const { settings, architectures, minFreeBytes, directory, asked } = running
-  const free = await freeHere(directory, minFreeBytes)
-  const isFull = free.disk_free < minFreeBytes
+  const bytes = await diskFree(directory)
+  const isFull = bytes < minFreeBytes
   const isNews = Date.now() - running.told.at > tellMilliseconds || isFull !== running.told.isFull
-  if (isFull !== running.told.isFull) tellFull(free.disk_free, running)
+  if (isFull !== running.told.isFull) tellFull(bytes, running)
   if (isNews) running.told = { at: Date.now(), isFull }
   return {
     supported_backends: isFull ? [] : [...settings.backends.keys()],
     architecture: architectures.native,
     supported_architectures: [...architectures.supported],
-    ...(asked !== null && isNews ? { free } : {}),
+    ...(asked !== null && isNews ? { free: await freeHere(directory, minFreeBytes) } : {}),
   }
 }
 
@@ -373,7 +375,7 @@ async function idle({ idleSeconds, lastJobAt, signal, wake, ...running }: Runnin
 async function workOn(
   { assignment, directory }: Given,
   running: Running,
-  onBuilt: () => void,
+  { calm, onBuilt }: { calm: Calm; onBuilt: () => void },
 ): Promise<void> {
   const { client, log, drop } = running
   const { job } = assignment
@@ -392,10 +394,17 @@ async function workOn(
     }
   }
   const work = async (signal: AbortSignal): Promise<void> => {
-    const result = await build(assignment, running, directory, signal)
+    const result = await build(assignment, running, { directory, onStart: calm.come, signal })
     log.info(`worker: ${titleOf(assignment)}: ${wordsFor(result, (Date.now() - started) / 1000)}`)
+    const next = calm.expect()
     onBuilt()
-    await report(assignment, result, running, () => forgetHeld(directory))
+    await report(assignment, result, running, {
+      async onKept() {
+        forgetHeld(directory)
+        if (running.asked !== null && !drop.aborted) await next // with upstream's nothing else happens meanwhile
+      },
+      makeRoom: () => removeFolder(buildFolder(directory)),
+    })
   }
   try {
     const everyMilliseconds = running.pingMilliseconds ?? pingMilliseconds
@@ -420,31 +429,39 @@ function titleOf({ job }: Assignment): string {
   return `job ${job.id} ${job.name} ${job.version}`
 }
 
+type Keeping = {
+  /** It is on disk. */
+  onKept: () => Promise<void>
+  /** The disk does not take it. */
+  makeRoom: () => Promise<void>
+}
+
 /** Stores the result and tries to send it; when that fails it is sent later. */
 async function report(
   { job, lease }: Assignment,
   result: Result,
   running: Running,
-  onKept: () => Promise<void>,
+  keeping: Keeping,
 ): Promise<void> {
   const body = signedReport({ queue_id: job.id, lease, ...result }, running.settings.key)
-  await keepAndSend(body, running, running.drop, onKept)
+  await keepAndSend(body, running, running.drop, keeping)
 }
 
 async function keepAndSend(
   body: RebuildReport,
   running: Running,
   signal: AbortSignal,
-  onKept: () => Promise<void> = async () => undefined,
+  { onKept, makeRoom }: Partial<Keeping> = {},
 ): Promise<void> {
   const { spool, log } = running
   try {
     await spool.keep(body)
-    await onKept()
+    await onKept?.()
   } catch (error) {
     log.error(`worker: ${sentenceOf(error)}`)
+    await makeRoom?.().catch(() => undefined) // whoever removes the job's folder tells
     if (await sendUnkept(body, running, signal)) return // a full disk is no reason to lose it
-    await onKept()
+    await onKept?.()
   }
   const left = await spool.send(signal).catch((error: unknown) => {
     log.warning(`worker: a result waits to be sent: ${sentenceOf(error)}`)
@@ -481,8 +498,7 @@ async function sendUnkept(body: RebuildReport, running: Running, signal: AbortSi
 async function build(
   assignment: Assignment,
   { client, settings }: Running,
-  directory: string,
-  signal: AbortSignal,
+  { directory, onStart, signal }: { directory: string; onStart: () => void; signal: AbortSignal },
 ): Promise<Result> {
   const isOurs = assignment.lease !== null // only our server names leases, and only it takes logs early
   const live = isOurs
@@ -491,7 +507,7 @@ async function build(
   try {
     const listening = live === null ? {} : { onLog: live.add }
     const wanted = isOurs ? settings : { ...settings, diffoscope: textOnly(settings.diffoscope) }
-    return await rebuild(assignment, { directory, settings: wanted, signal, ...listening })
+    return await rebuild(assignment, { directory, settings: wanted, onStart, signal, ...listening })
   } finally {
     await live?.stop()
   }

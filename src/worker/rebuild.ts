@@ -1,3 +1,4 @@
+import { mkdirSync } from 'node:fs'
 import { chmod, copyFile, lstat, mkdir, opendir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { HashedFile, SigningKey } from '../attestation.ts'
@@ -55,6 +56,8 @@ export type RebuildOptions = {
   settings: RebuildSettings
   /** The log of the build while it grows. */
   onLog?: (chunk: Uint8Array) => void
+  /** Called when the backend is started. */
+  onStart?: () => void
   signal: AbortSignal
 }
 
@@ -98,18 +101,23 @@ async function attempt(
   }
 }
 
+/** Where a job builds, in the folder that is its own. */
+export function buildFolder(directory: string): string {
+  return join(directory, 'build')
+}
+
 async function build(
   job: RebuildJob['job'],
   backend: BackendSettings,
   { input, originals }: { input: string; originals: readonly Original[] },
-  { directory, settings, onLog, signal }: RebuildOptions,
+  { directory, settings, onLog, onStart, signal }: RebuildOptions,
 ): Promise<BackendResult> {
   const { cache, timeoutSeconds, maxLogBytes, silent, isolation, hidden = [], limits } = settings
   const artifacts = originals.map(({ file }) => file)
   const described = { ...job, inputUrl: job.url, artifacts }
-  const folder = await madeFolder(join(directory, 'build'))
+  const folder = madeFolder(buildFolder(directory))
   const bounds = { cache, timeoutSeconds, maxLogBytes, silent, isolation, hidden, signal }
-  const listening = { onLog: listener(onLog, silent), ...(limits === undefined ? {} : { limits }) }
+  const listening = { onLog: listener(onLog, silent), onStart, ...(limits === undefined ? {} : { limits }) }
   return runBackend({ backend, input, directory: folder, job: described, ...bounds, ...listening })
 }
 
@@ -137,7 +145,9 @@ async function compareAll(
   const compared: Compared[] = []
   for (const original of originals) compared.push(await compareArtifact(original, run.outdir, options.signal))
   const finding = findingOf(run.log, options.settings.logRules)
-  const verdict = judge(compared, endingOf(run, backend, finding, await isEmpty(run.outdir)))
+  const isSame = compared.every(({ found }) => found === 'same')
+  const verdict = judge(compared, endingOf(run, backend, finding, !isSame && (await isEmpty(run.outdir))))
+  if (!isSame) await run.tidy() // what tells the differences may need the room
   const described = []
   const context = { ...options, ...options.settings, input }
   for (const [index, one] of compared.entries())
@@ -217,21 +227,22 @@ async function fetchOriginal(
   { directory, settings, signal }: RebuildOptions,
 ): Promise<Original> {
   const file = fileNameOf(artifact.url)
-  const path = join(await madeFolder(join(directory, 'originals', String(index))), file)
+  const path = join(madeFolder(join(directory, 'originals', String(index))), file)
   const limits = { ...downloadLimits, signal }
   const fingerprint = await fetchCached(artifact, path, settings.originals, limits)
   return { artifact, file, path, fingerprint }
 }
 
 async function fetchInput(url: string, { directory, signal }: RebuildOptions): Promise<Fetched> {
-  const path = join(await madeFolder(join(directory, 'input')), fileNameOf(url))
+  const path = join(madeFolder(join(directory, 'input')), fileNameOf(url))
   const wanted = { url, sha256: null, size: null }
   return { path, fingerprint: await download(wanted, path, { ...downloadLimits, signal }) }
 }
 
-async function madeFolder(path: string): Promise<string> {
-  await mkdir(dirname(path), { recursive: true, mode: 0o700 })
-  await mkdir(path, { mode: 0o700 })
+/** At once: for so little, other threads would take longer to be asked. */
+function madeFolder(path: string): string {
+  mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
+  mkdirSync(path, { mode: 0o700 })
   return path
 }
 

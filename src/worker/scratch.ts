@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
-import { mkdir, mkdtemp, readFile, readdir, rm, stat, writeFile } from 'node:fs/promises'
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdir, mkdtemp, readFile, readdir, stat } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import * as v from 'valibot'
 import { noEvidence, type RebuildReport } from '../wire/builds.ts'
@@ -15,16 +16,16 @@ export type Held = v.InferOutput<typeof Held>
 const note = 'job.json'
 
 /** Makes the folder of a job, with a note on which job it is, so that a worker that was killed can hand it back. */
-export async function makeScratch(jobs: string, held: Held): Promise<string> {
+export function makeScratch(jobs: string, held: Held): string {
   const folder = join(jobs, randomUUID())
-  await mkdir(folder, { recursive: true, mode: 0o700 })
-  await writeFile(join(folder, note), JSON.stringify(held), { mode: 0o600 })
+  mkdirSync(folder, { recursive: true, mode: 0o700 })
+  writeFileSync(join(folder, note), JSON.stringify(held), { mode: 0o600 })
   return folder
 }
 
 /** From now on the job needs not be handed back: its result is safe. */
-export async function forgetHeld(folder: string): Promise<void> {
-  await rm(join(folder, note), { force: true })
+export function forgetHeld(folder: string): void {
+  rmSync(join(folder, note), { force: true })
 }
 
 /** Removes what a worker left that was killed, processes first. @returns the jobs it held */

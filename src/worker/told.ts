@@ -1,5 +1,4 @@
-import { constants } from 'node:fs'
-import { open } from 'node:fs/promises'
+import { closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs'
 import * as v from 'valibot'
 import { Reason } from '../wire/reasons.ts'
 import type { BackendTold } from './backend.ts'
@@ -18,8 +17,8 @@ const Told = v.object({
 })
 
 /** Reads what a script left behind; null when that is nothing, or nothing we can use. */
-export async function readTold(path: string): Promise<BackendTold | null> {
-  const text = await plainText(path)
+export function readTold(path: string): BackendTold | null {
+  const text = plainText(path)
   if (text === null) return null
   const told = v.safeParse(Told, parsed(text))
   if (!told.success) return null
@@ -27,14 +26,17 @@ export async function readTold(path: string): Promise<BackendTold | null> {
   return { ...rest, presentToolchain }
 }
 
-/** Only of a plain file: a link or a pipe is none of ours. */
-async function plainText(path: string): Promise<string | null> {
+/** Only of a plain file: a link or a pipe is none of ours. At once, because it is short. */
+function plainText(path: string): string | null {
+  let file: number | undefined
   try {
-    await using file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK)
-    const facts = await file.stat()
-    return facts.isFile() && facts.size <= maxBytes ? await file.readFile('utf8') : null
+    file = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK)
+    const facts = fstatSync(file)
+    return facts.isFile() && facts.size <= maxBytes ? readFileSync(file, 'utf8') : null
   } catch {
     return null
+  } finally {
+    if (file !== undefined) closeSync(file)
   }
 }
 

@@ -133,7 +133,7 @@ for (const [name, make, equal] of [
       const rebuilt = await readFile(join(result.outdir, basename(original)))
       assert.equal(rebuilt.equals(await readFile(original)), equal)
       assert.equal(result.told?.presentToolchain, true)
-      await result.cleared
+      await result.tidy()
       assert.deepEqual(leftovers(join(folder, 'job')), clean)
     },
   )

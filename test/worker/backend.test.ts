@@ -65,7 +65,7 @@ async function attempt(t: TestContext, lines: string, more: Partial<BackendRun> 
     signal: AbortSignal.timeout(300_000),
     ...more,
   })
-  await result.cleared
+  await result.tidy()
   return { result, text: Buffer.from(result.log).toString(), directory, originals, script }
 }
 

@@ -159,7 +159,7 @@ for (const row of table) {
         isolation: 'require',
         ...row.more,
       })
-      await result.cleared
+      await result.tidy()
 
       const log = Buffer.from(result.log).toString()
       const end = result.timedOut && result.exitCode !== 0 ? 'stopped' : result.exitCode

@@ -62,7 +62,7 @@ async function rebuild(
     timeoutSeconds: 600,
     isolation: 'require',
   })
-  await result.cleared
+  await result.tidy()
   assert.deepEqual(leftovers(directory), clean)
   return result
 }

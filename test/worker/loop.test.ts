@@ -290,10 +290,10 @@ test('what a killed worker left behind is removed at the next start, and its job
   const upstream = await anUpstream(t)
   const options = await workerOptions(t, upstream.base, await rebuildSettings(t, good))
   const jobs = join(options.directory, 'jobs')
-  await makeScratch(jobs, { server: upstream.base, queue_id: 7, lease: 'lease-7' })
-  await makeScratch(jobs, { server: upstream.base, queue_id: 8, lease: null })
-  await makeScratch(jobs, { server: 'http://other.example', queue_id: 9, lease: 'lease-9' })
-  await forgetHeld(await makeScratch(jobs, { server: upstream.base, queue_id: 10, lease: 'lease-10' }))
+  makeScratch(jobs, { server: upstream.base, queue_id: 7, lease: 'lease-7' })
+  makeScratch(jobs, { server: upstream.base, queue_id: 8, lease: null })
+  makeScratch(jobs, { server: 'http://other.example', queue_id: 9, lease: 'lease-9' })
+  forgetHeld(makeScratch(jobs, { server: upstream.base, queue_id: 10, lease: 'lease-10' }))
 
   void runWorker(options)
   await upstream.until('/pop')
@@ -309,7 +309,7 @@ test('a job of which there is a result is not handed back by the next worker', a
   const upstream = await anUpstream(t)
   const options = await workerOptions(t, upstream.base, await rebuildSettings(t, good))
   const held = { server: upstream.base, queue_id: 7, lease: 'lease-7' }
-  await makeScratch(join(options.directory, 'jobs'), held)
+  makeScratch(join(options.directory, 'jobs'), held)
   const spool = await openSpool(join(options.directory, 'spool'), options.client, options.log)
   await spool.keep({ ...lostReport(held), status: 'GOOD', reason: null })
 
@@ -326,7 +326,7 @@ test('a job of which there is a result is not handed back by the next worker', a
 test('builds that outlived their worker are ended by the next one', async (t) => {
   const upstream = await anUpstream(t)
   const options = await workerOptions(t, upstream.base, await rebuildSettings(t, good))
-  const folder = await makeScratch(join(options.directory, 'jobs'), {
+  const folder = makeScratch(join(options.directory, 'jobs'), {
     server: upstream.base,
     queue_id: 7,
     lease: null,
