@@ -1,5 +1,5 @@
 /** What a worker costs: memory with large logs and files, time beside the backend, hashing, many jobs at once, live logs. */
-import { spawn } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
 import {
   chmodSync,
   createReadStream,
@@ -15,11 +15,14 @@ import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { openClient, type Client } from '../../src/client.ts'
 import { getBuild, listBuilds } from '../../src/wire/builds.ts'
+import type { ReplyOf } from '../../src/wire/endpoint.ts'
 import { submitPackages } from '../../src/wire/packages.ts'
 import { dropJob, listQueue, popQueue, watchLog } from '../../src/wire/queue.ts'
+import { momentOf } from '../../src/wire/schema.ts'
 import { registerWorker } from '../../src/wire/workers.ts'
 import { silentLog } from '../../src/log.ts'
 import { startFlags } from '../../src/runtime.ts'
@@ -63,9 +66,13 @@ async function measured(server: ServerProcess, place: Place, isQuick: boolean, a
   const { folder } = place
   mkdirSync(folder, { recursive: true })
   const mirror = createServer((request, response) => {
-    createReadStream(join(folder, 'mirror', (request.url ?? '').replaceAll('..', '')))
-      .on('error', () => response.writeHead(404).end())
-      .pipe(response)
+    const path = join(folder, 'mirror', (request.url ?? '').replaceAll('..', ''))
+    if ((statSync(path, { throwIfNoEntry: false })?.size ?? Infinity) < 65_536)
+      response.end(readFileSync(path)) // as fast as a mirror that has it in memory
+    else
+      createReadStream(path)
+        .on('error', () => response.writeHead(404).end())
+        .pipe(response)
   })
   mirror.listen(0, '127.0.0.1')
   await once(mirror, 'listening')
@@ -130,7 +137,7 @@ async function withWorker(
   }
 }
 
-async function untilBuilt({ client }: Archive, names: readonly string[]): Promise<number[]> {
+async function untilBuilt({ client }: Archive, names: readonly string[], pause = 20): Promise<number[]> {
   const ids: number[] = []
   for (const name of names) {
     for (;;) {
@@ -141,7 +148,7 @@ async function untilBuilt({ client }: Archive, names: readonly string[]): Promis
         ids.push(found.id)
         break
       }
-      await sleep(20)
+      await sleep(pause)
     }
   }
   return ids
@@ -229,23 +236,10 @@ async function measureWaiting(server: ServerProcess, archive: Archive, add: Add)
 const quick = 'printf "good bytes" > "$REBUILDERD_OUTDIR/original"'
 
 async function measureJobs(server: ServerProcess, archive: Archive, place: Place, add: Add): Promise<void> {
-  const serial = Array.from({ length: 40 }, (_, index) => `serial-${index}`)
   await withWorker(server, place, 1, async () => {
-    await archive.publish(['warm'], quick)
-    await untilBuilt(archive, ['warm'])
-    await archive.publish(serial, quick)
-    await untilBuilt(archive, serial.slice(0, 1))
-    const begin = performance.now()
-    const ids = await untilBuilt(archive, serial)
-    const each = (performance.now() - begin) / (serial.length - 1)
-    add({ group, what: 'a job in all, sandbox and build included', value: each, unit: 'ms' })
-    add({
-      group,
-      what: 'a job beside its sandbox and build',
-      value: each - (await ownTime(archive, ids)),
-      unit: 'ms',
-      most: 50,
-    })
+    await archive.publish(['warm-1', 'warm-2', 'warm-3'], quick)
+    await untilBuilt(archive, ['warm-1', 'warm-2', 'warm-3'])
+    await measureOverhead(archive, place, add)
     await measureLive(server, archive, add)
   })
   const many = Array.from({ length: 32 }, (_, index) => `many-${index}`)
@@ -265,11 +259,62 @@ async function measureJobs(server: ServerProcess, archive: Archive, place: Place
   add({ group, what: '8 jobs at once', value: most, unit: 'MB RSS at most', most: 120 })
 }
 
-/** What the backends themselves took, on average, in milliseconds. */
-async function ownTime({ client }: Archive, ids: readonly number[]): Promise<number> {
-  let sum = 0
-  for (const id of ids) sum += (await client.call(getBuild, { params: { id } })).evidence?.seconds ?? 0
-  return (1000 * sum) / ids.length
+const rounds = 6
+const jobsEach = 12
+
+/**
+ * What a job takes beside its backend: from one result to the next, with everything that worker, server and sandbox do
+ * for it, less what the same script takes with the same input when something small runs it, in turns with the jobs.
+ */
+async function measureOverhead(archive: Archive, { folder }: Place, add: Add): Promise<void> {
+  const [whole, inside, alone]: [number[], number[], number[]] = [[], [], []]
+  for (let round = 0; round < rounds; round++) {
+    const names = Array.from({ length: jobsEach }, (_, index) => `serial-${round}-${index}`)
+    await archive.publish(names, quick)
+    const builds = await buildsOf(archive, await untilBuilt(archive, names, 250))
+    const ends = builds
+      .flatMap(({ built_at }) => (built_at === null ? [] : momentOf(built_at).getTime()))
+      .sort((a, b) => a - b)
+    whole.push(...ends.slice(1).map((end, index) => end - (ends[index] ?? end)))
+    inside.push(...builds.map(({ evidence }) => 1000 * (evidence?.seconds ?? 0)))
+    alone.push(...(await timesAlone(folder, `serial-${round}-0`)))
+  }
+  const [all, own, bare] = [quantile(whole, 0.5), quantile(inside, 0.5), quantile(alone, 0.5)]
+  const mean = whole.reduce((sum, one) => sum + one, 0) / whole.length
+  const note = `mean ${mean.toFixed(1)}; medians of ${whole.length}`
+  add({ group, what: 'a job in all, sandbox and build included', value: all, unit: 'ms', note })
+  add({ group, what: '… of it its backend, by itself', value: bare, unit: 'ms' })
+  add({ group, what: '… of it what the sandbox adds to that', value: own - bare, unit: 'ms' })
+  add({ group, what: '… of it what the worker does beside', value: all - own, unit: 'ms', most: 25 })
+  add({ group, what: 'a job less its backend by itself', value: all - bare, unit: 'ms', most: 50 })
+}
+
+async function buildsOf({ client }: Archive, ids: readonly number[]): Promise<ReplyOf<typeof getBuild>[]> {
+  const builds = []
+  for (const id of ids) builds.push(await client.call(getBuild, { params: { id } }))
+  return builds
+}
+
+/** Runs a program and prints the milliseconds that it took, over and over. It is small, so it forks as fast as can be. */
+const stopwatch = `use Time::HiRes 'time';
+for (1 .. ${jobsEach}) {
+  my $begin = time;
+  defined(my $child = fork) or die $!;
+  if (!$child) { exec @ARGV; exit 127 }
+  waitpid $child, 0;
+  die "it ended with $?" if $?;
+  print 1000 * (time - $begin), "\\n";
+}`
+
+/** What the backend takes with the input of a job, without a worker and a sandbox: milliseconds of each run. */
+async function timesAlone(folder: string, name: string): Promise<number[]> {
+  const outdir = join(folder, `${name}-alone`)
+  mkdirSync(outdir)
+  const given = [join(folder, 'backend.sh'), join(folder, `mirror/${name}.buildinfo`)]
+  const { stdout } = await promisify(execFile)('perl', ['-e', stopwatch, ...given], {
+    env: { ...process.env, REBUILDERD_OUTDIR: outdir },
+  })
+  return stdout.trim().split('\n').map(Number)
 }
 
 /** From a line that a build prints to whoever watches. */
