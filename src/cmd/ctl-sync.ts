@@ -1,3 +1,4 @@
+import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { ReportToSend } from '../wire/packages.ts'
 import { choice, command, flag, text, texts, type Context, type Given, type OptionsTable } from './command.ts'
@@ -5,7 +6,6 @@ import { folderOf, serverOptions } from './credentials.ts'
 import { deliver } from './deliver.ts'
 import { counted } from './output.ts'
 import { openProgressLine, shownBytes, type ProgressLine } from './progress.ts'
-import { readReports } from './reports-in.ts'
 import { Complaint, didYouMean, during } from '../errors.ts'
 import { setRuntimePace } from '../runtime.ts'
 import type { Progress } from '../sync/mirror.ts'
@@ -122,13 +122,16 @@ export const pkgsSyncStdin = command(
   'ctl pkgs sync-stdin',
   'Import package reports from standard input',
   deliveryOptions,
-  (_, options, context) => {
-    const run = { profile: null, place: 'standard input', reports: readReports(context.input) }
+  async (_, options, context) => {
+    const folder = cacheOf(context)
+    await mkdir(folder, { recursive: true, mode: 0o700 })
+    const { readReports } = await import('./reports-in.ts')
+    const run = { profile: null, place: 'standard input', reports: readReports(context.input, folder) }
     return deliver([run], options, context)
   },
   {
     details:
-      'One report as a JSON object, an array of them, or one on each line; gzip, zstd or xz are unpacked. This is how other distributions are fed.',
+      'One report as a JSON object, an array of them, or one on each line; gzip, zstd, bzip2 or xz are unpacked. All of them are checked before the first is sent; the server imports each as a whole, one after the other, up to the first that it refuses. This is how other distributions are fed.',
     examples: ['my-index-reader | rebuilderd ctl pkgs sync-stdin'],
     pace: 'sparing',
   },
@@ -166,7 +169,7 @@ async function syncAll(
   context: Context,
 ): Promise<number> {
   const progress = openProgressLine(context)
-  const cache = join(folderOf(context.environment, 'XDG_CACHE_HOME', '.cache'), 'rebuilderd/sync')
+  const cache = cacheOf(context)
   try {
     const downloads = downloadSum()
     const show = (one: Progress): void => progress.show(downloads(one))
@@ -184,6 +187,11 @@ async function syncAll(
   } finally {
     progress.clear()
   }
+}
+
+/** Where indexes are kept, and what is too long for memory. */
+function cacheOf({ environment }: Context): string {
+  return join(folderOf(environment, 'XDG_CACHE_HOME', '.cache'), 'rebuilderd/sync')
 }
 
 /** The host of a mirror; folders are all on this machine's disk. */

@@ -1,61 +1,49 @@
 import { decompressed } from '../compression.ts'
-import { Complaint } from '../errors.ts'
-import { PackageReport } from '../wire/packages.ts'
+import { openScratchFile, type ScratchFile } from '../sync/scratch-file.ts'
+import { packagesIn } from '../sync/gathering.ts'
+import { PackageReport, ReportedPackage, type ReportToSend } from '../wire/packages.ts'
 import { checked } from '../wire/schema.ts'
+import { scanReports } from './reports-scan.ts'
 
-/** Most bytes of reports, unpacked: a text of JavaScript can hold no more. */
-const limit = 500_000_000
+/** Most bytes of reports, unpacked: they are kept on disk until all are sent. */
+const limit = 4_000_000_000
+const what = 'standard input'
 
 /**
  * Package reports as programs write them: one JSON object, an array of them, or one on each line; compressed or not.
+ * All are read and checked before the first one is given out; meanwhile their packages are in a file below `folder`, and a
+ * report can be gone through until the next one is asked for.
  * @throws Complaint naming the report and the member that is wrong
  */
-export async function* readReports(input: AsyncIterable<Uint8Array>): AsyncGenerator<PackageReport> {
-  const text = await textOf(input)
-  let index = 0
-  for (const document of documentsOf(text)) yield checked(PackageReport, document, `report ${++index}`)
-}
-
-async function textOf(input: AsyncIterable<Uint8Array>): Promise<string> {
-  const what = 'standard input'
-  const decoder = new TextDecoder('utf-8', { fatal: true })
-  let text = ''
+export async function* readReports(
+  input: AsyncIterable<Uint8Array>,
+  folder: string,
+): AsyncGenerator<ReportToSend> {
+  const file = openScratchFile(folder)
   try {
-    for await (const chunk of decompressed(input, { limit, what }))
-      text += decoder.decode(chunk, { stream: true })
-    text += decoder.decode()
-  } catch (error) {
-    if (error instanceof TypeError) throw new Complaint(`${what} is not UTF-8`, { exitCode: 2 })
-    throw error
-  }
-  if (text.trim() === '')
-    throw new Complaint('standard input is empty: it should hold a package report', { exitCode: 2 })
-  return text
-}
-
-function* documentsOf(text: string): Generator {
-  const whole = parsed(text)
-  if ('document' in whole) yield* Array.isArray(whole.document) ? whole.document : [whole.document]
-  else yield* linesOf(text, whole.problem)
-}
-
-/** One document on each line; where not even the first line is one, it was meant as a single document. */
-function* linesOf(text: string, problem: string): Generator {
-  let found = 0
-  for (const [i, line] of text.split('\n').entries()) {
-    if (line.trim() === '') continue
-    const one = parsed(line)
-    if ('document' in one) yield one.document
-    else if (found === 0) throw new Complaint(`standard input is not JSON: ${problem}`, { exitCode: 2 })
-    else throw new Complaint(`line ${i + 1} of standard input is not JSON: ${one.problem}`, { exitCode: 2 })
-    found++
+    yield* await checkedReports(input, file)
+  } finally {
+    file.close()
   }
 }
 
-function parsed(text: string): { document: unknown } | { problem: string } {
-  try {
-    return { document: JSON.parse(text) as unknown }
-  } catch (error) {
-    return { problem: error instanceof Error ? error.message : String(error) }
+async function checkedReports(input: AsyncIterable<Uint8Array>, file: ScratchFile): Promise<ReportToSend[]> {
+  const reports: ReportToSend[] = []
+  let [from, count] = [0, 0]
+  const take = (given: unknown): void => {
+    const name = `report ${reports.length + 1}, package ${++count}`
+    file.write(JSON.stringify(checked(ReportedPackage, given, name)))
   }
+  const scanner = scanReports(what, {
+    onPackage: take,
+    onReport(document) {
+      const { packages, ...head } = checked(PackageReport, document, `report ${reports.length + 1}`)
+      for (const one of packages) take(one) // those of a list whose name is written in an odd way
+      reports.push({ ...head, packages: packagesIn(file, from, file.size(), count) })
+      ;[from, count] = [file.size(), 0]
+    },
+  })
+  for await (const chunk of decompressed(input, { limit, what })) scanner.read(chunk)
+  scanner.end()
+  return reports
 }

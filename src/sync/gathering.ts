@@ -1,7 +1,7 @@
 import { Complaint } from '../errors.ts'
 import { jsonOfItems } from '../wire/schema.ts'
 import type { Packages, ReportedArtifact, ReportedPackage } from '../wire/packages.ts'
-import { openScratchFile } from './scratch-file.ts'
+import { openScratchFile, type ScratchFile } from './scratch-file.ts'
 import { openSorting } from './sorting.ts'
 
 /** What a report says of a source package beside its artifacts. */
@@ -28,17 +28,20 @@ export function openPackageList(folder: string): PackageList {
       file.write(packageOf(JSON.stringify(head), artifacts))
       length += 1
     },
-    packages() {
-      const texts = (): Iterable<string> => file.lines(0, file.size())
-      return {
-        length,
-        [jsonOfItems]: texts,
-        *[Symbol.iterator]() {
-          for (const text of texts()) yield JSON.parse(text) as ReportedPackage // as it was written
-        },
-      }
-    },
+    packages: () => packagesIn(file, 0, file.size(), length),
     close: file.close,
+  }
+}
+
+/** `length` packages, each written as one line of JSON between two places of a file; they are read when they are asked for. */
+export function packagesIn(file: ScratchFile, from: number, to: number, length: number): Packages {
+  const texts = (): Iterable<string> => file.lines(from, to)
+  return {
+    length,
+    [jsonOfItems]: texts,
+    *[Symbol.iterator]() {
+      for (const text of texts()) yield JSON.parse(text) as ReportedPackage // as it was written
+    },
   }
 }
 

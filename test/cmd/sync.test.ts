@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { mkdir, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { test, type TestContext } from 'node:test'
 import { gzipSync, zstdCompressSync } from 'node:zlib'
@@ -63,17 +64,31 @@ const forms: readonly [string, Uint8Array, Report[]][] = [
     [one, other],
   ],
   ['one on each line', utf8(`${JSON.stringify(one)}\n\n${JSON.stringify(other)}\n`), [one, other]],
+  ['an array behind an array', utf8(`${JSON.stringify([one])} [${JSON.stringify(other)}]`), [one, other]],
+  ['packages in front', utf8(`\ufeff${JSON.stringify(Object.assign({ packages: [] }, one))}`), [one]],
+  [
+    'a name that is written oddly',
+    utf8(JSON.stringify(one).replace('"packages"', '"pack\\u0061ges"')),
+    [one],
+  ],
+  ['no packages at all', utf8(`[${JSON.stringify(aReport(null))}]`), [aReport(null)]],
   ['an empty array', utf8('[]'), []],
   ['gzip', gzipSync(JSON.stringify(one)), [one]],
   ['zstd', zstdCompressSync(JSON.stringify([one])), [one]],
 ]
 
+/** All reports with all their packages. */
+async function reportsIn(input: AsyncIterable<Uint8Array>) {
+  const found: unknown[] = []
+  for await (const report of readReports(input, tmpdir()))
+    found.push({ ...report, packages: [...report.packages] })
+  return found
+}
+
 for (const [title, bytes, expected] of forms) {
   test(`reports are read from ${title}`, async () => {
     for (const size of [1, 7, 100_000]) {
-      const found = await Array.fromAsync(readReports(pieces(bytes, size)))
-
-      assert.deepEqual(found, expected)
+      assert.deepEqual(await reportsIn(pieces(bytes, size)), expected)
     }
   })
 }
@@ -87,12 +102,21 @@ for (const [title, bytes, message] of [
     utf8('[{"distribution":"debian"}]'),
     /report 1: `release`|report 1: `architecture` is missing/,
   ],
+  ['a comma too many', utf8(`[${JSON.stringify(one)},]`), /line 1 of standard input is not JSON: /],
+  ['a package too few', utf8(JSON.stringify(one).replace('"packages":[', '"packages":[,')), /not JSON: /],
+  [
+    'a wrong package',
+    utf8(JSON.stringify([one, { ...other, packages: [...other.packages, {}] }])),
+    /report 2, package 2: `name` is missing/,
+  ],
+  ['two lists', utf8('{"packages":[],"packages":[]}'), /two lists of packages/],
+  ['a number', utf8('5'), /a report is an object, and here stands "5"/],
   ['a wrong member', utf8(JSON.stringify([one, { ...other, packages: 5 }])), /report 2: `packages`/],
   ['other bytes', Uint8Array.of(0xff, 0xfe, 0, 1), /not UTF-8/],
   ['half an archive', gzipSync(JSON.stringify(one)).subarray(0, 40), /standard input/],
 ] as const) {
   test(`${title} is no package report, and it is said why`, async () => {
-    await assert.rejects(Array.fromAsync(readReports(pieces(bytes, 100_000))), message)
+    for (const size of [3, 100_000]) await assert.rejects(reportsIn(pieces(bytes, size)), message)
   })
 }
 
@@ -132,6 +156,15 @@ test('sync-stdin sends each report as it is, with the cookie', async (t) => {
     ],
   )
   assert.match(stderr, /sending debian\/trixie \(amd64\) to http\S+: 2 build inputs with 2 packages\n/)
+})
+
+test('nothing is sent where a later report is wrong', async (t) => {
+  const { code, stderr, posts } = await sync(t, ['sync-stdin'], {
+    input: `${JSON.stringify(one)}\n${JSON.stringify({ ...other, architecture: 5 })}`,
+  })
+
+  assert.match(stderr, /report 2: `architecture`/)
+  assert.deepEqual([code, posts], [1, []])
 })
 
 test('an empty list is not sent, unless it is meant', async (t) => {

@@ -4,6 +4,7 @@
  */
 import { existsSync, readFileSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { gzipSync, zstdCompressSync } from 'node:zlib'
 import { readReports } from '../../src/cmd/reports-in.ts'
@@ -80,7 +81,11 @@ async function ownSeeds(): Promise<Seed[]> {
     },
     { name: 'core.db', bytes: await pacmanDb(database), read: pacman },
     { name: 'primary.xml', bytes: Buffer.from(primaryXml(names.map((name) => ({ name })))), read: rpm },
-    { name: 'report.json', bytes: Buffer.from(JSON.stringify(reports)), read: readReports },
+    {
+      name: 'report.json',
+      bytes: Buffer.from(JSON.stringify(reports)),
+      read: (input) => readReports(input, tmpdir()),
+    },
   ]
   return plainSeeds.flatMap(({ name, bytes, read }) => [
     { name, bytes, read },
