@@ -53,6 +53,7 @@ export function makeLink({ artifact, input }: { artifact: HashedFile; input: Has
   }
 }
 
+/** An in-toto link with one signature. */
 export function signLink(link: Link, key: SigningKey): Envelope {
   return { signatures: [signatureOf(link, key)], signed: link }
 }
@@ -176,6 +177,7 @@ export function keyidOf(publicKey: Uint8Array): string {
   return createHash('sha256').update(canonicalJson(description)).digest('hex')
 }
 
+/** A new Ed25519 key. */
 export function generateSigningKey(): SigningKey {
   return keyOfSeed(randomBytes(32))
 }

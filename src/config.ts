@@ -10,19 +10,23 @@ export type Setting<T> = {
   readonly environment: string | undefined
 }
 
+/** Text; null: none where it is not set. */
 export function words(fallback: string, doc: string, environment?: string): Setting<string>
 export function words(fallback: null, doc: string, environment?: string): Setting<string | null>
 export function words(fallback: string | null, doc: string, environment?: string): Setting<string | null> {
   return { kind: 'words', fallback, doc, environment }
 }
+/** A whole number, not below 0. */
 export function count(fallback: number, doc: string, environment?: string): Setting<number>
 export function count(fallback: null, doc: string, environment?: string): Setting<number | null>
 export function count(fallback: number | null, doc: string, environment?: string): Setting<number | null> {
   return { kind: 'count', fallback, doc, environment }
 }
+/** True or false. */
 export function flag(fallback: boolean, doc: string): Setting<boolean> {
   return { kind: 'flag', fallback, doc, environment: undefined }
 }
+/** A list of texts. */
 export function list(doc: string): Setting<readonly string[]> {
   return { kind: 'list', fallback: [], doc, environment: undefined }
 }
@@ -223,6 +227,7 @@ function* settingsIn(
   }
 }
 
+/** Whether a value read from TOML is a table. */
 export function isTable(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value) && !(value instanceof Date)
 }

@@ -19,6 +19,7 @@ function essenceOf(report: RebuildReport): string {
   return canonicalJson({ what: 'rebuilderd report', queue_id, lease, status, reason, artifacts, log_sha256 })
 }
 
+/** What a worker shows to register: that it holds its key, for the nonce of the server. */
 export function proofOf(
   body: Pick<RegisterRequest, 'name' | 'tags'>,
   nonce: string,

@@ -98,6 +98,7 @@ async function* matching(
   for await (const record of records) if (isWanted(record, wanted)) yield record
 }
 
+/** Whether a package meets what the server cannot be asked to filter by. */
 export function isWanted(record: BinaryPackage, wanted: Wanted): boolean {
   if (wanted.status !== undefined && !hasStatus(record, wanted.status)) return false
   if (wanted.version !== undefined && record.version !== wanted.version) return false

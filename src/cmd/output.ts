@@ -29,6 +29,7 @@ const coloured: Paint = {
 }
 const uncoloured: Paint = { bold: plain, faint: plain, red: plain, green: plain, yellow: plain, blue: plain }
 
+/** Colours, or none of them. */
 export function paintFor(colours: boolean): Paint {
   return colours ? coloured : uncoloured
 }

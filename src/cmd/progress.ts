@@ -11,6 +11,7 @@ export type ProgressLine = {
 
 const leastMilliseconds = 80
 
+/** A line on standard error that is drawn over itself, where that is a terminal. */
 export function openProgressLine(context: Context, now: () => number = Date.now): ProgressLine {
   let shownAt = -Infinity
   let isShown = false

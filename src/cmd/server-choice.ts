@@ -67,6 +67,7 @@ export function folderOf(environment: Environment, variable: string, fallback: s
   return given.startsWith('/') ? given : join(environment['HOME'] ?? homedir(), fallback)
 }
 
+/** Whether a file is there and may be read. */
 export async function canRead(path: string): Promise<boolean> {
   try {
     await readFile(path)

@@ -112,6 +112,7 @@ function backendOfOption(given: string): BackendSettings {
   return { name, path: isBare || path.startsWith('built-in:') ? path : resolve(path), options: {} }
 }
 
+/** How diffoscope is run, by the settings. */
 export function diffoscopeOf(settings: WorkerSettings): DiffoscopeSettings {
   return {
     args: settings['diffoscope.args'],

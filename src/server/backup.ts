@@ -28,6 +28,7 @@ const [smallFile, readAtOnce] = [256 * 1024, 16]
 /** Bytes that are sent in one piece at least: most kept files are small, and each piece costs as much as their reading. */
 const pieceSize = 128 * 1024
 
+/** Mounts the backup of everything, for administrators. */
 export function mountBackup(mount: Mount, service: Service): void {
   mount(getBackup, async () => {
     const body = Stream.from(inPieces(backup(service))) as ReadableStream<Uint8Array> // what the generator yields

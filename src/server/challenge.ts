@@ -59,6 +59,7 @@ export type Sessions = {
   isTrue: (header: string | null, workerKey: string) => boolean
 }
 
+/** Sessions sealed with a secret that only the signing key leads to. */
 export function openSessions(signingKey: SigningKey, now: () => Date): Sessions {
   const secret = createHmac('sha256', signingKeyToDer(signingKey))
     .update('rebuilderd worker sessions')

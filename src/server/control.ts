@@ -19,6 +19,7 @@ import { written } from './store/work.ts'
 /** Switches of syncs: this and the name. */
 const syncSwitch = 'sync.'
 
+/** Mounts what administrators steer: the queue as a whole, workers, syncs. */
 export function mountControl(mount: Mount, service: Service): void {
   const { db, now, log } = service
   mount(

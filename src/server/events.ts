@@ -19,6 +19,7 @@ export type Pulse = {
   next: (signal: AbortSignal) => Promise<boolean>
 }
 
+/** A pulse that any number may watch. */
 export function openPulse(): Pulse {
   const emitter = new EventEmitter({ captureRejections: false })
   emitter.setMaxListeners(0)
@@ -88,6 +89,7 @@ export type EventTail = {
 /** Events kept in memory for watchers; who is further behind asks the database. */
 const keptEvents = 1000
 
+/** The newest events of a database. */
 export function openEventTail(db: Database): EventTail {
   let recent: EventRow[] = []
   let first = 0 // everything after this id is in `recent`

@@ -16,6 +16,7 @@ import type { Site } from './web/layout.ts'
 const entriesOfFeed = 50
 const atom = 'application/atom+xml; charset=utf-8'
 
+/** Mounts the Atom feeds and the badges. */
 export function mountFeeds(app: Hono, service: Service, siteOf: (c: Context) => Site): void {
   const { db } = service
   const { revision } = revisionOf(service, 'packages')

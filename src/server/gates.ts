@@ -4,8 +4,6 @@ import type { BodyOf } from '../wire/endpoint.ts'
 import {
   exportDistribution,
   getAttestations,
-  getHealth,
-  getOpenApi,
   longestInline,
   lookupPackages,
   mostAttestations,
@@ -14,19 +12,15 @@ import {
   type Exported,
   type Found,
 } from '../wire/gates.ts'
-import { endpoints } from '../wire/index.ts'
-import { openApi } from '../wire/openapi.ts'
 import { isReason, type Reason } from '../wire/reasons.ts'
-import { version } from '../version.ts'
 import { openAttestations, type AttestationReader } from './attestations.ts'
 import { eventStreamOf, openEventTail, resumedFrom, streamEnd } from './events.ts'
 import { keeper } from './kept.ts'
 import type { Mount } from './route.ts'
-import { constantRevision, revisionOf, type Revision } from './revision.ts'
+import { revisionOf } from './revision.ts'
 import type { Service } from './service.ts'
 import { attestationShas, exportRows, lookedUp, type ExportRow, type FoundRow } from './store/gates.ts'
 import type { Database } from './store/database.ts'
-import { generationsOf } from './store/generations.ts'
 
 /** Packages that are looked up together: the database does the next ones while the reply to these is made. */
 const lookupsAtOnce = 250
@@ -37,14 +31,13 @@ const keptExports = 8
 
 type Status = Exported['status']
 type Wanted = BodyOf<typeof lookupPackages>['packages']
-type Described = { json: string; revision: () => Promise<Revision> }
 
+/** Mounts what gates, checks and monitors ask: many packages at once, and events. */
 export function mountGates(mount: Mount, service: Service): void {
   const { db, blobs } = service
   const attestations = openAttestations(blobs)
   const packages = revisionOf(service, 'packages')
   const keep = keeper(keptExports)
-  let description: Described | undefined
   const public_keys = { current: [publicKeyToPem(service.signingKey.publicKey)] }
   mount(lookupPackages, async ({ body }) => {
     const { packages, with: more = [] } = body
@@ -79,16 +72,6 @@ export function mountGates(mount: Mount, service: Service): void {
     service.watchers.enter(address, end.over)
     const after = resumedFrom(request, query.after)
     return eventStreamOf(sources, { after, kinds: query.kinds ?? null }, end)
-  })
-  const described = (): Described => {
-    if (description !== undefined) return description
-    const document = openApi(endpoints, version)
-    return (description = { json: JSON.stringify(document), ...constantRevision(service.now, document) })
-  }
-  mount(getOpenApi, async () => ({ json: described().json }), { revision: () => described().revision() })
-  mount(getHealth, async () => {
-    await generationsOf(db, ['packages'])
-    return { status: 'ok' as const, version }
   })
 }
 

@@ -23,6 +23,7 @@ import type { Tally } from './web/chart.ts'
 
 type Asked = { distribution?: string | undefined; release?: string | undefined }
 
+/** Mounts what changed: verdicts, trends, events. */
 export function mountHistory(mount: Mount, service: Service): void {
   const { db, now, trends } = service
   const packages = revisionOf(service, 'packages')

@@ -29,6 +29,7 @@ const bytesAtOnce = 256 * 1024
 /** Milliseconds between two looks of one watcher: something is committed all the time, mostly not for this log. */
 const betweenLooks = 200
 
+/** Logs of running jobs, one file a lease in a folder. */
 export function openLiveLogs(folder: string): LiveLogs {
   const pathOf = (lease: number): string => join(folder, `${lease}.log`)
   const counted = lineCounter()

@@ -1,7 +1,9 @@
-/** What there is: distributions, releases, components, architectures; the numbers of all of it, and the public key. */
+/** What there is: distributions, releases, components, architectures; the numbers of all of it, the public key, and how to ask. */
 import { publicKeyToPem } from '../attestation.ts'
 import {
   getDashboard,
+  getHealth,
+  getOpenApi,
   getPolicy,
   getPublicKeys,
   listArchitectures,
@@ -16,6 +18,8 @@ import {
   listReleases,
   type Policy,
 } from '../wire/meta.ts'
+import { endpoints } from '../wire/index.ts'
+import { openApi } from '../wire/openapi.ts'
 import { reasonCodes, reasons } from '../wire/reasons.ts'
 import { wireTime } from '../wire/schema.ts'
 import { version } from '../version.ts'
@@ -23,6 +27,7 @@ import { dashboard } from './overview.ts'
 import { constantRevision, revisionOf, tagged, type Revision } from './revision.ts'
 import type { Mount } from './route.ts'
 import type { Service } from './service.ts'
+import { generationsOf } from './store/generations.ts'
 import { isAnyDue } from './store/queue.ts'
 import {
   architectureNames,
@@ -33,6 +38,7 @@ import {
 } from './store/origins.ts'
 import { advice } from './web/advice.ts'
 
+/** Mounts what the server tells of itself: keys, policy, numbers, the names of what it knows, the API. */
 export function mountMeta(mount: Mount, service: Service): void {
   const { db, signingKey, now } = service
   const policy = policyOf(service)
@@ -53,6 +59,22 @@ export function mountMeta(mount: Mount, service: Service): void {
   }
   mount(getDashboard, ({ query }) => dashboard(db, query, now()), { revision })
   mountNames(mount, service)
+  mountDescription(mount, service)
+}
+
+/** Whether this server is there, and what it can be asked. */
+function mountDescription(mount: Mount, { db, now }: Service): void {
+  let made: { json: string; revision: () => Promise<Revision> } | undefined
+  const description = (): NonNullable<typeof made> => {
+    if (made !== undefined) return made
+    const document = openApi(endpoints, version)
+    return (made = { json: JSON.stringify(document), ...constantRevision(now, document) })
+  }
+  mount(getOpenApi, async () => ({ json: description().json }), { revision: () => description().revision() })
+  mount(getHealth, async () => {
+    await generationsOf(db, ['packages'])
+    return { status: 'ok' as const, version }
+  })
 }
 
 /** Names of what is known: they change with packages only. */

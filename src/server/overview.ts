@@ -91,6 +91,7 @@ function rebuildArtifact(row: BuildArtifactRow): RebuildArtifact {
   }
 }
 
+/** One binary package; null: none has this id. */
 export async function findBinary(db: Database, id: number): Promise<BinaryPackageDetails | null> {
   const row = await binaryById(db, id)
   if (row === null) return null
@@ -98,6 +99,7 @@ export async function findBinary(db: Database, id: number): Promise<BinaryPackag
   return { ...binaryPackage(binary), signature }
 }
 
+/** Source packages, one page of them. */
 export async function sourcePackages(
   db: Database,
   filter: PackageFilter,
@@ -107,11 +109,13 @@ export async function sourcePackages(
   return { total, records: rows.map(sourcePackage) }
 }
 
+/** One source package; null: none has this id. */
 export async function findSource(db: Database, id: number): Promise<SourcePackage | null> {
   const row = await sourceById(db, id)
   return row && sourcePackage(row)
 }
 
+/** Rebuilds, one page of them. */
 export async function rebuilds(
   db: Database,
   filter: BuildFilter,
@@ -137,10 +141,12 @@ export async function findRebuild(db: Database, blobs: Blobs, id: number): Promi
   }
 }
 
+/** The files that a rebuild compared. */
 export async function artifactsOfBuild(db: Database, id: number): Promise<RebuildArtifact[]> {
   return (await artifactRows(db, id)).map(rebuildArtifact)
 }
 
+/** One file of a rebuild; null: it has none of this id. */
 export async function findArtifact(
   db: Database,
   buildId: number,
@@ -150,6 +156,7 @@ export async function findArtifact(
   return row && rebuildArtifact(row)
 }
 
+/** Jobs in the order they will run, one page of them. */
 export async function queuedJobs(
   db: Database,
   filter: JobFilter,
@@ -159,6 +166,7 @@ export async function queuedJobs(
   return { total, records: rows.map(queuedJob) }
 }
 
+/** One job; null: none has this id. */
 export async function findJob(db: Database, id: number): Promise<QueuedJob | null> {
   const row = await getJobRow(db, id)
   return row && queuedJob(row)
@@ -171,11 +179,13 @@ function worker(row: WorkerRow): Worker {
   return { id, name, address, status, last_ping, ...is, tags: tags === '' ? [] : tags.split(','), free }
 }
 
+/** Workers, one page of them. */
 export async function workers(db: Database, page: PageRequest): Promise<PageOf<Worker>> {
   const { total, rows } = await listWorkerRows(db, page)
   return { total, records: rows.map(worker) }
 }
 
+/** One worker; null: none has this id. */
 export async function findWorker(db: Database, id: number): Promise<Worker | null> {
   const row = await workerById(db, id)
   return row && worker(row)

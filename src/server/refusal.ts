@@ -11,6 +11,7 @@ export class Refusal extends Error {
   }
 }
 
+/** The answer where there is no such thing. */
 export function notFound(): Refusal {
   return new Refusal(404)
 }

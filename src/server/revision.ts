@@ -116,6 +116,7 @@ export function isTagKnown(header: string | undefined, tag: string): boolean {
   return header !== undefined && header.split(',').some((item) => item.trim() === tag || item.trim() === '*')
 }
 
+/** A 304 that names the revision. */
 export function notModified(c: Context, revision: Revision): Response {
   const reply = c.body(null, 304)
   describe(reply, revision)

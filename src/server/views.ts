@@ -112,6 +112,7 @@ export async function releaseStates(db: Database): Promise<ReleaseSummary[]> {
   })
 }
 
+/** The queue in numbers, with its pace. */
 export async function queueSummary(db: Database, moment: Date): Promise<QueueSummary> {
   const since = aDayBefore(moment)
   const [counts, workers, pace, pause] = await Promise.all([
@@ -196,6 +197,7 @@ export async function changesView({ db }: Service, query: ChangesQuery): Promise
 export type QueueView = { summary: QueueSummary; turns: Turns }
 const turnsShown = 100
 
+/** What the page of the queue shows. */
 export async function queueView({ db, now }: Service): Promise<QueueView> {
   const [summary, turns] = await Promise.all([queueSummary(db, now()), turnsOf(db, turnsShown)])
   return { summary, turns }
@@ -204,6 +206,7 @@ export async function queueView({ db, now }: Service): Promise<QueueView> {
 export type WorkerSummary = { worker: WorkerRow; jobs: HeldRow[]; done: Tally }
 export type WorkersView = { workers: WorkerSummary[]; total: number }
 
+/** What the page of the workers shows. */
 export async function workersView({ db, now }: Service): Promise<WorkersView> {
   const [{ rows, total }, held, done] = await Promise.all([
     listWorkerRows(db, { limit: 1000, sort: 'name', direction: 'Ascending' }),
@@ -249,6 +252,7 @@ export async function reasonsView({ db, now, trends }: Service): Promise<ReasonS
 
 export type SearchView = { query: string; found: FoundName[] }
 
+/** What a search finds, for its page. */
 export async function searchView({ db }: Service, query: string): Promise<SearchView> {
   const wanted = query.trim().slice(0, 256)
   return { query: wanted, found: wanted === '' ? [] : await packagesNamed(db, wanted, 50) }

@@ -20,6 +20,7 @@ const plainText = {
   'content-security-policy': "default-src 'none'",
 }
 
+/** Mounts logs: while they grow, and as they are kept. */
 export function mountWatching(mount: Mount, service: Service): void {
   const { db, liveLogs, pulse, stopping, watchers } = service
   mount(appendLog, async ({ params, query, worker, context }) => {

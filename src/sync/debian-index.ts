@@ -79,6 +79,7 @@ export function requiredField(stanza: Stanza, field: string, pattern: RegExp, or
   throw badField(stanza, field, value, origin)
 }
 
+/** A field that is missing or none, with the place in the index. */
 export function badField(
   stanza: Stanza,
   field: string,

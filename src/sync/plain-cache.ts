@@ -19,6 +19,7 @@ function pathOf({ cache, plain }: Kept): string {
   return join(cache, `plain-${plain.sha256}.zst`)
 }
 
+/** Whether an index is there, unpacked before. */
 export async function isKept(kept: Kept): Promise<boolean> {
   return access(pathOf(kept)).then(
     () => true,

@@ -13,6 +13,7 @@ export type SilentServers = {
 /** Milliseconds that may be lost in all with a server that was silent once. */
 const mostLostMs = 60_000
 
+/** For one sync; `now` is a clock in milliseconds. */
 export function silentServers(now: () => number = () => performance.now()): SilentServers {
   const servers = new Map<string, { lostMs: number; last: Unreachable }>()
   return {

@@ -116,6 +116,7 @@ export function hasBody(row: { readonly body: Body }): boolean {
   return row.body !== (noBody as Body)
 }
 
+/** Whether a reply is bytes or nothing, and not JSON of a schema. */
 export function isSpecial(reply: Body | Special): reply is Special {
   return 'special' in reply
 }

@@ -170,3 +170,17 @@ export const listReasons = endpoint('GET', '/api/v1/meta/reasons', {
   reply: v.array(ReasonInWords),
   upstream: false,
 })
+
+export const getOpenApi = endpoint('GET', '/api/v1/openapi.json', {
+  doc: 'This API, described (OpenAPI 3.1).',
+  conditional: true,
+  reply: v.record(v.string(), v.unknown()),
+  upstream: false,
+})
+
+export const Health = v.object({ status: v.literal('ok'), version: v.string() })
+export const getHealth = endpoint('GET', '/api/v1/health', {
+  doc: 'Whether the server answers and its database can be read.',
+  reply: Health,
+  upstream: false,
+})

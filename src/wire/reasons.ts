@@ -35,6 +35,7 @@ export type Reason = keyof typeof reasons
 export const reasonCodes = Object.keys(reasons) as [Reason, ...Reason[]] // the keys of the table are its codes
 export const Reason = v.picklist(reasonCodes)
 
+/** Whose turn it is. */
 export function classOf(reason: Reason): ReasonClass {
   return reasons[reason][0]
 }
@@ -44,6 +45,7 @@ export function wordsOf(reason: Reason): string {
   return reasons[reason][1]
 }
 
+/** Whether a text is one of the codes. */
 export function isReason(given: string): given is Reason {
   return Object.hasOwn(reasons, given)
 }

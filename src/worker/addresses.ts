@@ -81,6 +81,7 @@ export function guardedLookup(url: URL, from: Reach, onReach: (reach: Reach) => 
   }
 }
 
+/** Why an address inside our network is not asked. */
 export function refusal(url: URL): Failure {
   return new Failure(
     'input_unavailable',

@@ -157,6 +157,7 @@ function siteOf(url: string): string {
   return isAddress ? hostname : hostname.replace(/\.$/, '').split('.').slice(-2).join('.')
 }
 
+/** Whether a host name means this machine. */
 export function isLoopback(hostname: string): boolean {
   return /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/.test(hostname)
 }

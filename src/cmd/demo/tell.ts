@@ -14,6 +14,7 @@ export type Teller = {
 const quietMilliseconds = 15_000
 const spinner = ['|', '/', '-', '\\']
 
+/** What the demo says, with a line of progress below it. */
 export function openTeller(context: Context, now: () => number = Date.now): Teller {
   const line = openProgressLine(context)
   let saidAt = now()

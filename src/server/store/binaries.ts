@@ -185,6 +185,7 @@ async function binaryConditions(
   ]
 }
 
+/** One binary package; null: none has this id. */
 export function binaryById(db: Database, id: number): Promise<BinaryDetailsRow | null> {
   return first(
     db.all<BinaryDetailsRow>(

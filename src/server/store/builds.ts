@@ -173,6 +173,7 @@ export type BuildDetailsRow = BuildRow & {
   index: IndexTrust
 }
 
+/** One rebuild; null: none has this id. */
 export function buildById(db: Database, id: number): Promise<BuildDetailsRow | null> {
   return first(
     db.all<BuildDetailsRow>(sql`
@@ -185,12 +186,14 @@ const artifactColumns =
   trusted(`a.id, a.build_id, a.name, a.url, a.file, a.status, a.reason, a.sha256, a.size, a.rebuilt_sha256,
   a.rebuilt_size, a.first_difference, a.diffoscope_id, a.html_id, a.attestation_id`)
 
+/** The files that a rebuild compared. */
 export function artifactRows(db: Database, buildId: number): Promise<BuildArtifactRow[]> {
   return db.all<BuildArtifactRow>(
     sql`SELECT ${artifactColumns} FROM artifacts a WHERE a.build_id = ${buildId} ORDER BY a.id`,
   )
 }
 
+/** One file of a rebuild; null: it has none of this id. */
 export function artifactById(db: Database, buildId: number, id: number): Promise<BuildArtifactRow | null> {
   return first(
     db.all<BuildArtifactRow>(
@@ -208,6 +211,7 @@ export function logOf(db: Database, buildId: number): Promise<Sha | null> {
   )
 }
 
+/** SHA-256 of the diff of a file; null: it has none. */
 export function diffoscopeOf(db: Database, buildId: number, artifactId: number): Promise<Sha | null> {
   return first(
     db.all<Sha>(
@@ -216,6 +220,7 @@ export function diffoscopeOf(db: Database, buildId: number, artifactId: number):
   )
 }
 
+/** SHA-256 of the diff of a file as a page; null: it has none. */
 export function diffoscopeHtmlOf(db: Database, buildId: number, artifactId: number): Promise<Sha | null> {
   return first(
     db.all<Sha>(
@@ -224,6 +229,7 @@ export function diffoscopeHtmlOf(db: Database, buildId: number, artifactId: numb
   )
 }
 
+/** SHA-256 of the attestation of a file; null: it has none. */
 export function attestationOf(db: Database, buildId: number, artifactId: number): Promise<Sha | null> {
   return first(
     db.all<Sha>(
@@ -295,6 +301,7 @@ export async function needsWork(tx: Transaction, groupId: number): Promise<boole
   return rows.length > 0
 }
 
+/** A blob is kept, also where it was before; gives its id. */
 export function keptBlob(blob: Blob, now: string): Sql {
   return sql`INSERT INTO blobs (sha256, size, kept_at) VALUES (${blob.sha256}, ${blob.size}, ${now})
              ON CONFLICT (sha256) DO UPDATE SET kept_at = excluded.kept_at RETURNING id`
@@ -370,6 +377,7 @@ export type GroupInput = Row & {
   status: BuildStatus | null
 }
 
+/** The build inputs that share their rebuilds. */
 export function inputsOfGroup(tx: Transaction, groupId: number): Promise<GroupInput[]> {
   return tx.all<GroupInput>(
     sql`SELECT id, source_package_id, seen, status FROM build_inputs WHERE group_id = ${groupId} ORDER BY id`,
@@ -384,6 +392,7 @@ export type Names = Row & {
   architecture: string
 }
 
+/** What a build input is called, for messages and events. */
 export async function namesOfInput(tx: Transaction, inputId: number): Promise<Names> {
   const [row] = await tx.all<Names>(sql`
     SELECT s.name, s.version, r.distribution, r.name AS release, c.architecture
@@ -407,6 +416,7 @@ export type Counters = Row & {
   architecture: string
 }
 
+/** How often the rebuilds of a group failed in a row. */
 export function countersOf(tx: Transaction, groupId: number): Promise<Counters | null> {
   return first(
     tx.all<Counters>(
@@ -415,6 +425,7 @@ export function countersOf(tx: Transaction, groupId: number): Promise<Counters |
   )
 }
 
+/** What comes after a rebuild: counters, and when it is tried again. */
 export function countersSet(
   groupId: number,
   set: { retries: number; infrastructureRetries: number; nextRetry: string | null; reason: string | null },

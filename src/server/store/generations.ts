@@ -7,6 +7,7 @@ export function generationsOf(db: Database, names: readonly string[]): Promise<G
   return db.all<Generation>(generationsNamed(names))
 }
 
+/** The question that `generationsOf` asks, for those who batch it. */
 export function generationsNamed(names: readonly string[]): Sql {
   return sql`SELECT name, value, changed_at FROM generations WHERE name IN ${names} ORDER BY name`
 }

@@ -143,6 +143,7 @@ export type ScopeRow = {
   digest: string | null
 }
 
+/** What was imported last for each release and architecture. */
 export function scopeRows(db: Database, distribution: string | undefined): Promise<ScopeRow[]> {
   const wanted = distribution === undefined ? sql`1` : sql`r.distribution = ${distribution}`
   return db.all<ScopeRow>(sql`

@@ -53,6 +53,7 @@ export async function distributionNames(db: Database, seen: boolean | undefined)
   return rows.map((row) => row.name)
 }
 
+/** Names of the releases of a distribution, sorted. */
 export async function releaseNames(
   db: Database,
   distribution: string,

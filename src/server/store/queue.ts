@@ -136,6 +136,7 @@ function jobById(id: number): Sql {
   return sql`SELECT ${jobs.columns} FROM ${jobs.from} WHERE j.id = ${id}`
 }
 
+/** One job; null: none has this id. */
 export function getJobRow(db: Database, id: number): Promise<JobRow | null> {
   return first(db.all<JobRow>(jobById(id)))
 }
@@ -203,6 +204,7 @@ function eachFileOnce(rows: readonly (ArtifactRow & { id: number })[]): Artifact
 /** What was handed out under a name: to whom, and the job while it is still that worker's. */
 export type NamedLease = Row & { worker_id: number | null; job_id: number | null }
 
+/** The lease of a token; null: none was handed out under it. */
 export async function leaseNamed(tx: Transaction, token: string): Promise<NamedLease | null> {
   return first(
     tx.all<NamedLease>(sql`
@@ -478,6 +480,7 @@ export const rulesForgotten: Sql = trusted(`UPDATE jobs SET requires = NULL WHER
 
 export type Switch = Row & { value: string; changed_at: string }
 
+/** The question for one switch. */
 export function switchOf(name: string): Sql {
   return sql`SELECT value, changed_at FROM switches WHERE name = ${name}`
 }

@@ -181,6 +181,7 @@ function sourcesOf(scopes: readonly number[]) {
   } satisfies Listing
 }
 
+/** One source package; null: none has this id. */
 export function sourceById(db: Database, id: number): Promise<SourceRow | null> {
   return first(db.all<SourceRow>(sql`SELECT ${sources.columns} FROM ${sources.from} WHERE s.id = ${id}`))
 }

@@ -37,6 +37,7 @@ export const beginning: readonly Sql[] = [
 ]
 export const ending: readonly Sql[] = [trusted('DROP TABLE takeover_ids')]
 
+/** Whether a database has nothing that a takeover would add to. */
 export async function isEmpty(db: Database): Promise<boolean> {
   const rows = await db.all(sql`
     SELECT 1 AS one WHERE EXISTS (SELECT 1 FROM source_packages) OR EXISTS (SELECT 1 FROM builds)
@@ -70,6 +71,7 @@ function momentFrom(text: string | null): string | null {
   return text.replace(' ', 'T')
 }
 
+/** Takes over workers; those that are known by their key stay as they are. */
 export async function takeWorkers(
   tx: Transaction,
   rows: readonly TheirWorker[],
@@ -108,6 +110,7 @@ function seenAfter({ fresh }: Manner, name: string): Sql {
   return trusted(fresh ? `max(${name}.seen, excluded.seen)` : `${name}.seen`)
 }
 
+/** Takes over source packages, and remembers their ids. */
 export async function takeSources(
   tx: Transaction,
   rows: readonly TheirSource[],
@@ -132,6 +135,7 @@ export async function takeSources(
   )
 }
 
+/** Takes over build inputs, and remembers their ids. */
 export async function takeInputs(
   tx: Transaction,
   rows: readonly TheirInput[],
@@ -176,6 +180,7 @@ export async function takeInputs(
   )
 }
 
+/** Takes over binary packages. */
 export async function takeBinaries(
   tx: Transaction,
   rows: readonly TheirBinary[],
@@ -332,6 +337,7 @@ export async function takeJobs(tx: Transaction, rows: readonly TheirJob[], { now
 export const scopesCounted: Sql = sql`
   UPDATE scopes SET listed = (SELECT count(*) FROM build_inputs i WHERE i.scope_id = scopes.id AND i.seen = 1) WHERE listed = 0`
 
+/** Ids that the other server gave to build inputs which were taken over, after one of them. */
 export function theirIdsOf(
   db: Database,
   after: number,

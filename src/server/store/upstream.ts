@@ -75,6 +75,7 @@ export async function fingerprintOf(db: Database): Promise<string> {
 export type UpstreamTable =
   'workers' | 'source_packages' | 'build_inputs' | 'binary_packages' | 'rebuilds' | 'queue'
 
+/** Rows of one of their tables. */
 export async function countOf(db: Database, name: UpstreamTable): Promise<number> {
   const [row] = await db.all<{ n: number }>(trusted(`SELECT count(*) AS n FROM ${name}`))
   return row?.n ?? 0
@@ -84,6 +85,7 @@ export async function countOf(db: Database, name: UpstreamTable): Promise<number
 export type Slice = { after: number; limit: number }
 
 export type TheirWorker = Row & { id: number; name: string; key: string; address: string; last_ping: string }
+/** A slice of their workers, by id. */
 export function theirWorkers(db: Database, { after, limit }: Slice): Promise<TheirWorker[]> {
   return db.all(sql`
     SELECT id, name, key, address, last_ping FROM workers WHERE id > ${after} ORDER BY id LIMIT ${limit}`)
@@ -98,6 +100,7 @@ export type TheirSource = Row & {
   last_seen: string
   seen: number
 }
+/** A slice of their source packages, by id. */
 export function theirSources(db: Database, { after, limit }: Slice): Promise<TheirSource[]> {
   return db.all(sql`
     SELECT id, name, version, distribution, release, last_seen, seen_in_last_sync AS seen
@@ -117,6 +120,7 @@ export type TheirInput = Row & {
   last_seen: string
   seen: number
 }
+/** A slice of their build inputs, by id. */
 export function theirInputs(db: Database, { after, limit }: Slice): Promise<TheirInput[]> {
   return db.all(sql`
     SELECT i.id, s.id AS source_id, i.url, i.backend, i.architecture, i.retries, i.next_retry, s.distribution, s.release,
@@ -136,6 +140,7 @@ export type TheirBinary = Row & {
   last_seen: string
   seen: number
 }
+/** A slice of their binary packages, by id. */
 export function theirBinaries(
   db: Database,
   { componentOf }: UpstreamSchema,
@@ -158,6 +163,7 @@ export type TheirBuild = Row & {
   status: string | null
   retries: number
 }
+/** A slice of their rebuilds, by id. */
 export function theirBuilds(db: Database, { after, limit }: Slice): Promise<TheirBuild[]> {
   return db.all(sql`
     SELECT r.id, r.build_input_id AS input_id, r.started_at, r.built_at, r.build_log_id AS log_id, r.status, i.retries
@@ -173,6 +179,7 @@ export type TheirArtifact = Row & {
   attestation_id: number | null
   status: string | null
 }
+/** The files of some of their rebuilds. */
 export function theirArtifacts(db: Database, builds: readonly number[]): Promise<TheirArtifact[]> {
   return db.all(sql`
     SELECT id, rebuild_id AS build_id, name, diffoscope_log_id AS diffoscope_id, attestation_log_id AS attestation_id, status
@@ -180,6 +187,7 @@ export function theirArtifacts(db: Database, builds: readonly number[]): Promise
 }
 
 export type TheirJob = Row & { id: number; input_id: number; priority: number; queued_at: string }
+/** A slice of their queue, by id. */
 export function theirJobs(db: Database, { after, limit }: Slice): Promise<TheirJob[]> {
   return db.all(sql`
     SELECT id, build_input_id AS input_id, priority, queued_at FROM queue WHERE id > ${after} ORDER BY id LIMIT ${limit}`)

@@ -14,6 +14,7 @@ export type ScopeRow = Row & {
   index_trust: string | null
 }
 
+/** One release; null: nothing was imported for it. */
 export function releaseNamed(
   db: Database,
   distribution: string,
@@ -26,6 +27,7 @@ export function releaseNamed(
   )
 }
 
+/** The architectures of a release, and how each was imported last. */
 export function scopesOf(db: Database, releaseId: number): Promise<ScopeRow[]> {
   return db.all<ScopeRow>(
     sql`SELECT id, architecture, imported_at, listed, index_trust FROM scopes WHERE release_id = ${releaseId} ORDER BY architecture`,

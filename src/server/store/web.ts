@@ -65,6 +65,7 @@ export function snapshotTaken(day: string): Sql[] {
 
 export type JobCount = Row & { state: string; n: number }
 
+/** Jobs by their state. */
 export function jobCounts(db: Database): Promise<JobCount[]> {
   return db.all<JobCount>(sql`SELECT state, sum(n) AS n FROM job_counts GROUP BY state`)
 }
@@ -76,6 +77,7 @@ const farm = sql`
          (SELECT count(DISTINCT worker_id) FROM jobs WHERE state = 'running') AS busy FROM workers`
 const noFarm: Farm = { online: 0, known: 0, busy: 0 }
 
+/** Workers in numbers. */
 export async function farmOf(db: Database): Promise<Farm> {
   return (await first(db.all<Farm>(farm))) ?? noFarm
 }
@@ -187,6 +189,7 @@ export async function releaseIdsOf(
 /** Changes that are kept for those who look back. */
 const keptChanges = 200_000
 
+/** Forgets changes that are older than those kept. */
 export function forgottenChanges(): Sql {
   return sql`DELETE FROM changes WHERE id <= (SELECT max(id) FROM changes) - ${keptChanges}`
 }

@@ -30,6 +30,7 @@ export const part: typeof work = (name, run) => {
   return work(name, run)
 }
 
+/** Whether this work is a part, after which nothing is told yet. */
 export function isPreliminary(name: string): boolean {
   return preliminary.has(name)
 }

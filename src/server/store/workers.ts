@@ -33,6 +33,7 @@ const workers: Listing = {
   },
 }
 
+/** One page of workers, and how many there are. */
 export async function listWorkerRows(
   db: Database,
   request: PageRequest,
@@ -42,10 +43,12 @@ export async function listWorkerRows(
   return { total: count?.n ?? 0, rows }
 }
 
+/** One worker; null: none has this id. */
 export function workerById(db: Database, id: number): Promise<WorkerRow | null> {
   return first(db.all<WorkerRow>(sql`SELECT ${workers.columns} FROM workers w WHERE w.id = ${id}`))
 }
 
+/** The worker of a key; null: none has it. */
 export function workerByKey(db: Database, key: string): Promise<WorkerRow | null> {
   return first(db.all<WorkerRow>(sql`SELECT ${workers.columns} FROM workers w WHERE w.key = ${key}`))
 }
@@ -61,6 +64,7 @@ export async function writeWorker(tx: Transaction, worker: NewWorker, now: strin
       last_ping = excluded.last_ping, online = 1`)
 }
 
+/** What a worker told of its free memory and disk, as JSON. */
 export function freeTold(id: number, free: string): Sql {
   return sql`UPDATE workers SET free = ${free} WHERE id = ${id}`
 }
@@ -70,6 +74,7 @@ export function keyProven(key: string, now: string): Sql {
   return sql`INSERT INTO proven_keys (key, since) VALUES (${key}, ${now}) ON CONFLICT (key) DO NOTHING`
 }
 
+/** Whether the holder of this key has to prove it. */
 export async function isKeyProven(db: Database, key: string): Promise<boolean> {
   return (await db.all(sql`SELECT 1 AS one FROM proven_keys WHERE key = ${key}`)).length > 0
 }

@@ -25,6 +25,7 @@ function widthOf(text: string): number {
   return Math.round(text.length * 6.6) + 12
 }
 
+/** A badge as SVG. */
 export function badgeSvg({ label, message, colour }: Badge): string {
   const [left, right] = [widthOf(label), widthOf(message)]
   return html`<svg

@@ -23,6 +23,7 @@ export function originWords(distribution: string, release: string): string {
   return release === '' ? distribution : `${distribution} ${release}`
 }
 
+/** Path of the page of a source package, or of one of its versions. */
 export function sourcePath(distribution: string, release: string, source: string, version?: string): string {
   const parts = [distribution, releaseSegment(release), source]
   return segments(...(version === undefined ? parts : [...parts, version]))

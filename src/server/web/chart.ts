@@ -4,10 +4,12 @@ import { count, html, percent, type Html, type Verdict } from './html.ts'
 export type Tally = Readonly<Record<Verdict, number>>
 export const emptyTally: Tally = { GOOD: 0, BAD: 0, FAIL: 0, UNKWN: 0 }
 
+/** All that is counted, whatever the verdict. */
 export function totalOf({ GOOD, BAD, FAIL, UNKWN }: Tally): number {
   return GOOD + BAD + FAIL + UNKWN
 }
 
+/** Two counts as one. */
 export function added(a: Tally, b: Tally): Tally {
   return {
     GOOD: a.GOOD + b.GOOD,
