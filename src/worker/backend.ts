@@ -217,7 +217,7 @@ export async function runBackend(run: BackendRun): Promise<BackendResult> {
     })
     run.onStart?.()
     const ended = await running
-    const exceeded = disk.full.aborted ? 'disk' : await group.exceeded()
+    const exceeded = disk.full.aborted ? 'disk' : group.exceeded()
     const told = refined(readTold(place.result), ended, exceeded)
     return {
       ...ended,

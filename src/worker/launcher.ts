@@ -48,7 +48,12 @@ export function launch(what: Launch): Promise<Child> {
 }
 let launcher: Launcher | undefined // of this process; whoever ends us ends it
 
-type Waiting = { started: (id: number, descriptor: number) => void; failed: (why: string) => void }
+type Waiting = {
+  started: (id: number, descriptor: number) => void
+  failed: (why: string) => void
+  /** Asks for it once more; false if that was done before. */
+  again: () => boolean
+}
 type Ended = (exitCode: number | null, killedBy: string | null) => void
 
 function openLauncher(script: string): Launcher {
@@ -81,10 +86,13 @@ function openLauncher(script: string): Launcher {
   const heard = (line: string): void => {
     const [what = '', name = '', ...rest] = line.split(' ')
     const [first, second] = rest.map(Number)
-    if (what === 'started') waiting.get(name)?.started(first ?? 0, second ?? 0)
-    if (what === 'failed') waiting.get(name)?.failed(rest.join(' '))
+    const asked = waiting.get(name)
+    if (what === 'started') asked?.started(first ?? 0, second ?? 0)
+    if (what === 'failed') asked?.failed(rest.join(' '))
+    if (asked !== undefined) ask('close', name) // the pipe, which we have opened or never will
     if (what === 'ended') {
-      waiting.get(name)?.failed('it ended before it began')
+      if (asked?.again() === true) return // it was killed before it was told what to do
+      asked?.failed('it ended before it began')
       running.get(name)?.(...statusOf(first ?? 0))
       running.delete(name)
     }
@@ -100,7 +108,7 @@ function openLauncher(script: string): Launcher {
   }
   return {
     isGone: () => isGone,
-    async launch({ script: place, directory, environment: variables, groups, maxFileBytes = '', given }) {
+    async launch({ directory, environment: variables, groups, maxFileBytes = '', given }) {
       const name = String(count++)
       const pairs = Object.entries(variables).map(([key, value]) => `${key}=${value}`)
       const { promise, resolve, reject } = Promise.withResolvers<Child>()
@@ -113,10 +121,15 @@ function openLauncher(script: string): Launcher {
         } catch (error) {
           failed(String(error)) // killed in this very moment, and so is what it started
         }
-        ask('close', String(descriptor))
       }
-      ask('start', name, place, directory, String(maxFileBytes), ...groups, '', ...pairs, '', ...given)
-      waiting.set(name, { started, failed })
+      let left = 2
+      const again = (): boolean => {
+        if (left-- === 0) return false
+        ask('start', name, directory, String(maxFileBytes), ...groups, '', ...pairs, '', ...given)
+        return true
+      }
+      again()
+      waiting.set(name, { started, failed, again })
       keepAwake()
       return promise
     },

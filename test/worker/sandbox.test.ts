@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, readFileSync } from 'node:fs'
-import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
+import { chmod, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
@@ -12,7 +12,7 @@ import { promisify } from 'node:util'
 import { runProcess, type ProcessResult } from '../../src/worker/process.ts'
 import { findUserNamespace, removeFolder, type SandboxPlan } from '../../src/worker/sandbox.ts'
 import { aFolder, sandbox } from '../help/debs.ts'
-import { leftovers, processesWith, forEver } from '../help/machine.ts'
+import { leftovers, linesWith, processesWith, forEver } from '../help/machine.ts'
 
 const run = promisify(execFile)
 const kind = await findUserNamespace(sandbox, AbortSignal.timeout(60_000))
@@ -200,36 +200,131 @@ test('a build dies with the worker, even when that is killed', { skip }, async (
   assert.deepEqual(leftovers(forEver).processes, [])
 })
 
+/** Runs shell lines in a sandbox as the worker does it. */
+function viaWorker(
+  lines: string,
+  { plan = {}, onLog }: { plan?: Partial<SandboxPlan>; onLog?: () => void } = {},
+): Promise<ProcessResult> {
+  return runProcess({
+    command: ['/bin/bash', '-c', lines],
+    sandbox: { ...aPlan(), ...plan },
+    directory: '/',
+    environment: { PATH: process.env['PATH'] ?? '' },
+    timeoutSeconds: 60,
+    maxLogBytes: null,
+    onLog,
+    signal: AbortSignal.timeout(60_000),
+  })
+}
+
+/** Processes that were started by this one, or another, to make sandboxes. */
+function makers(parent: number): number[] {
+  return processesWith('rebuilderd-sandboxes')
+    .filter(
+      (id) =>
+        existsSync(`/proc/${id}`) && linesWith(`/proc/${id}/status`, 'PPid:').includes(`PPid:\t${parent}`),
+    )
+    .map(Number)
+}
+
 test(
   'a sandbox ends with the process that makes them, and the next one is made by another',
   { skip },
   async () => {
-    const run = (lines: string, onLog: () => void = () => undefined): Promise<ProcessResult> =>
-      runProcess({
-        command: ['/bin/bash', '-c', lines],
-        sandbox: aPlan(),
-        directory: '/',
-        environment: { PATH: process.env['PATH'] ?? '' },
-        timeoutSeconds: 60,
-        maxLogBytes: null,
-        onLog,
-        signal: AbortSignal.timeout(60_000),
-      })
-    const makers = (): number[] =>
-      processesWith('rebuilderd-sandboxes')
-        .map(Number)
-        .filter((id) => readFileSync(`/proc/${id}/status`, 'utf8').includes(`\nPPid:\t${process.pid}\n`))
-
-    const killed = await run(`echo up; setsid sleep ${forEver} & sleep ${forEver}`, () => {
-      for (const id of makers()) process.kill(id, 'SIGKILL')
-    })
+    const kill = (): void => {
+      for (const id of makers(process.pid)) process.kill(id, 'SIGKILL')
+    }
+    const killed = await viaWorker(`echo up; setsid sleep ${forEver} & sleep ${forEver}`, { onLog: kill })
     for (let round = 0; round < 1000 && leftovers(forEver).processes.length > 0; round++) await sleep(50)
-    const next = await run('echo "$$"; exit 7')
+    const next = await viaWorker('echo "$$"; exit 7')
 
     assert.deepEqual([killed.exitCode, killed.killedBy], [null, 'SIGKILL'])
     assert.deepEqual(leftovers(forEver).processes, [])
     assert.equal(next.exitCode, 7)
-    assert.equal(makers().length, 1)
+    assert.equal(makers(process.pid).length, 1)
+  },
+)
+
+/** Ids of sandboxes, once there is one: those that are used, and one that waits for its job. */
+async function sandboxes(): Promise<number[]> {
+  for (let round = 0; round < 1000; round++) {
+    const found = makers(process.pid).flatMap(makers)
+    if (found.length > 0) return found
+    await sleep(20)
+  }
+  return []
+}
+
+test('a sandbox that was made ahead is used, or another one where it was killed', { skip }, async (t) => {
+  const folder = await aFolder(t)
+  const use = async (): Promise<{ ahead: number[]; used: number[] }> => {
+    await viaWorker('true')
+    const ahead = await sandboxes()
+    await writeFile(join(folder, 'busy'), '')
+    const running = viaWorker(`while [ -e ${folder}/busy ]; do sleep 0.1; done`, {
+      plan: { readable: [folder] },
+    })
+    await sleep(100)
+    const used = await sandboxes()
+    await rm(join(folder, 'busy'))
+    await running
+    return { ahead, used }
+  }
+  let { ahead, used } = await use()
+  for (let time = 0; time < 5 && used[0] !== ahead[0]; time++) ({ ahead, used } = await use()) // others may mount something
+  for (const id of await sandboxes()) process.kill(id, 'SIGKILL')
+  const next = await viaWorker('exit 7')
+
+  assert.deepEqual(used, ahead)
+  assert.equal(next.exitCode, 7)
+})
+
+test(
+  'nothing is open in a sandbox but its input and its output, whatever other sandboxes there are or were',
+  { skip },
+  async () => {
+    const lines = 'for p in 1 $$; do (cd /proc/$p/fd; echo *); done; readlink /proc/$$/fd/0'
+    const before = await viaWorker('true')
+    const beside = viaWorker('sleep 0.5')
+    const [first, second] = await Promise.all([viaWorker(lines), viaWorker(lines)])
+    await beside
+
+    assert.equal(before.exitCode, 0)
+    for (const { log } of [first, second])
+      assert.match(Buffer.from(log).toString(), /^\*\n0 1 2\n\/dev\/null\n$/)
+  },
+)
+
+test(
+  'keys that the worker has from its session are out of reach',
+  { skip: process.arch === 'x64' ? skip : 'the numbers of its system calls are others' },
+  async () => {
+    const [addKey, keyctl, joinSession, search, session] = [248, 250, 1, 10, -3]
+    const key = 'my ($type, $name, $text) = qw(user of-the-worker x)'
+    const find = `${key}; print syscall(${keyctl}, ${search}, ${session}, $type, $name, 0) > 0 ? "found " : "none "`
+    const add = `${key}; syscall(${addKey}, $type, $name, $text, 1, ${session})`
+    const lines = `syscall(${keyctl}, ${joinSession}, 0); { ${add} } { ${find} } exec @ARGV`
+    const given = [sandbox, '--user-namespace', kind ?? 'none', '--', 'perl', '-e', find]
+    const { stdout } = await run('perl', ['-e', `$| = 1; ${lines}`, 'perl', ...given])
+
+    assert.equal(stdout, 'found none ')
+  },
+)
+
+test(
+  'what is mounted between two sandboxes is seen in the second',
+  { skip: skip || (kind === 'none' ? false : 'needs root') },
+  async (t) => {
+    const folder = await aFolder(t)
+    const plan = { readable: [folder] }
+    await viaWorker('true', { plan })
+    await sleep(100)
+    await run('mount', ['-t', 'tmpfs', 'tmpfs', folder])
+    await writeFile(join(folder, 'x'), 'new\n')
+    const { log } = await viaWorker(`cat ${folder}/x`, { plan })
+    await run('umount', [folder])
+
+    assert.equal(Buffer.from(log).toString(), 'new\n')
   },
 )
 

@@ -15,9 +15,9 @@
 #   --processes N          at most N processes and threads (needs a user namespace or --user)
 #   --directory DIR        working directory
 #
-# Needs perl without any of its modules, and unshare of util-linux for user namespaces. It asks the kernel itself,
-# because each program that is started for a mount costs more than everything that is done here. Everything is gone
-# when the command ends: processes, mounts, namespaces.
+# Needs perl without any of its modules, and newuidmap and newgidmap (uidmap) for a range of ids. It asks the kernel
+# itself, because each program that is started for a mount costs more than everything that is done here. Everything is
+# gone when the command ends: processes, mounts, namespaces.
 use strict;
 
 # --- the kernel's interface ---------------------------------------------------------------------------------------
@@ -25,14 +25,14 @@ use strict;
 # Numbers of system calls by the machine of our own program (elf(5), e_machine; asm/unistd.h, asm-generic/unistd.h).
 my %numbers = (
   62 => { # x86-64
-    getcwd => 79, setgroups => 116, setresuid => 117, setresgid => 119, pivot_root => 155, prctl => 157,
+    clone => 56, close => 3, exit_group => 231, getcwd => 79, setgroups => 116, setresuid => 117, setresgid => 119, pivot_root => 155, prctl => 157,
     mount => 165, umount2 => 166, sethostname => 170, unshare => 272, prlimit64 => 302, mount_setattr => 442,
-    rt_sigprocmask => 14, setsid => 112, signalfd4 => 289,
+    rt_sigprocmask => 14, setsid => 112, signalfd4 => 289, keyctl => 250,
   },
   183 => { # aarch64
-    getcwd => 17, setgroups => 159, setresuid => 147, setresgid => 149, pivot_root => 41, prctl => 167,
+    clone => 220, close => 57, exit_group => 94, getcwd => 17, setgroups => 159, setresuid => 147, setresgid => 149, pivot_root => 41, prctl => 167,
     mount => 40, umount2 => 39, sethostname => 161, unshare => 97, prlimit64 => 261, mount_setattr => 442,
-    rt_sigprocmask => 135, setsid => 157, signalfd4 => 74,
+    rt_sigprocmask => 135, setsid => 157, signalfd4 => 74, keyctl => 219,
   },
 );
 my $number = $numbers{machine()} or fail('the system calls of this kind of machine are not known');
@@ -49,7 +49,7 @@ sub call {
   return syscall($number->{$name}, @given) != -1;
 }
 
-# sched.h, sys/mount.h, linux/mount.h, sys/prctl.h, sys/resource.h, signal.h, sys/signalfd.h, sys/wait.h
+# sched.h, sys/mount.h, linux/mount.h, sys/prctl.h, sys/resource.h, signal.h, sys/signalfd.h, sys/wait.h, linux/keyctl.h
 my %clone = (mount => 0x20000, uts => 0x4000000, ipc => 0x8000000, user => 0x10000000, pid => 0x20000000, net => 0x40000000);
 my ($read_only, $nosuid, $nodev, $noexec, $remount, $bind, $recursive, $private) =
   (1, 2, 4, 8, 32, 4096, 16384, 1 << 18);
@@ -64,21 +64,29 @@ my ($here, $and_below) = (-100, 0x8000); # AT_FDCWD, AT_RECURSIVE
 my ($set_pdeathsig, $capbset_read, $capbset_drop, $set_no_new_privs) = (1, 23, 24, 38);
 my ($limit_of_file, $limit_of_core, $limit_of_processes) = (1, 4, 6);
 my ($sigkill, $sigchld, $set_mask, $close_on_exec, $no_hang) = (9, 17, 2, 0x80000, 1);
-my $self = $0; # where this file is, for a new perl
+my $join_session_keyring = 1;
 
 # What goes wrong until the command starts is our fault, not the command's: 125.
 sub fail {
   print STDERR "sandbox: $_[0]\n";
-  exit 125;
+  leave(125);
+}
+
+# At once: perl's own exit touches all of its memory first, of which a child has to be given copies.
+sub leave {
+  call('exit_group', $_[0] | 0);
+  exit $_[0];
 }
 
 # --- the command line ---------------------------------------------------------------------------------------------
 
-my ($kind, $root, $user, $network, $processes, $directory) = ('none', undef, undef, 0, undef, '/');
+my ($kind, $root, $user, $network, $processes, $directory);
 my (@shown, @hidden, @command); # of what is shown: its source, its target, whether it is only to be read
 
 sub parse {
   my @left = @_;
+  ($kind, $root, $user, $network, $processes, $directory) = ('none', undef, undef, 0, undef, '/');
+  @shown = @hidden = @command = ();
   my $value = sub { @left > 0 ? shift @left : fail("an option $_[0] that is not complete") };
   while (@left) {
     my $option = shift @left;
@@ -101,78 +109,154 @@ sub parse {
   for ($user, $processes) { fail("$_ is not a number") if defined && !/^\d{1,9}$/ }
 }
 
-# --- the outer half: enter the namespaces, then run the inner half in them as process 1 ---------------------------
+# --- the outer half: make process 1 of new namespaces --------------------------------------------------------------
 
-sub enter {
-  my @names = (qw(mount pid ipc uts), $network ? () : 'net');
-  if ($kind eq 'none') {
-    my $flags = 0;
-    $flags |= $clone{$_} for @names;
-    call('unshare', $flags) or fail("no namespaces: $!");
-    as_first();
-  }
-  my @as = $kind eq 'auto' ? ('--map-root-user', '--map-auto') : $kind eq 'single' ? '--map-root-user' : fail("unknown kind of user namespace $kind");
-  $self = working_directory() . "/$self" if $self !~ m{^/};
-  my @unshare = ('unshare', '--user', @as, map({ "--$_" } @names), qw(--fork --kill-child --propagation private --));
-  exec { $unshare[0] } @unshare, $^X, $self, '--inside', @ARGV;
-  fail("$unshare[0] cannot be started: $!");
-}
+my ($alive, $us_alive); # a pipe of which whoever makes sandboxes has the other end open
 
-# As unshare(1) does it. The inner half is killed when we are, and ends at once where that was too early to be told.
-sub as_first {
-  pipe my $alive, my $ours or fail("no pipe: $!");
-  my %before = map { $_ => $SIG{$_} || 'DEFAULT' } qw(INT TERM);
-  $SIG{$_} = 'IGNORE' for keys %before; # what ends the command ends us, too
-  my $inner = fork;
-  defined $inner or fail("no process: $!");
-  if ($inner == 0) {
-    $SIG{$_} = $before{$_} for keys %before;
-    close $ours;
+# As fork does it, but the child is process 1 of new namespaces and does `$work`. Undefined where it cannot be made;
+# what goes wrong later is said to `$errors`.
+sub create {
+  my ($kind, $network, $errors, $work) = @_;
+  my $flags = $sigchld;
+  $flags |= $clone{$_} for qw(mount pid ipc uts), $network ? () : 'net', $kind eq 'none' ? () : 'user';
+  my @ids = ($>, (split / /, $))[0]);
+  pipe my $mapped, my $mapper or return undef;
+  my $process = syscall $number->{clone}, $flags, 0, 0, 0, 0;
+  return undef if $process == -1;
+  if ($process == 0) {
+    close $_ for $mapper, $us_alive;
+    fileno $errors == 2 or open STDERR, '>&', $errors or leave(125);
+    map_one(0, @ids) if $kind eq 'single';
+    sysread($mapped, my $is_mapped, 1) or leave(125) if $kind eq 'auto';
+    close $mapped;
     dies_with_parent();
-    my $ready = '';
-    vec($ready, fileno $alive, 1) = 1;
-    exit 125 if select $ready, undef, undef, 0; # its other end is closed
-    close $alive;
-    mounted('none', '/', '', $recursive | $private) or fail("mounts stay shared: $!");
-    inside();
+    $work->();
   }
-  waitpid $inner, 0;
-  my $signal = $? & 127;
-  exit $? >> 8 if $signal == 0;
-  $SIG{INT} = $SIG{TERM} = 'DEFAULT';
-  kill $signal, $$;
-  exit 128 + $signal;
+  map_range($process, $mapper, $errors, @ids) if $kind eq 'auto';
+  return $process;
 }
 
+# A user namespace calls our ids so (user_namespaces(7)).
+sub map_one {
+  my ($name, $user, $group) = @_;
+  for (['setgroups', 'deny'], ['gid_map', "$name $group 1"], ['uid_map', "$name $user 1"]) {
+    my ($file, $text) = @$_;
+    open my $out, '>', "/proc/self/$file" or fail("$file: $!");
+    syswrite($out, $text) or fail("$file: $!");
+  }
+}
+
+# We are root there, and the ids behind it are those of /etc/subuid and /etc/subgid. Only programs with rights of their
+# own may tell the kernel so, and not from within. Whoever waits reads a byte, or the end of file.
+sub map_range {
+  my ($process, $mapper, $errors, @ids) = @_;
+  my $helper = fork;
+  return if !defined $helper || $helper != 0;
+  close $us_alive;
+  fileno $errors == 2 or open STDERR, '>&', $errors or leave(125);
+  my $name = getpwuid $ids[0];
+  for (['newuidmap', '/etc/subuid', $ids[0]], ['newgidmap', '/etc/subgid', $ids[1]]) {
+    my ($program, $file, $id) = @$_;
+    open my $ranges, '<', $file or fail("$file: $!");
+    my ($range) = grep { /^(?:\Q$ids[0]\E|\Q$name\E):\d+:\d+$/ } <$ranges> or fail("nothing for us in $file");
+    my ($first, $count) = $range =~ /:(\d+):(\d+)$/;
+    my @map = ($program, $process, 0, $id, 1, 1, $first, $count - 1); # as unshare(1) does it
+    system(@map) == 0 or fail("$program: no map of ids");
+  }
+  syswrite $mapper, 'x';
+  leave(0);
+}
+
+# Where that was too early to be told of, we end at once.
 sub dies_with_parent {
   call('prctl', $set_pdeathsig, $sigkill, 0, 0, 0) or fail("no signal of the end: $!");
+  my $ready = '';
+  vec($ready, fileno $alive, 1) = 1;
+  leave(125) if select $ready, undef, undef, 0; # its other end is closed
+  close $alive;
+}
+
+# Process 1 reaps what the command leaves behind; when it ends, so does all of it. Its child becomes the command.
+sub first {
+  my ($work, $let_go) = @_;
+  call('keyctl', $join_session_keyring, 0); # a new one, where the kernel has any: the worker's may hold its keys
+  my $child = fork;
+  defined $child or fail("no process: $!");
+  $work->() if $child == 0;
+  $let_go->();
+  for (my $ended = 0; $ended != $child;) {
+    $ended = wait;
+    leave(125) if $ended == -1;
+  }
+  leave(($? & 127) == 0 ? $? >> 8 : 128 + ($? & 127));
+}
+
+# One sandbox, and we end as its command does.
+sub enter {
+  my $start = working_directory();
+  pipe $alive, $us_alive or fail("no pipe: $!");
+  my %before = map { $_ => $SIG{$_} || 'DEFAULT' } qw(INT TERM);
+  $SIG{$_} = 'IGNORE' for keys %before; # what ends the command ends us, too
+  my $inner = create($kind, $network, *STDERR, sub {
+    $SIG{$_} = $before{$_} for keys %before;
+    first(sub { finish($start, prepare($network)) }, sub {});
+  });
+  defined $inner or fail("no namespaces: $!");
+  waitpid $inner, 0;
+  my $signal = $? & 127;
+  leave($? >> 8) if $signal == 0;
+  $SIG{INT} = $SIG{TERM} = 'DEFAULT';
+  kill $signal, $$;
+  leave(128 + $signal);
 }
 
 # --- the inner half -----------------------------------------------------------------------------------------------
 
-sub inside {
-  resolve_all();
+# All that does not depend on what is asked for: a root where the machine's own folders are seen. What was the root is
+# still at `$outside`. The names of these folders are returned.
+sub prepare {
+  my ($network) = @_;
+  mounted('none', '/', '', $recursive | $private) or fail("mounts stay shared: $!");
   my @seen = host_root();
-  my $top = defined $root ? '/build' : '';
   call('pivot_root', '.', substr $outside, 1) or fail("the new root cannot be entered: $!");
   chdir '/' or fail("the new root cannot be entered: $!");
   protect($_) for @seen;
-  hide($_, @seen) for @hidden;
   devices();
+  call('sethostname', 'localhost', length 'localhost');
+  loopback_up() if !$network;
+  return @seen;
+}
+
+# The rest, with paths as they are outside, relative ones from there. Never returns.
+sub finish {
+  my ($start, @seen) = @_;
+  outside(sub { resolve_all($start) });
+  my $top = defined $root ? '/build' : '';
+  my %targets = map { $_->{target} => 1 } @shown;
+  if (!$targets{'/tmp'} || !$targets{'/var/tmp'}) { make_folders($_, 01777) for qw(/tmp /var/tmp) }
+  hide($_, @seen) for @hidden;
   tree() if $top;
   names() if !$top && $network;
   folders_and_files($top);
   $_->{is_read} and protect($top . $_->{target}) for @shown; # last, so that what is mounted inside them is, too
   call('umount2', $outside, $detach) or fail("the old root stays: $!");
   rmdir $outside or fail("the old root stays: $!");
-  call('sethostname', 'localhost', length 'localhost');
-  loopback_up() if !$network;
-  launch();
+  become();
+}
+
+# Does something where paths mean what they mean outside.
+sub outside {
+  my ($work) = @_;
+  opendir my $within, '/' or fail("no way back: $!");
+  chroot $outside or fail("the old root cannot be entered: $!");
+  $work->();
+  chdir $within or fail("no way back: $!");
+  chroot '.' or fail("no way back: $!");
 }
 
 # Links would lead nowhere in the new root.
 sub resolve_all {
-  my $start = working_directory();
+  my ($start) = @_;
   my $resolved = sub {
     my ($path) = @_;
     my $real = real($path =~ m{^/} ? $path : "$start/$path");
@@ -262,8 +346,6 @@ sub host_root {
     make_folders("/tmp$name");
     show($name, "/tmp$name");
   }
-  my %targets = map { $_->{target} => 1 } @shown;
-  if (!$targets{'/tmp'} || !$targets{'/var/tmp'}) { make_folders("/tmp$_", 01777) for qw(/tmp /var/tmp) }
   my %usual = ('/dev/fd' => '/proc/self/fd', '/dev/stdin' => 'fd/0', '/dev/stdout' => 'fd/1', '/dev/stderr' => 'fd/2');
   for my $link (@links, sort keys %usual) {
     my $target = readlink $link;
@@ -369,18 +451,6 @@ sub bound_to {
   }
 }
 
-# We stay process 1, which reaps what the command leaves behind; when we end, so does all of it.
-sub launch {
-  my $child = fork;
-  defined $child or fail("no process: $!");
-  become() if $child == 0;
-  for (my $ended = 0; $ended != $child;) {
-    $ended = wait;
-    exit 125 if $ended == -1;
-  }
-  exit(($? & 127) == 0 ? $? >> 8 : 128 + ($? & 127));
-}
-
 sub become {
   limit($limit_of_processes, $processes) or fail("no limit on processes: $!") if defined $processes;
   my $is_other = defined $user && is_mapped($user);
@@ -400,7 +470,7 @@ sub become {
   }
   if (!chdir $directory) {
     print STDERR "sandbox: $directory: $!\n";
-    exit 2;
+    leave(2);
   }
   $ENV{PWD} = $directory;
   delete $ENV{OLDPWD};
@@ -420,7 +490,7 @@ sub run {
   exec { $program[0] } @program;
   my $why = $!; # number and text
   print STDERR "sandbox: $program[0]: $why\n";
-  exit($why == 2 ? 127 : 126); # ENOENT
+  leave($why == 2 ? 127 : 126); # ENOENT
 }
 
 sub no_new_rights {
@@ -446,106 +516,198 @@ sub is_mapped {
 }
 
 sub become_mapped {
-  my ($us, $our_group) = ($> | 0, (split / /, $))[0] | 0);
+  my @ids = ($>, (split / /, $))[0]);
   call('unshare', $clone{user}) or fail("no user namespace: $!");
-  for (['setgroups', 'deny'], ['gid_map', "$user $our_group 1"], ['uid_map', "$user $us 1"]) {
-    my ($file, $text) = @$_;
-    open my $out, '>', "/proc/self/$file" or fail("$file: $!");
-    syswrite($out, $text) or fail("$file: $!");
-  }
+  map_one($user, @ids);
 }
 
 # --- many sandboxes, one after the other or at once ----------------------------------------------------------------
 
 # Kept running by a program that would have to copy all of its memory for each program that it starts, while perl would
 # have to start and read this file each time. A request is its length (32 bits, big endian) and texts that end with NUL:
-#   start ID SCRIPT DIRECTORY FILE_BYTES CGROUP_FILE... '' NAME=VALUE... '' OPTION...
-#   close FD
+#   start ID DIRECTORY FILE_BYTES CGROUP_FILE... '' NAME=VALUE... '' OPTION...
+#   close ID
 # The sandbox becomes a session of its own, in these groups and with this bound on files, and all that it prints goes
 # into one pipe. Answers are lines:
-#   started ID PID FD   FD is the end of the pipe to read from, to be opened as /proc/OUR_ID/fd/FD, and closed afterwards
-#   failed ID WHY
+#   started ID PID FD   FD is the end of the pipe to read from, to be opened as /proc/OUR_ID/fd/FD; then `close` it
+#   failed ID WHY       to be closed, too
 #   ended ID STATUS     as of wait(2)
 # When the asker ends, so do we, and when we end, so do the sandboxes.
-my ($us, $ends, %names, %outputs); # our id, word of what ends, names by process, open pipes by number
+#
+# Once a sandbox has ended, the next of its kind is made as far as it can be without a request: its processes wait in
+# their namespaces to be told the rest. It is not used once anything was mounted outside, which it would not see.
+my %sandboxes; # by their process 1: name, kind, network, pipe to tell it, pipe to read from, mount namespace
+my %spares;    # sandboxes without a name, by what they are
+my %outputs;   # pipes to read from, by name
+my $ends;      # word of what has ended
+my $mounts;    # word of what is mounted
 
 sub serve {
   $0 = 'rebuilderd-sandboxes';
   $SIG{$_} = 'IGNORE' for qw(INT TERM HUP PIPE); # whoever stops the asker means it to end its work first
-  dies_with_parent();
+  call('prctl', $set_pdeathsig, $sigkill, 0, 0, 0) or fail("no signal of the end: $!");
   chdir '/';
-  $us = $$;
+  close_inherited();
+  pipe $alive, $us_alive or fail("no pipe: $!");
   my $mask = pack 'Q', 1 << $sigchld - 1;
   call('rt_sigprocmask', $set_mask, $mask, 0, 8) or fail("signals come: $!");
   my $descriptor = syscall $number->{signalfd4}, -1, $mask, 8, $close_on_exec;
   open $ends, '<&=', $descriptor or fail("no word of what ends: $!");
+  open $mounts, '<', '/proc/self/mountinfo' or fail("mounts cannot be listed: $!");
   my ($left, $ignored) = ('', '');
   while (1) {
-    my $ready = '';
+    my ($ready, $changed) = ('', '');
     vec($ready, fileno $_, 1) = 1 for *STDIN, $ends;
-    next if select($ready, undef, undef, undef) < 1;
+    vec($changed, fileno $mounts, 1) = 1; # an exception, whenever something was mounted (proc_pid_mounts(5))
+    next if select($ready, undef, $changed, undef) < 1;
+    if (vec $changed, fileno $mounts, 1) { kill 'KILL', delete $spares{$_} for keys %spares }
     if (vec $ready, fileno $ends, 1) {
       sysread $ends, $ignored, 4096;
-      while ((my $process = waitpid -1, $no_hang) > 0) { answer('ended', delete $names{$process}, $?) }
+      while ((my $process = waitpid -1, $no_hang) > 0) { ended($process, $?) }
     }
     next if !vec $ready, fileno STDIN, 1;
-    sysread STDIN, $left, 1 << 16, length $left or exit;
+    sysread STDIN, $left, 1 << 16, length $left or leave(0);
     while (length $left >= 4 && length $left >= 4 + unpack 'N', $left) {
-      my ($what, @given) = split /\0/, substr($left, 4, unpack 'N', $left), -1;
-      substr $left, 0, 4 + unpack('N', $left), '';
-      pop @given; # behind the last NUL
-      if ($what eq 'start') { start(@given) }
-      else { close delete $outputs{$given[0]} }
+      my $request = substr $left, 4, unpack 'N', $left;
+      substr $left, 0, 4 + length $request, '';
+      my ($what, $name, @given) = split /\0/, $request, -1;
+      if ($what eq 'start') { start($name, $request, @given) }
+      else { delete $outputs{$name} }
     }
   }
+}
+
+# What whoever started the asker has left open would lead out of a sandbox.
+sub close_inherited {
+  opendir my $folder, '/proc/self/fd' or fail("open files cannot be listed: $!");
+  my @open = grep { /^\d+$/ && $_ > 2 } readdir $folder;
+  closedir $folder;
+  call('close', $_ | 0) for @open;
 }
 
 # In one piece, also where others answer at the same time.
 sub answer { syswrite STDOUT, "@_\n" }
 
-sub start {
-  my ($name) = @_;
-  return answer('failed', $name, "no pipe: $!") if !pipe my $output, my $input;
-  my $process = fork;
-  return answer('failed', $name, "no process: $!") if !defined $process;
-  if ($process == 0) {
-    my $descriptor = fileno $output;
-    close $_ for $output, $ends, values %outputs;
-    begin($descriptor, $input, @_);
-  }
-  $names{$process} = $name;
-  $outputs{fileno $output} = $output;
+sub ended {
+  my ($process, $status) = @_;
+  return if !$sandboxes{$process}; # it was a helper
+  my ($name, $kind, $network) = @{$sandboxes{$process}}{qw(name kind network)};
+  my $what = "$kind $network";
+  delete $spares{$what} if $process == ($spares{$what} || 0);
+  answer('ended', $name, $status) if defined $name;
+  delete $sandboxes{$process};
+  return if !defined $name || $spares{$what};
+  my $next = make($kind, $network);
+  $spares{$what} = $next if defined $next;
 }
 
-sub begin {
-  my ($descriptor, $output, $name, $script, $folder, $bytes, @given) = @_;
-  my $refuse = sub {
-    answer('failed', $name, "$_[0]: $!");
-    exit 125;
-  };
-  dies_with_parent();
-  exit 125 if getppid != $us;
-  my @groups = until_empty(\@given);
-  %ENV = map { split /=/, $_, 2 } until_empty(\@given);
-  call('setsid') or $refuse->('no session of its own');
-  for my $group (@groups) {
-    open my $file, '>', $group or $refuse->($group);
-    defined syswrite $file, $$ or $refuse->($group);
+sub start {
+  my ($name, $request, @given) = @_;
+  my ($kind, $network) = ('none', 0);
+  for (my $at = 0; $at < @given && $given[$at] ne '--'; $at++) {
+    $kind = $given[$at + 1] if $given[$at] eq '--user-namespace';
+    $network = 1 if $given[$at] eq '--network';
   }
+  my $spare = delete $spares{"$kind $network"};
+  return if defined $spare && told($spare, $name, $request); # else it was killed just now
+  my $process = make($kind, $network);
+  return answer('failed', $name, "no namespaces: $!") if !defined $process;
+  told($process, $name, $request) or answer('failed', $name, 'it ended before it began');
+}
+
+# Tells a sandbox what is asked for.
+sub told {
+  my ($process, $name, $request) = @_;
+  my $sandbox = $sandboxes{$process};
+  my $left = pack 'N/a*', join "\0", $process, fileno $sandbox->{output}, $request;
+  while ($left ne '') {
+    my $written = syswrite $sandbox->{teller}, $left;
+    return 0 if !defined $written;
+    substr $left, 0, $written, '';
+  }
+  close delete $sandbox->{teller};
+  $outputs{$name} = delete $sandbox->{output};
+  $sandbox->{name} = $name;
+  return 1;
+}
+
+# A sandbox that waits to be told the rest. Its mounts stay until we let go of them, so that nobody has to wait for that.
+sub make {
+  my ($kind, $network) = @_;
+  pipe my $output, my $input or return undef;
+  pipe my $told, my $teller or return undef;
+  my $process = create($kind, $network, $input, sub {
+    close $_ for $output, $teller, $ends, $mounts, values %outputs, grep { defined } map { @$_{qw(output teller space)} } values %sandboxes;
+    %outputs = %sandboxes = ();
+    call('setsid') or fail("no session of its own: $!");
+    open STDIN, '<', '/dev/null' or fail("/dev/null: $!");
+    first(sub { begin($told, $input, prepare($network)) }, sub { close $_ for *STDIN, *STDOUT, *STDERR, $input, $told });
+  });
+  return undef if !defined $process;
+  open my $space, '<', "/proc/$process/ns/mnt";
+  $sandboxes{$process} = { kind => $kind, network => $network, teller => $teller, output => $output, space => $space };
+  return $process;
+}
+
+# Waits for the rest, and does it.
+sub begin {
+  my ($told, $output, @seen) = @_;
+  open STDIN, '<', '/dev/null' or fail("/dev/null: $!"); # that of the new root
+  rehearse();
+  read($told, my $length, 4) == 4 or leave(125);
+  read($told, my $request, unpack 'N', $length) == unpack 'N', $length or leave(125);
+  close $told;
+  my $asked = understood($request);
+  my $refuse = sub {
+    answer('failed', $asked->{name}, "$_[0]: $!");
+    leave(125);
+  };
+  outside(sub {
+    my $failed = join_groups(@{$asked->{groups}});
+    $refuse->($failed) if defined $failed;
+    chdir $asked->{folder} or $refuse->($asked->{folder});
+  });
   limit($limit_of_core, 0);
-  limit($limit_of_file, $bytes | 0) or $refuse->('no limit on files') if $bytes ne '';
-  chdir $folder or $refuse->($folder);
+  limit($limit_of_file, $asked->{bytes} | 0) or $refuse->('no limit on files') if $asked->{bytes} ne '';
   my $nothing = pack 'Q', 0;
   call('rt_sigprocmask', $set_mask, $nothing, 0, 8) or $refuse->('signals stay away');
   $SIG{$_} = 'DEFAULT' for qw(INT TERM HUP PIPE);
-  open STDIN, '<', '/dev/null' or $refuse->('/dev/null');
-  open STDERR, '>&', $output or $refuse->('no output');
-  answer('started', $name, $$, $descriptor);
-  open STDOUT, '>&', $output or exit 125;
+  answer('started', @$asked{qw(name process descriptor)});
+  open STDOUT, '>&', $output or leave(125);
   close $output;
-  $self = $0 = $script;
-  parse(@ARGV = @given);
-  enter();
+  %ENV = %{$asked->{environment}};
+  finish($asked->{folder}, @seen);
+}
+
+# Memory that a child changes for the first time is copied then: so here, before anybody waits for it.
+sub rehearse {
+  my @variables = map { "NAME_$_=" . '-' x 50 } 1 .. 30;
+  my @options = map { ('--read', "/dev/$_", "/dev/$_") } ('null') x 20;
+  my $asked = understood(join "\0", 1, 1, 'start', 1, '/', '', '/dev/null', '', @variables, '', @options, '--', 'true', '');
+  %ENV = %{$asked->{environment}};
+  outside(sub {
+    join_groups('/dev/null');
+    resolve_all('/');
+  });
+}
+
+sub understood {
+  my ($process, $descriptor, undef, $name, $folder, $bytes, @given) = split /\0/, $_[0], -1;
+  pop @given; # behind the last NUL
+  my @groups = until_empty(\@given);
+  my %environment = map { split /=/, $_, 2 } until_empty(\@given);
+  parse(@given);
+  my %asked = (process => $process, descriptor => $descriptor, name => $name, folder => $folder, bytes => $bytes);
+  return { %asked, groups => \@groups, environment => \%environment };
+}
+
+# With process 1, which would be a way out of them. What cannot be joined is returned.
+sub join_groups {
+  for my $group (@_) {
+    open my $file, '>', $group or return $group;
+    for (1, 0) { defined syswrite $file, $_ or return $group } # 0: ourselves
+  }
+  return undef;
 }
 
 sub until_empty {
@@ -558,11 +720,7 @@ sub until_empty {
 # --- what is done -------------------------------------------------------------------------------------------------
 
 umask 022;
-if (@ARGV && $ARGV[0] eq '--inside') {
-  shift @ARGV;
-  parse(@ARGV);
-  inside();
-} elsif (@ARGV == 1 && $ARGV[0] eq '--serve') {
+if (@ARGV == 1 && $ARGV[0] eq '--serve') {
   serve();
 } else {
   parse(@ARGV);
