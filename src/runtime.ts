@@ -2,9 +2,18 @@ import { setFlagsFromString } from 'node:v8'
 
 /**
  * What the executable gives the runtime when it starts (build.mjs): less room for young objects, and none kept for
- * later. As fast for servers, workers and syncs, and two hundred megabytes less in all.
+ * later. As fast for servers, workers and syncs, and two hundred megabytes less in all. And leave to ask for what
+ * `dropDeadBuffers` does.
  */
-export const startFlags = ['--max-semi-space-size=2', '--optimize-for-size'] as const
+export const startFlags = ['--max-semi-space-size=2', '--optimize-for-size', '--expose-gc'] as const
+
+/**
+ * Frees the memory of buffers that nobody needs any more, in less than a millisecond. Their bytes lie outside of the
+ * heap: the runtime lets them come to 32 MB before it looks, however little room young objects have.
+ */
+export function dropDeadBuffers(): void {
+  globalThis.gc?.({ type: 'minor' })
+}
 
 /**
  * Flags for each pace; the runtime heeds them at the next collection (`node --v8-options`).

@@ -100,6 +100,7 @@ async function buildOnce(assignment: RebuildJob, given: Options, context: Contex
       signal: context.signal,
       settings: {
         ...common,
+        alone: true,
         backends,
         diffoscope: given.diffoscope ? diffoscopeOf(settings) : null,
         silent: given.quiet || common.silent,

@@ -76,7 +76,7 @@ async function connect(
     }),
     name: given.name ?? hostname(),
     directory: folder,
-    settings: rebuild,
+    settings: { ...rebuild, alone: (given.jobs ?? 1) === 1 },
     workerKey,
     tags: [...new Set([...settings.tags, ...given.tag])],
     architectures: architecturesOf(settings),

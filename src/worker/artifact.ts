@@ -9,6 +9,7 @@ import { compareFiles, NotPlain, type Fingerprint } from './compare.ts'
 import { diffoscope, type DiffoscopeSettings } from './diffoscope.ts'
 import { downloadLimits } from './download.ts'
 import { Failure } from './failure.ts'
+import type { Share } from './hash-elsewhere.ts'
 import { summaryOf } from './summary.ts'
 import type { Comparison, Judgement } from './verdict.ts'
 
@@ -29,18 +30,14 @@ export type Compared = Comparison & { readonly of: Original; readonly path: stri
  * Looks for what the build made and compares it.
  * @throws Failure where the original is no longer the file that was downloaded
  */
-export async function compareArtifact(
-  original: Original,
-  outdir: string,
-  signal: AbortSignal,
-): Promise<Compared> {
+export async function compareArtifact(original: Original, outdir: string, share: Share): Promise<Compared> {
   const path = await outputFor(original.file, outdir)
   if (path === null) return { found: 'missing', of: original, path }
   const stat = await lstat(path)
   if (!stat.isFile()) return { found: 'refused', of: original, path }
   if (stat.size > downloadLimits.limit)
     throw new Failure('too_large', `the build made ${original.file} ${stat.size} bytes large`)
-  const compared = await compareFiles(original.path, path, { signal }).catch((error: unknown) => {
+  const compared = await compareFiles(original.path, path, share).catch((error: unknown) => {
     if (error instanceof NotPlain) return null // became a link: a hard one
     throw error
   })

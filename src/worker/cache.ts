@@ -2,9 +2,13 @@ import { copyFile, link, mkdir, readdir, rename, rm, stat, utimes } from 'node:f
 import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
 import { download, type DownloadOptions, type Wanted } from './download.ts'
-import { fingerprintOf, type Fingerprint } from './compare.ts'
+import { digestOf, type Fingerprint } from './compare.ts'
+import type { Share } from './hash-elsewhere.ts'
 
-/** Originals that several jobs of this machine may need: files named by SHA-256, the least used ones dropped. */
+/**
+ * Originals that several jobs of this machine may need, the least used ones dropped. Their names are SHA-256 and SHA-512,
+ * so that whoever has checked the first, which is fast, knows the second.
+ */
 export type Cache = { readonly directory: string; readonly limit: number }
 
 /** Bytes kept unless told otherwise. */
@@ -18,38 +22,50 @@ export async function fetchCached(
   wanted: Wanted,
   path: string,
   cache: Cache | null,
-  options: DownloadOptions,
+  options: DownloadOptions & Share,
 ): Promise<Fingerprint> {
   if (cache === null || wanted.sha256 === null) return download(wanted, path, options)
   await mkdir(cache.directory, { recursive: true, mode: 0o700 })
-  const kept = join(cache.directory, wanted.sha256)
-  const found = await takeKept(kept, wanted.sha256, path, options.signal)
+  const found = await takeKept(wanted.sha256, path, cache, options)
   if (found !== null) return found
   const fetched = await download(wanted, path, options)
-  await keep(path, kept, cache)
+  await keep(path, join(cache.directory, nameOf(fetched)), cache)
   return fetched
+}
+
+function nameOf({ sha256, sha512 }: Omit<Fingerprint, 'size'>): string {
+  return `${sha256}-${sha512}`
 }
 
 /** Hands out a kept file when its bytes are still those of its name. */
 async function takeKept(
-  kept: string,
   sha256: string,
   path: string,
-  signal: AbortSignal,
+  { directory }: Cache,
+  share: Share,
 ): Promise<Fingerprint | null> {
+  const sha512 = (await readdir(directory)).map((name) => sha512In(name, sha256)).find((it) => it !== null)
+  if (sha512 === undefined) return null
+  const kept = join(directory, nameOf({ sha256, sha512 }))
   try {
     await place(kept, path)
-    const found = await fingerprintOf(path, { signal })
+    const found = await digestOf(path, share)
     if (found.sha256 === sha256) {
       await utimes(kept, new Date(), new Date()).catch(() => undefined) // swept meanwhile: we have our copy
-      return found
+      return { ...found, sha512 }
     }
   } catch {
-    signal.throwIfAborted()
+    share.signal.throwIfAborted()
   }
   await rm(path, { force: true })
   await rm(kept, { force: true })
   return null
+}
+
+/** What the name of a kept file says beside the SHA-256; null: it is another file, or not yet kept. */
+function sha512In(name: string, sha256: string): string | null {
+  const sha512 = name.slice(sha256.length + 1)
+  return /^[0-9a-f]{128}$/.test(sha512) && name === nameOf({ sha256, sha512 }) ? sha512 : null
 }
 
 /** One file under two names where the file system can, else a copy. */

@@ -3,7 +3,7 @@ import { open, type FileHandle } from 'node:fs/promises'
 import { during } from '../errors.ts'
 import type { Difference, Hashes } from '../hashing.ts'
 import { Failure } from './failure.ts'
-import { done } from './hash-elsewhere.ts'
+import { done, type Share } from './hash-elsewhere.ts'
 
 /** What a file is: SHA-256 in hex, size in bytes. */
 export type Digest = Hashes<'sha256'>
@@ -21,16 +21,12 @@ export class NotPlain extends Failure {
  * Compares two files byte by byte and hashes both, in one pass.
  * @throws NotPlain where one of them is no plain file; Failure where one changes meanwhile
  */
-export async function compareFiles(
-  original: string,
-  rebuilt: string,
-  { signal }: { signal: AbortSignal },
-): Promise<Difference> {
+export async function compareFiles(original: string, rebuilt: string, share: Share): Promise<Difference> {
   await using a = await openPlain(original)
   await using b = await openPlain(rebuilt, { hardLinks: false })
   const found = await during(`comparing ${rebuilt} with ${original}`, () =>
-    done('difference', [a.file.fd, b.file.fd], { bytes: a.size + b.size, signal }),
-  ).catch((error: unknown) => abortOr(error, signal))
+    done('difference', [a.file.fd, b.file.fd], { ...share, bytes: a.size + b.size }),
+  ).catch((error: unknown) => abortOr(error, share.signal))
   refuseChanged(original, a, found.original)
   refuseChanged(rebuilt, b, found.rebuilt)
   return found
@@ -40,11 +36,11 @@ export async function compareFiles(
  * Hashes one file.
  * @throws as compareFiles
  */
-export async function fingerprintOf(path: string, { signal }: { signal: AbortSignal }): Promise<Fingerprint> {
+export async function digestOf(path: string, share: Share): Promise<Digest> {
   await using one = await openPlain(path)
   const found = await during(`hashing ${path}`, () =>
-    done('fingerprint', [one.file.fd], { bytes: one.size, signal }),
-  ).catch((error: unknown) => abortOr(error, signal))
+    done('digest', [one.file.fd], { ...share, bytes: one.size }),
+  ).catch((error: unknown) => abortOr(error, share.signal))
   refuseChanged(path, one, found)
   return found
 }

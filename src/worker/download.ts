@@ -3,6 +3,7 @@ import type { IncomingMessage } from 'node:http'
 import { open, type FileHandle } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { during } from '../errors.ts'
+import { dropDeadBuffers } from '../runtime.ts'
 import type { Fingerprint } from './compare.ts'
 import { Failure } from './failure.ts'
 import { getFile, webAddress } from './http.ts'
@@ -113,15 +114,49 @@ async function fetchRest(wanted: Wanted, partial: Partial, options: DownloadOpti
   try {
     await takeStatus(response, partial)
     const most = wanted.size ?? options.limit
-    refuseLarge(wanted, partial.offset + Number(response.headers['content-length'] ?? 0), most)
-    for await (const chunk of response as AsyncIterable<Buffer>) {
-      refuseLarge(wanted, partial.offset + chunk.length, most)
-      await writeAll(partial.file, chunk, partial.offset)
-      for (const hash of partial.hashes) hash.update(chunk)
-      partial.offset += chunk.length
-    }
+    const told = Number(response.headers['content-length'] ?? most)
+    if (response.headers['content-length'] !== undefined) refuseLarge(wanted, partial.offset + told, most)
+    const block = Buffer.allocUnsafeSlow(Math.max(1, Math.min(told, blockBytes)))
+    await takeBody(response, partial, block, (bytes) => refuseLarge(wanted, bytes, most))
   } finally {
     response.destroy()
+  }
+}
+
+/** Bytes written at once. They come in small pieces, and another thread has to be woken for each that is written. */
+const blockBytes = 512 * 1024
+/** Bytes after which the pieces that were taken are freed. */
+const heapBytes = 4 * 1024 * 1024
+
+/** Writes and hashes what comes, block by block; what came before the connection broke as well. */
+async function takeBody(
+  body: AsyncIterable<Buffer>,
+  partial: Partial,
+  block: Buffer,
+  check: (bytes: number) => void,
+): Promise<void> {
+  let filled = 0
+  const flush = async (): Promise<void> => {
+    const full = block.subarray(0, filled)
+    filled = 0
+    await writeAll(partial.file, full, partial.offset)
+    for (const hash of partial.hashes) hash.update(full)
+    partial.offset += full.length
+    if (Math.floor(partial.offset / heapBytes) > Math.floor((partial.offset - full.length) / heapBytes))
+      dropDeadBuffers()
+  }
+  try {
+    for await (const piece of body) {
+      check(partial.offset + filled + piece.length)
+      for (let taken = 0; taken < piece.length;) {
+        const copied = piece.copy(block, filled, taken)
+        taken += copied
+        filled += copied
+        if (filled === block.length) await flush()
+      }
+    }
+  } finally {
+    await flush()
   }
 }
 

@@ -10,8 +10,16 @@ const idleMilliseconds = 10_000
 /** Megabytes of objects that it may have; it needs next to none. */
 const memory = { maxOldGenerationSizeMb: 16, maxYoungGenerationSizeMb: 1 }
 
+/** Whose time the work takes. */
+export type Share = {
+  signal: AbortSignal
+  /** Nobody else of this process is at work: a thread would only take memory, about ten megabytes. */
+  alone?: boolean
+}
+
 /**
- * Does a task here, in turns with everything else, or in a thread of its own where there is much to read.
+ * Does a task here, in turns with everything else, or in a thread of its own where there is much to read and others
+ * should not wait for the disk.
  * All large files share that thread, in turns, too. Where it ends before its time, the work is done here.
  * @param bytes how much there is to read
  * @throws errors of the operating system; the signal's reason once aborted. The files are in use until then.
@@ -19,10 +27,10 @@ const memory = { maxOldGenerationSizeMb: 16, maxYoungGenerationSizeMb: 1 }
 export async function done<One extends Task>(
   task: One,
   files: FilesOf<One>,
-  { bytes, signal }: { bytes: number; signal: AbortSignal },
+  { bytes, signal, alone = false }: Share & { bytes: number },
 ): Promise<AnswerOf<One>> {
   signal.throwIfAborted()
-  if (bytes >= large) {
+  if (bytes >= large && !alone) {
     const thread = (current ??= start())
     const reply = await thread.reply({ task, files }, signal) // both are of one task
     if (reply !== null) return answerOf(reply, signal) as AnswerOf<One> // to that task

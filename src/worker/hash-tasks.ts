@@ -2,7 +2,7 @@ import { differenceOf, hashesOf, type Hashes, type Parts } from '../hashing.ts'
 
 const tasks = {
   difference: differenceOf,
-  fingerprint: (file: number): Parts<Hashes<'sha256' | 'sha512'>> => hashesOf(file, ['sha256', 'sha512']),
+  digest: (file: number): Parts<Hashes<'sha256'>> => hashesOf(file, ['sha256']),
 } as const
 
 /** What is to be found out about open files. */

@@ -38,6 +38,8 @@ export type RebuildSettings = {
   hidden?: readonly string[]
   /** Of each build; absent: `defaultLimits`. */
   limits?: BackendLimits
+  /** No other job runs in this process at the same time. */
+  alone?: boolean
   /** Folder where copies of the rebuilt files are left, by name; absent: they are removed with the job. */
   outputs?: string | undefined
 }
@@ -143,7 +145,8 @@ async function compareAll(
   options: RebuildOptions,
 ): Promise<Result> {
   const compared: Compared[] = []
-  for (const original of originals) compared.push(await compareArtifact(original, run.outdir, options.signal))
+  const share = { signal: options.signal, alone: options.settings.alone ?? false }
+  for (const original of originals) compared.push(await compareArtifact(original, run.outdir, share))
   const finding = findingOf(run.log, options.settings.logRules)
   const isSame = compared.every(({ found }) => found === 'same')
   const verdict = judge(compared, endingOf(run, backend, finding, !isSame && (await isEmpty(run.outdir))))
@@ -228,7 +231,7 @@ async function fetchOriginal(
 ): Promise<Original> {
   const file = fileNameOf(artifact.url)
   const path = join(madeFolder(join(directory, 'originals', String(index))), file)
-  const limits = { ...downloadLimits, signal }
+  const limits = { ...downloadLimits, signal, alone: settings.alone ?? false }
   const fingerprint = await fetchCached(artifact, path, settings.originals, limits)
   return { artifact, file, path, fingerprint }
 }

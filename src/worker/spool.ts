@@ -1,5 +1,5 @@
 import { randomBytes, randomUUID } from 'node:crypto'
-import { appendFile, mkdir, open, readFile, readdir, rename, rm, stat, truncate } from 'node:fs/promises'
+import { mkdir, open, readFile, readdir, rename, rm, stat, truncate } from 'node:fs/promises'
 import { join } from 'node:path'
 import { submitBuild, RebuildReport } from '../wire/builds.ts'
 import { ServerSaid, type Client } from '../client.ts'
@@ -110,9 +110,13 @@ async function fillReserve(folder: string): Promise<void> {
   const reserve = reserveIn(folder)
   const { size } = await stat(reserve).catch(() => ({ size: 0 }))
   if (size >= reserveBytes || (await diskFree(folder)) < 4 * reserveBytes) return
-  // noise, because some file systems keep no room for bytes that are all alike
-  const noise = randomBytes(reserveBytes - size)
-  await appendFile(reserve, noise, { mode: 0o600 }).catch(() => undefined) // then we have less, or none
+  const noise = randomBytes(reserveBytes / 64) // some file systems keep no room for bytes that are all alike
+  try {
+    await using file = await open(reserve, 'a', 0o600)
+    for (let filled = size; filled < reserveBytes; filled += noise.length) await file.write(noise)
+  } catch {
+    return // then we have less, or none
+  }
 }
 
 /** Writes a file; where the disk is full, again with as much of the reserve as it takes, and with all of it. */

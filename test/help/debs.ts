@@ -30,6 +30,16 @@ export function lacksPrograms(...programs: string[]): string | false {
   return missing.length === 0 ? false : `needs ${missing.join(', ')}`
 }
 
+/** Why tests that mount something cannot run here, or false. */
+export function lacksNamespaces(): string | false {
+  try {
+    execFileSync('unshare', ['--user', '--map-root-user', '--mount', 'true'], { stdio: 'ignore' })
+    return false
+  } catch {
+    return 'this machine does not let us make namespaces'
+  }
+}
+
 export type SourceIdea = {
   name: string
   version?: string

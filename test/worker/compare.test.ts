@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import type { Worker } from 'node:worker_threads'
 import { sentenceOf } from '../../src/errors.ts'
-import { compareFiles, fingerprintOf, NotPlain } from '../../src/worker/compare.ts'
+import { compareFiles, digestOf, NotPlain } from '../../src/worker/compare.ts'
 import { Failure, reasonOf } from '../../src/worker/failure.ts'
 
 const { signal } = new AbortController()
@@ -54,10 +54,7 @@ for (const [what, a, b, expected] of [
     assert.equal(difference.firstDifference, expected)
     assert.deepEqual(difference.original, { sha256: sha('sha256', a), size: a.length })
     assert.deepEqual(difference.rebuilt, { sha256: sha('sha256', b), size: b.length })
-    assert.deepEqual(await fingerprintOf(rebuilt, { signal }), {
-      ...difference.rebuilt,
-      sha512: sha('sha512', b),
-    })
+    assert.deepEqual(await digestOf(rebuilt, { signal }), difference.rebuilt)
   })
 }
 
@@ -136,6 +133,17 @@ test('large files are hashed in a thread as sha256sum does, several at once', as
   assert.equal(started.length, 1)
 })
 
+test('whoever is alone in a process compares large files without a thread', async (t) => {
+  const folder = await aFolder(t)
+  const [original, rebuilt] = [await aLargeFile(folder, 'one end'), await aLargeFile(folder, 'another')]
+  const before = started.length
+
+  const found = await compareFiles(original, rebuilt, { signal, alone: true })
+
+  assert.equal(found.firstDifference, manyBytes - 'one end'.length)
+  assert.equal(started.length, before)
+})
+
 test('a process that has hashed a large file ends before the thread that waits for another one', async (t) => {
   const folder = await aFolder(t)
   const file = await aLargeFile(folder, 'a file')
@@ -143,9 +151,9 @@ test('a process that has hashed a large file ends before the thread that waits f
   const script = join(folder, 'script.mjs')
   await writeFile(
     script,
-    `import { fingerprintOf } from ${JSON.stringify(compare)}
+    `import { digestOf } from ${JSON.stringify(compare)}
      process.on('worker', (thread) => thread.on('exit', () => console.log('the thread ended')))
-     const { size } = await fingerprintOf(process.argv[2], { signal: new AbortController().signal })
+     const { size } = await digestOf(process.argv[2], { signal: new AbortController().signal })
      console.log(size)`,
   )
 
@@ -203,7 +211,7 @@ test('where the thread is killed the comparison is made all the same', async (t)
 test('what the disk cannot read is told with the names of the files', async () => {
   const memory = '/proc/self/mem' // a plain file by its looks, unreadable at its beginning
 
-  await assert.rejects(fingerprintOf(memory, { signal }), (error) => {
+  await assert.rejects(digestOf(memory, { signal }), (error) => {
     assert.match(sentenceOf(error), /^hashing \/proc\/self\/mem: EIO/)
     return reasonOf(error) === 'backend_error'
   })

@@ -1,13 +1,15 @@
 import { test } from 'node:test'
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
+import { execFile, execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { readFile, readdir, stat, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, readdir, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
 import { reachOf } from '../../src/worker/addresses.ts'
 import { fetchCached } from '../../src/worker/cache.ts'
 import { download, downloadLimits, fileNameOf, type DownloadOptions } from '../../src/worker/download.ts'
+import { lacksNamespaces, lacksPrograms } from '../help/debs.ts'
 import { aFolder, aServer, files } from '../help/files.ts'
 
 const options: DownloadOptions = {
@@ -137,6 +139,27 @@ test('a broken connection is resumed where it broke', async (t) => {
   assert.match(ranges[1] ?? '', /^bytes=[1-9]\d*-$/)
 })
 
+test('pieces of any size make the same file, over a connection that breaks again and again', async (t) => {
+  const large = Buffer.alloc(1_300_001, 'a file of several blocks ')
+  const base = await aServer(t, (request, response) => {
+    const from = Number(/bytes=(\d+)-/.exec(request.headers.range ?? '')?.[1] ?? 0)
+    response.writeHead(from === 0 ? 200 : 206, { 'content-range': `bytes ${from}-`, etag: '"1"' })
+    const send = (at: number): void => {
+      if (at >= large.length) return void response.end()
+      if (at > from + 400_000) return void setTimeout(() => response.destroy(), 20)
+      const piece = large.subarray(at, at + 1 + ((at * 7919) % 90_000))
+      response.write(piece, () => send(at + piece.length))
+    }
+    send(from)
+  })
+  const path = join(await aFolder(t), 'a')
+
+  const got = await download({ url: `${base}/a`, ...unknown }, path, { ...options, tries: 9 })
+
+  assert.deepEqual(await readFile(path), large)
+  assert.equal(got.sha512, createHash('sha512').update(large).digest('hex'))
+})
+
 test('a file that changed between two tries is fetched anew', async (t) => {
   let asked = 0
   const base = await aServer(t, (_, response) => {
@@ -205,6 +228,35 @@ test('a redirect to what is no web address is refused', async (t) => {
   )
 
   assert.equal(reason, 'input_unavailable')
+})
+
+const lacksMounts = lacksPrograms('unshare', 'mount') || lacksNamespaces()
+
+test('a full disk is told as that; a cache without room is none', { skip: lacksMounts }, async (t) => {
+  const base = await aServer(t, files({ '/a': content, '/large': Buffer.alloc(700_000, 'x') }))
+  const folder = await aFolder(t)
+  const module = (name: string): string =>
+    JSON.stringify(fileURLToPath(new URL(`../../src/worker/${name}.ts`, import.meta.url)))
+  await writeFile(
+    join(folder, 'full.ts'),
+    `import { readdirSync } from 'node:fs'
+     import { fetchCached } from ${module('cache')}
+     import { reasonOf } from ${module('failure')}
+     const [, , disk, base, other] = process.argv
+     const options = { limit: 1e7, seconds: 20, signal: new AbortController().signal }
+     const fetch = (name, sha256, to) =>
+       fetchCached({ url: base + name, sha256, size: null }, to, { directory: disk, limit: 1e7 }, options)
+     await fetch('/large', null, disk + '/large').catch((error) => console.log(reasonOf(error)))
+     console.log((await fetch('/a', '${sha256}', other)).size, readdirSync(disk).join())`,
+  )
+  const lines = 'mount -t tmpfs -o size=512k full "$1" && "$2" "$3" "$1" "$4" "$5"'
+  await mkdir(join(folder, 'disk'))
+  const args = ['--user', '--map-root-user', '--mount', 'sh', '-c', lines, 'sh', join(folder, 'disk')]
+  const given = [...args, process.execPath, join(folder, 'full.ts'), base, join(folder, 'a')]
+
+  const { stdout } = await promisify(execFile)('unshare', given)
+
+  assert.equal(stdout, `no_space\n${content.length} large\n`)
 })
 
 const fetchScript = fileURLToPath(new URL('../../src/worker/backends/fetch.sh', import.meta.url))
@@ -279,10 +331,12 @@ test('a file whose hash is known is downloaded once', async (t) => {
   const cache = { directory: join(folder, 'cache'), limit: 10_000_000 }
   const wanted = { url: `${base}/a`, sha256, size: null }
 
-  await fetchCached(wanted, join(folder, 'first'), cache, options)
-  await fetchCached(wanted, join(folder, 'second'), cache, options)
+  const first = await fetchCached(wanted, join(folder, 'first'), cache, options)
+  const second = await fetchCached(wanted, join(folder, 'second'), cache, options)
 
   assert.equal(asked, 1)
+  assert.deepEqual(first, { sha256, sha512, size: content.length })
+  assert.deepEqual(second, first)
   assert.deepEqual(await readFile(join(folder, 'second')), content)
 })
 
@@ -292,7 +346,7 @@ test('a kept file that was damaged is fetched anew', async (t) => {
   const cache = { directory: join(folder, 'cache'), limit: 10_000_000 }
   const wanted = { url: `${base}/a`, sha256, size: null }
   await fetchCached(wanted, join(folder, 'first'), cache, options)
-  await writeFile(join(cache.directory, sha256), 'damaged')
+  await writeFile(join(cache.directory, `${sha256}-${sha512}`), 'damaged')
 
   await fetchCached(wanted, join(folder, 'second'), cache, options)
 
@@ -307,7 +361,8 @@ test('what was not used for longest leaves the cache first', async (t) => {
   )
   const folder = await aFolder(t)
   const cache = { directory: join(folder, 'cache'), limit: 1000 }
-  const hashOf = (size: number): string => createHash('sha256').update(Buffer.alloc(size)).digest('hex')
+  const hashOf = (size: number, name = 'sha256'): string =>
+    createHash(name).update(Buffer.alloc(size)).digest('hex')
   const take = async (path: keyof typeof sizes, to: string): Promise<void> => {
     await fetchCached(
       { url: base + path, sha256: hashOf(sizes[path]), size: null },
@@ -323,5 +378,8 @@ test('what was not used for longest leaves the cache first', async (t) => {
   await take('/a', '3')
   await take('/c', '4')
 
-  assert.deepEqual((await readdir(cache.directory)).sort(), [hashOf(400), hashOf(402)].sort())
+  assert.deepEqual(
+    (await readdir(cache.directory)).sort(),
+    [400, 402].map((size) => `${hashOf(size)}-${hashOf(size, 'sha512')}`).sort(),
+  )
 })

@@ -8,7 +8,7 @@ import { openClient } from '../../src/client.ts'
 import { silentLog } from '../../src/log.ts'
 import type { RebuildReport } from '../../src/wire/builds.ts'
 import { openSpool } from '../../src/worker/spool.ts'
-import { lacksPrograms } from '../help/debs.ts'
+import { lacksNamespaces, lacksPrograms } from '../help/debs.ts'
 import { aFolder } from '../help/files.ts'
 import { anUpstream } from '../help/upstream.ts'
 
@@ -24,15 +24,6 @@ const aReport = (queue_id: number): RebuildReport => ({
   reason: 'build_failed',
   evidence: null,
 })
-
-function lacksNamespaces(): string | false {
-  try {
-    execFileSync('unshare', ['--user', '--map-root-user', '--mount', 'true'], { stdio: 'ignore' })
-    return false
-  } catch {
-    return 'this machine does not let us make namespaces'
-  }
-}
 
 test('reports are sent in the order they were kept, and gone then', async (t) => {
   const upstream = await anUpstream(t)
