@@ -75,6 +75,25 @@ export function* differenceOf(original: number, rebuilt: number): Parts<Differen
   }
 }
 
+/** A part of an open file; it may reach beyond its end. */
+export type Range = { readonly file: number; readonly start: number; readonly size: number }
+
+/** Whether two parts of open files hold the same bytes. */
+export function* areEqual(a: Range, b: Range): Parts<boolean> {
+  if (a.size !== b.size) return false
+  const [left, right] = blocks()
+  for (let offset = 0; offset < a.size;) {
+    const most = Math.min(blockBytes, a.size - offset)
+    const x = read(a.file, left.subarray(0, most), a.start + offset)
+    const y = read(b.file, right.subarray(0, most), b.start + offset)
+    if (!x.equals(y)) return false
+    if (x.length < most) return true // both end here
+    offset += x.length
+    if (offset % turnBytes === 0) yield
+  }
+  return true
+}
+
 /** Hashes a file from an offset on. @returns the size of the file */
 function* rest(file: number, from: number, hashes: readonly Hash[]): Parts<number> {
   const [block] = blocks()
