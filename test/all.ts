@@ -3,21 +3,38 @@ import { globSync } from 'node:fs'
 import { run } from 'node:test'
 import { spec } from 'node:test/reporters'
 
-/** Each takes a minute or more of one core. */
+/** Each takes a quarter of a minute or more of one core, the longest first. */
 const long = [
   'test/worker/verdicts.test.ts',
-  'test/contracts/rows-credentials.test.ts',
   'test/trips/demo.test.ts',
   'test/trips/distributions.test.ts',
   'test/server/faults.test.ts',
+  'test/contracts/rows-credentials.test.ts',
+  'test/cmd/sync-server.test.ts',
+  'test/cmd/ctl.test.ts',
+  'test/cmd/server.test.ts',
+  'test/check/hostile.test.ts',
+  'test/check/systems.test.ts',
+  'test/check/servers.test.ts',
+  'test/server/backup.test.ts',
 ]
 
 const named = process.argv.slice(2)
 const found = globSync('test/**/*.test.ts')
 const files = named.length > 0 ? named : [...long, ...found.filter((file) => !long.includes(file)).sort()]
 
-// Three at once on two cores: tests wait for programs and timers as much as they compute.
-const tests = run({ files, concurrency: 3, execArgv: process.execArgv })
+/** No test takes that long: a file whose tests are over but which does not end would keep us for ever. */
+const silence = 10 * 60_000
+const hung = new AbortController()
+const giveUp = setTimeout(() => {
+  console.error(`No test has ended for ${silence / 60_000} minutes; those that run are given up.`)
+  process.exitCode = 1
+  hung.abort()
+}, silence).unref()
+
+// Four at once on two cores: tests wait for programs and timers as much as they compute.
+const tests = run({ files, concurrency: 4, signal: hung.signal, execArgv: process.execArgv })
+tests.on('test:complete', () => void giveUp.refresh())
 tests.on('test:summary', ({ file, success }) => {
   if (file === undefined && !success) process.exitCode = 1
 })
