@@ -43,6 +43,8 @@ export type InputRow = Row & {
   status: string | null
   reason: string | null
   build_id: number | null
+  /** What the worker said of that build. */
+  note: string | null
   decided_at: string | null
   retries: number
   infrastructure_retries: number
@@ -57,10 +59,10 @@ export type InputRow = Row & {
 export function inputsOf(db: Database, sourceIds: readonly number[]): Promise<InputRow[]> {
   return db.all<InputRow>(sql`
     SELECT i.id, i.source_package_id, i.group_id, c.architecture, g.backend, g.url, i.seen, i.status, i.reason, i.build_id,
-           i.decided_at, g.retries, g.infrastructure_retries, j.id AS job_id, j.state, coalesce(j.next_retry, g.next_retry) AS next_retry,
+           json_extract(h.evidence, '$.note') AS note, i.decided_at, g.retries, g.infrastructure_retries, j.id AS job_id, j.state, coalesce(j.next_retry, g.next_retry) AS next_retry,
            w.name AS worker, c.index_trust
       FROM build_inputs i JOIN scopes c ON c.id = i.scope_id JOIN friend_groups g ON g.id = i.group_id
-      LEFT JOIN jobs j ON j.group_id = g.id LEFT JOIN workers w ON w.id = j.worker_id
+      LEFT JOIN jobs j ON j.group_id = g.id LEFT JOIN workers w ON w.id = j.worker_id LEFT JOIN builds h ON h.id = i.build_id
      WHERE i.source_package_id IN ${sourceIds} ORDER BY c.architecture, i.id LIMIT 500`)
 }
 

@@ -154,7 +154,7 @@ const isolations: Readonly<Record<string, string>> = {
   none: 'not isolated: a build could have reached the originals',
 }
 
-function evidencePart(_: Site, { build, extra }: BuildView): Html {
+function evidencePart({ base }: Site, { build, extra }: BuildView): Html {
   const { evidence } = build
   if (evidence === null)
     return html`<section aria-labelledby="evidence">
@@ -173,7 +173,14 @@ function evidencePart(_: Site, { build, extra }: BuildView): Html {
       html`${name(evidence.isolation ?? 'not told')}
         <span class="quiet">${isolations[evidence.isolation ?? ''] ?? ''}</span>`,
     ],
-    ['Built from', addressOf(extra.url)],
+    [
+      'Built from',
+      html`${addressOf(extra.url)} ·
+        <a
+          href="${base}${sourcePath(build.distribution, build.release ?? '', build.name, build.version)}#home"
+          >repeat it yourself</a
+        >`,
+    ],
     ['Note', evidence.note === null ? '–' : name(evidence.note)],
   ]
   const packages = (list: readonly string[], title: string): Html =>

@@ -154,7 +154,7 @@ function inputPart(site: Site, view: SourceView, row: VersionRow, input: InputRo
       ${input.build_id === null ? '' : html`<a class="small" href="${site.base}/builds/${input.build_id}">log and evidence</a>`}
     </h3>
     ${input.index_trust === 'unsigned' ? html`<p class="small warn">index: unsigned. What is listed here was taken on trust: no signature was checked.</p>` : ''}
-    ${callout(input.status, input.reason, null)} ${nextPart(site, input, outlook)}
+    ${callout(input.status, input.reason, input.note)} ${nextPart(site, input, outlook)}
     ${filesTable(site, files, `Files of ${shown(view.name)} ${shown(row.version)} for ${shown(input.architecture)}`)}
     <p class="small quiet">Built from ${addressOf(input.url)}</p>
   </div>`
