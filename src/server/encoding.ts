@@ -65,6 +65,8 @@ export function codingFor(accepted: string | undefined, isTiny = false): Coding 
   if (isTiny && identity !== 0) return 'identity'
   const chosen = liked.find((coding) => weights.get(coding) === best)
   if (chosen !== undefined && (identity === undefined || best >= identity)) return chosen
+  const other = codings.find((coding) => !weights.has(coding))
+  if (identity === 0 && other !== undefined && (weights.get('*') ?? 0) > 0) return other
   if (identity === 0) throw new Refusal(406, 'no content coding that you accept is known here')
   return 'identity'
 }

@@ -111,9 +111,13 @@ export function isUnchanged(c: Context, { tag, modified, isSettled }: Revision):
   return isSettled && httpDate.test(given) && modified.getTime() <= Date.parse(given)
 }
 
-/** Whether If-None-Match names the tag (RFC 9110 section 13.1.2). */
+/** Whether If-None-Match names the tag, weak or strong (RFC 9110 sections 8.8.3.2 and 13.1.2). */
 export function isTagKnown(header: string | undefined, tag: string): boolean {
-  return header !== undefined && header.split(',').some((item) => item.trim() === tag || item.trim() === '*')
+  const opaque = (given: string): string => given.trim().replace(/^W\//, '')
+  return (
+    header !== undefined &&
+    header.split(',').some((item) => item.trim() === '*' || opaque(item) === opaque(tag))
+  )
 }
 
 /** A 304 that names the revision. */

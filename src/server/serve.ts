@@ -250,7 +250,8 @@ async function listen(
   const again = openAgain()
   const app = openApp(service, again)
   const prefix = basePathOf(basePath)
-  const listener = getRequestListener((request, env) => app.fetch(request, env))
+  // Probes of load balancers ask by HTTP/1.0, which has no Host; others without one are refused before.
+  const listener = getRequestListener((request, env) => app.fetch(request, env), { hostname: 'localhost' })
   const served = async (incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> => {
     const answer = again.answer(incoming, outgoing)
     if (answer === false || !(await answer)) await listener(incoming, outgoing)
@@ -298,6 +299,7 @@ function basePathOf(given: string): string {
 
 /** The same address with a plain path: no base path, no doubled slashes, none at the end. */
 function normalised(url: string, prefix: string): string {
+  if (url === '*') return '/' // OPTIONS of the server as a whole
   if (!url.startsWith('/')) return url
   const end = url.search(/[?#]/)
   const path = end === -1 ? url : url.slice(0, end)

@@ -50,6 +50,7 @@ testRows('transport', {
         ['gzip;q=1, zstd;q=0.5', 'gzip'],
         ['deflate', 'deflate'],
         ['*', undefined],
+        ['*, br;q=0, identity;q=0', 'zstd'],
       ] as const) {
         const reply = await get(builds, { 'accept-encoding': accepted })
         assert.deepEqual(

@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict'
 import { readFile, writeFile } from 'node:fs/promises'
-import { createServer } from 'node:net'
+import { connect, createServer } from 'node:net'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { startServer, temporaryFolder } from '../help/server.ts'
+import { sql } from '../../src/server/store/database.ts'
+import { openSqlite } from '../../src/server/store/sqlite.ts'
+import { aPackage, importPackages, startServer, temporaryFolder } from '../help/server.ts'
 
 test(
   'a data folder that cannot be made is told in words, also below /proc',
@@ -52,6 +54,36 @@ test('a damaged database is told in words, and not a byte of it is changed', asy
 
   await assert.rejects(startServer(t, { data }), /cannot open the database.*not a database/)
   assert.equal(await readFile(file, 'utf8'), before)
+})
+
+test('a database that is damaged inside is told in words, not as a fault of the program', async (t) => {
+  const data = await temporaryFolder(t)
+  const first = await startServer(t, { data })
+  await importPackages(first.call, [aPackage({ name: 'one' })])
+  await first.stop()
+  const file = join(data, 'rebuilderd.db')
+  const db = await openSqlite(file)
+  const [root] = await db.all<{ page: number }>(
+    sql`SELECT rootpage AS page FROM sqlite_schema WHERE name = 'binary_packages'`,
+  )
+  await db.close()
+  const bytes = await readFile(file)
+  bytes.fill(0x55, ((root?.page ?? 0) - 1) * 4096, (root?.page ?? 0) * 4096)
+  await writeFile(file, bytes)
+
+  const { address } = await startServer(t, { data })
+  const reply = await fetch(`${address}/api/v1/packages/binary`)
+
+  assert.equal(reply.status, 503)
+  assert.match(await reply.text(), /^the database is damaged: .*ctl db check/)
+})
+
+test('a load balancer that probes by HTTP/1.0, without a Host, is answered', async (t) => {
+  const { address } = await startServer(t)
+  const probe = connect(Number(new URL(address).port), '127.0.0.1')
+  probe.write('GET /api/v1/dashboard HTTP/1.0\r\n\r\n')
+
+  assert.match(Buffer.concat(await probe.toArray()).toString(), /^HTTP\/1\.1 200 /)
 })
 
 test('an address to listen on that is none is told in words', async (t) => {

@@ -40,6 +40,8 @@ function databaseBy(post: Post, gone: Promise<unknown>): Database {
     throw troubleOf(error)
   }
 
+  const read = (queries: readonly Sql[]): Promise<Rows[]> => rowsOf('read', queries).catch(tellTrouble)
+
   const steps: Transaction = {
     all: async (query) => toRows(await rowsOf('step', [query])),
     batch: async (queries) => (await rowsOf('step', queries)).map(objectsOf) as never, // rows as the caller named them
@@ -62,12 +64,12 @@ function databaseBy(post: Post, gone: Promise<unknown>): Database {
   }
 
   return {
-    all: async (query) => toRows(await rowsOf('read', [query])),
-    batch: async (queries) => (await rowsOf('read', queries)).map(objectsOf) as never, // rows as the caller named them
-    bytes: async (query) => utf8Of(await rowsOf('read', [query])),
+    all: async (query) => toRows(await read([query])),
+    batch: async (queries) => (await read(queries)).map(objectsOf) as never, // rows as the caller named them
+    bytes: async (query) => utf8Of(await read([query])),
     transaction,
     run: (name, input) => post({ do: 'run', name, input }).catch(tellTrouble),
-    ask: (name, input) => post({ do: 'ask', name, input }),
+    ask: (name, input) => post({ do: 'ask', name, input }).catch(tellTrouble),
     async port() {
       const { port1, port2 } = new MessageChannel()
       await post({ do: 'connect', port: port1 }, [port1])
@@ -159,7 +161,7 @@ function objectsOf<T extends Row>({ columns, rows }: Rows): T[] {
 }
 
 function unusable(path: string, message: string): Complaint {
-  const isDamaged = /not a database|malformed|corrupt/.test(message)
+  const isDamaged = isDamage(message)
   return new Complaint(`cannot open the database ${path}: ${message}`, {
     hint: isDamaged
       ? 'the file is damaged; nothing was changed. Put a backup in its place, or move it away to start anew'
@@ -167,11 +169,19 @@ function unusable(path: string, message: string): Complaint {
   })
 }
 
-/** A full disk is the operator's to mend, not a bug. */
+function isDamage(message: string): boolean {
+  return /not a database|malformed|corrupt/.test(message)
+}
+
+/** A full disk and a damaged file are the operator's to mend, not bugs. */
 function troubleOf(error: unknown): Error {
   const known = error instanceof Error ? error : new Error(String(error))
+  if (isDamage(known.message))
+    return new Complaint(`the database is damaged: ${known.message}`, {
+      hint: 'nothing of this request was kept; stop the server, look with `rebuilderd ctl db check`, put a backup in its place',
+    })
   if (!/disk is full|disk I\/O error/.test(known.message)) return known
-  return new Complaint(`cannot write the database: ${known.message}`, {
+  return new Complaint(`cannot use the database: ${known.message}`, {
     hint: 'make space on its disk; nothing of this request was kept',
   })
 }
