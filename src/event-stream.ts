@@ -59,7 +59,7 @@ export type Following = {
   /** Id of the last event that is known; null: from where the address says. */
   after: string | null
   signal: AbortSignal
-  /** Told each time the connection is lost, before it is tried again. */
+  /** Told when the connection is lost, before it is tried again; not at each try that fails for the same reason. */
   onLost: (why: string) => void
   /** Milliseconds before the first new try, doubled each time up to half a minute. */
   pause?: number
@@ -74,17 +74,22 @@ export async function* followedEvents(address: string, following: Following): As
   const { signal, onLost, pause = 1000 } = following
   let { after } = following
   let wasThere = false
+  let told: string | null = null
+  const lost = (why: string): void => {
+    if (why !== told) onLost(why)
+    told = why
+  }
   for (let failures = 0; ; failures++) {
     try {
       for await (const event of connection(address, after, signal)) {
-        ;[wasThere, failures, after] = [true, 0, event.id ?? after]
+        ;[wasThere, failures, after, told] = [true, 0, event.id ?? after, null]
         if (event !== opened) yield event
       }
-      onLost('the server ended it')
+      lost('the server ended it')
     } catch (error) {
       signal.throwIfAborted()
       if (!wasThere || error instanceof Refused) throw error
-      onLost(sentenceOf(error))
+      lost(sentenceOf(error))
     }
     await sleep(Math.min(30_000, pause * 2 ** Math.min(failures, 10)), undefined, { signal })
   }

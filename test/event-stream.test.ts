@@ -90,6 +90,7 @@ test('a stream that breaks, ends or is refused for a while goes on after the las
     t,
     sends('id: 7\ndata: one\n\n', 'breaks'),
     says(503),
+    says(503),
     sends('id: 8\ndata: two\n\n', 'ends'),
     sends(': nothing new\n\n', 'ends'),
     sends('id: 9\ndata: three\n\n', 'stays'),
@@ -104,9 +105,9 @@ test('a stream that breaks, ends or is refused for a while goes on after the las
   )
   assert.deepEqual(
     heard.map(({ headers }) => headers['last-event-id']),
-    [undefined, '7', '7', '8', '8'],
+    [undefined, '7', '7', '7', '8', '8'],
   )
-  assert.equal(lost.length, 4)
+  assert.equal(lost.length, 4, 'the second refusal told nothing new')
 })
 
 test('what is known already is told with the first question', async (t) => {
