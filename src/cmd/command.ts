@@ -141,6 +141,8 @@ type More = {
   examples?: readonly string[]
   /** Exit codes beyond 0, 1 and 2, or what these mean here. */
   exits?: Readonly<Record<number, string>>
+  /** Exit code where it could not be done; 1 where it is not said. */
+  failure?: number
   /** Whether it spares memory or time; time where it is not said. */
   pace?: RuntimePace
 }
@@ -157,6 +159,7 @@ export type Command = {
   readonly details: string | undefined
   readonly examples: readonly string[]
   readonly exits: Readonly<Record<number, string>>
+  readonly failure: number
   readonly pace: RuntimePace
   readonly options: OptionsTable
   readonly run: (
@@ -187,6 +190,7 @@ export function command<const U extends string, const T extends OptionsTable>(
     details: more.details,
     examples: more.examples ?? [],
     exits: more.exits ?? {},
+    failure: more.failure ?? 1,
     pace: more.pace ?? 'fast',
     options,
     run: run as Command['run'], // parse.ts reads argv by this very usage and table

@@ -43,8 +43,13 @@ async function outcomeOf(
   if (request.wants === 'help') return help(request, program, commands)
   if (request.command.pace !== 'sparing') setRuntimePace(request.command.pace) // that is how the executable starts
   const hurry = watchSignals(stopping)
-  const context = contextOf(program, request.options, stopping.signal, hurry)
-  return (await request.command.run(request.positionals, request.options, context)) ?? 0
+  const { command, positionals, options } = request
+  const context = contextOf(program, options, stopping.signal, hurry)
+  try {
+    return (await command.run(positionals, options, context)) ?? 0
+  } catch (error) {
+    return failed(program, error, stopping.signal, command.failure)
+  }
 }
 
 function isVersionFlag(arg: string): boolean {
@@ -123,11 +128,12 @@ function stopQuietlyWithoutReader(program: string, stopping: AbortController): v
   process.stderr.on('error', () => {})
 }
 
-/** Prints an error and gives the exit code for it. */
-function failed(program: string, error: unknown, signal: AbortSignal): number {
+/** Prints an error and gives the exit code for it: that of the complaint, unless it only says that it could not be done. */
+function failed(program: string, error: unknown, signal: AbortSignal, failure = 1): number {
   if (signal.aborted && signal.reason instanceof Stopped) return signal.reason.exitCode
   process.stderr.write(`${program}: ${printable(explain(error), true)}\n`)
-  return complaintOf(error)?.exitCode ?? 1
+  const code = complaintOf(error)?.exitCode ?? 1
+  return code === 1 ? failure : code
 }
 
 /** Resolves when standard output took all; what is written to pipes may wait for its reader. */

@@ -51,11 +51,14 @@ export const build = command(
       1: 'BAD: built, and the bytes differ or a file is missing',
       2: 'FAIL: no comparison was possible; or it was asked for in a wrong way',
     },
+    failure: 2, // 1 is a verdict
     pace: 'sparing',
   },
 )
 
 function jobOf(distro: string, urls: readonly string[], given: Options): RebuildJob {
+  for (const address of [...urls, ...(given.inputUrl === undefined ? [] : [given.inputUrl])])
+    refusePath(address)
   const artifacts = urls.map((url) => {
     const [name = '', version = '', architecture = ''] = fileNameOf(url)
       .replace(/\.[a-z]+$/, '')
@@ -77,6 +80,15 @@ function jobOf(distro: string, urls: readonly string[], given: Options): Rebuild
     },
     artifacts,
   }
+}
+
+/** Whoever wants to rebuild files of this machine learns how: the scripts fetch what lies beside them, too. */
+function refusePath(address: string): void {
+  if (/^https?:\/\//i.test(address)) return
+  throw new Complaint(`${address} is not an http or https address`, {
+    hint: 'for files of this machine: python3 -m http.server --directory FOLDER, then http://127.0.0.1:8000/FILE',
+    exitCode: 2,
+  })
 }
 
 async function buildOnce(assignment: RebuildJob, given: Options, context: Context): Promise<Result> {

@@ -48,6 +48,24 @@ for (const [what, line, code, expected] of [
   })
 }
 
+for (const [what, address, more, expected] of [
+  ['a path', './hello_1.0-1_amd64.deb', [], /is not an http or https address[^]*http\.server/],
+  ['an input that is a path', 'http://127.0.0.1:1/a.deb', ['--input-url', '/x'], /^rebuilderd.*: \/x is not/],
+  ['a folder where it may write nothing', 'http://127.0.0.1:1/a.deb', ['--data', '/sys/x'], /\/sys\/x/],
+] as const) {
+  test(`worker build with ${what} does not end as if it were BAD`, async (t) => {
+    const home = await aFolder(t)
+    const script = ['--script-location', '/bin/true', '--data', join(home, 'data')]
+
+    const { code, stderr } = await runProgram(['worker', 'build', 'testing', address, ...script, ...more], {
+      home,
+    })
+
+    assert.match(stderr, expected)
+    assert.equal(code, 2)
+  })
+}
+
 test('worker build shows the output of the build beside the verdict, made harmless', async (t) => {
   const { stdout, stderr } = await build(t, `printf 'a\\033[2Jb\\n'; ${make('good bytes')}`)
 
