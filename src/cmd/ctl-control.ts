@@ -1,5 +1,7 @@
+import type { Client } from '../client.ts'
 import { Complaint } from '../errors.ts'
 import { printable } from '../log.ts'
+import { getBuild, listBuilds } from '../wire/builds.ts'
 import { explainPackage, requestRebuild, setQueueControl, type Outlook } from '../wire/queue.ts'
 import { reasonCodes, wordsOf, type Reason } from '../wire/reasons.ts'
 import { listSyncs, type SyncState } from '../wire/sync.ts'
@@ -86,25 +88,51 @@ export const why = command(
         hint: '`ctl pkgs ls` lists what the server knows; --all shows older versions',
       })
     }
-    for (const item of shown) tell(item, context)
+    for (const [index, item] of shown.entries())
+      tell(item, index < mostExplained ? await saidOf(client, item) : [], context)
   },
 )
 
-function tell(item: Outlook, context: Context): void {
+/** Packages for which the server is asked what the worker said. */
+const mostExplained = 20
+
+/** What the worker said about the attempt that a verdict rests on. */
+async function saidOf(client: Client, item: Outlook): Promise<string[]> {
+  const { name, version, distribution, release, architecture, status, reason } = item
+  if (status === null || reason === null) return []
+  const origin = { distribution, release: release ?? '', architecture, name, version }
+  const newest = { sort: 'id', direction: 'Descending', limit: 1 } as const
+  const { records } = await client.call(listBuilds, {
+    query: { ...origin, status: [status], reason: [reason], ...newest },
+  })
+  const [last] = records
+  if (last === undefined) return []
+  const { evidence } = await client.call(getBuild, { params: { id: last.id } })
+  const { note, missing } = evidence ?? { note: null, missing: [] }
+  const more = missing.length > mostMissing ? ` and ${missing.length - mostMissing} more` : ''
+  return [
+    ...(note === null ? [] : [note]),
+    ...(missing.length === 0 ? [] : [`missing: ${missing.slice(0, mostMissing).join(', ')}${more}`]),
+  ]
+}
+
+const mostMissing = 10
+
+function tell(item: Outlook, said: readonly string[], context: Context): void {
   const paint = paintFor(context.colours)
   const origin = [item.distribution, item.release, item.architecture]
     .filter((word) => word !== null)
     .join(' ')
   context.out(`${paint.bold(printable(item.name))} ${printable(item.version)} (${printable(origin)})`)
-  for (const line of sentencesOf(item)) {
+  for (const line of sentencesOf(item, said)) {
     context.out(
       `  ${line.status === undefined ? '' : `${paintedStatus(line.status, paint)}: `}${printable(line.text)}`,
     )
   }
 }
 
-/** What is so, then what happens next. */
-function sentencesOf(item: Outlook): { status?: string; text: string }[] {
+/** What is so and what the worker said of it, then what happens next. */
+function sentencesOf(item: Outlook, said: readonly string[]): { status?: string; text: string }[] {
   const { status, reason, decided_at, job } = item
   const verdict =
     status === null
@@ -113,7 +141,7 @@ function sentencesOf(item: Outlook): { status?: string; text: string }[] {
           status,
           text: `${reason === null ? 'every file is equal' : reasonText(reason)} (${shownTime(decided_at)})`,
         }
-  const sentences = [verdict, { text: nextOf(item) }]
+  const sentences = [verdict, ...[...said, nextOf(item)].map((text) => ({ text }))]
   if (item.index === 'unsigned')
     sentences.push({ text: 'index: unsigned (taken on trust, no signature proves it)' })
   if (item.paused && job !== null && job.started_at === null)

@@ -3,7 +3,7 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
 import { generateSigningKey, makeLink, serialiseEnvelope, signLink } from '../../src/attestation.ts'
-import { submitBuild, type RebuildReport } from '../../src/wire/builds.ts'
+import { noEvidence, submitBuild, type RebuildReport } from '../../src/wire/builds.ts'
 import type { Assignment } from '../../src/wire/queue.ts'
 import {
   aPackage,
@@ -45,7 +45,10 @@ function resultOf(assignment: Assignment): RebuildReport {
   const { job, artifacts } = assignment
   const build_log = new TextEncoder().encode(`the log of ${job.name}\n`)
   const [{ name, url }] = artifacts as [Assignment['artifacts'][number]]
-  if (job.name === 'failed') return aResult(assignment, { build_log, status: 'FAIL', reason: 'build_failed' })
+  if (job.name === 'failed') {
+    const evidence = { ...noEvidence('debian'), note: 'the oven is cold', missing: ['yeast=1'] }
+    return aResult(assignment, { build_log, status: 'FAIL', reason: 'build_failed', evidence })
+  }
   if (job.name === 'bad') {
     const reason = 'content_differs'
     const diffoscope = new TextEncoder().encode('-one\n+other\n')
@@ -69,6 +72,7 @@ test('a journey with ctl: import, look at the queue, rebuild, look at the result
   const queued = await ctl(['queue', 'ls', '--json'])
   const unbuilt = await ctl(['pkgs', 'log', 'good'])
   await doJobs(server)
+  const why = await ctl(['why', 'failed'])
   const listed = await ctl(['pkgs', 'ls'])
   const failed = await ctl(['pkgs', 'ls', '--status', 'FAIL', '--json'])
   const unknown = await ctl(['pkgs', 'ls', '--status', 'UNKWN', '--json'])
@@ -91,6 +95,7 @@ test('a journey with ctl: import, look at the queue, rebuild, look at the result
   assert.equal(imported.code, 0, imported.stderr)
   assert.deepEqual(namesIn(queued).sort(), [...names].sort())
   assert.match(unbuilt.stderr, /good 1\.10 has not been rebuilt yet/)
+  assert.match(why.stdout, /build_failed: [^\n]*\n {2}the oven is cold\n {2}missing: yeast=1\n/)
   const lines = listed.stdout.trim().split('\n')
   assert.deepEqual(
     lines.map((line) => line.slice(0, 16).trim()),
