@@ -155,7 +155,7 @@ async function sendOne(path: string, client: Client, signal: AbortSignal): Promi
   try {
     report = checked(RebuildReport, JSON.parse(await readFile(path, 'utf8')), path)
   } catch (error) {
-    return { is: 'refused', why: sentenceOf(error) }
+    return { is: 'refused', why: `it cannot be read: ${sentenceOf(error)}` }
   }
   try {
     await client.call(submitBuild, { body: report, signal })
@@ -185,7 +185,7 @@ const mostPutAside = 100
 /** Keeps what the server does not want, for a person to look at; the oldest make room. */
 async function putAside(folder: string, name: string, why: string, log: Log): Promise<void> {
   const aside = join(folder, 'refused')
-  log.error(`worker: the server does not take a result, it is kept as ${join(aside, name)}: ${why}`)
+  log.error(`worker: a result is put aside, kept as ${join(aside, name)}: ${why}`)
   await rename(join(folder, name), join(aside, name))
   const kept = (await readdir(aside)).sort()
   for (const old of kept.slice(0, Math.max(0, kept.length - mostPutAside)))
