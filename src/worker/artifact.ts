@@ -1,4 +1,4 @@
-import { lstat } from 'node:fs/promises'
+import { lstatSync, type Stats } from 'node:fs'
 import { join } from 'node:path'
 import { makeLink, serialiseEnvelope, signLink, type HashedFile, type SigningKey } from '../attestation.ts'
 import { zstdFrame } from '../compression.ts'
@@ -31,9 +31,9 @@ export type Compared = Comparison & { readonly of: Original; readonly path: stri
  * @throws Failure where the original is no longer the file that was downloaded
  */
 export async function compareArtifact(original: Original, outdir: string, share: Share): Promise<Compared> {
-  const path = await outputFor(original.file, outdir)
-  if (path === null) return { found: 'missing', of: original, path }
-  const stat = await lstat(path)
+  const output = outputFor(original.file, outdir)
+  if (output === null) return { found: 'missing', of: original, path: null }
+  const { path, stat } = output
   if (!stat.isFile()) return { found: 'refused', of: original, path }
   if (stat.size > downloadLimits.limit)
     throw new Failure('too_large', `the build made ${original.file} ${stat.size} bytes large`)
@@ -52,13 +52,21 @@ export async function compareArtifact(original: Original, outdir: string, share:
 }
 
 /** A build may name a file as the address does, or as it is called once percent escapes are undone. */
-export async function outputFor(file: string, outdir: string): Promise<string | null> {
+export function outputFor(file: string, outdir: string): { path: string; stat: Stats } | null {
   for (const name of new Set([file, unescaped(file)])) {
     const path = join(outdir, name)
-    const there = await lstat(path).catch(() => null)
-    if (there !== null) return path
+    const stat = statOf(path)
+    if (stat !== null) return { path, stat }
   }
   return null
+}
+
+function statOf(path: string): Stats | null {
+  try {
+    return lstatSync(path)
+  } catch {
+    return null
+  }
 }
 
 function unescaped(file: string): string {

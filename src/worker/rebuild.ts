@@ -1,5 +1,5 @@
 import { mkdirSync } from 'node:fs'
-import { chmod, copyFile, lstat, mkdir, opendir } from 'node:fs/promises'
+import { chmod, copyFile, mkdir, opendir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { HashedFile, SigningKey } from '../attestation.ts'
 import { zstdFrame } from '../compression.ts'
@@ -253,9 +253,9 @@ function madeFolder(path: string): string {
 async function keepOutputs(outdir: string, originals: readonly Original[], folder: string): Promise<void> {
   await mkdir(folder, { recursive: true })
   for (const { file } of originals) {
-    const built = await outputFor(file, outdir)
-    if (built === null || !(await lstat(built)).isFile()) continue
-    await copyFile(built, join(folder, file))
+    const built = outputFor(file, outdir)
+    if (built?.stat.isFile() !== true) continue
+    await copyFile(built.path, join(folder, file))
     await chmod(join(folder, file), 0o644) // it may have been made to run as its owner
   }
 }

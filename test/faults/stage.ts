@@ -158,7 +158,7 @@ export function leftBy(pids: readonly number[], folder: string, alive: number): 
   const groups = groupFolders().filter((name) => pids.some((pid) => name.startsWith(`rebuilderd-${pid}-`)))
   const jobs = entriesOf(join(data, 'jobs'))
   const unsent = entriesOf(join(data, 'spool')).flatMap((server) =>
-    entriesOf(join(data, 'spool', server)).filter((name) => name !== 'refused'),
+    entriesOf(join(data, 'spool', server)).filter((name) => name !== 'refused' && name !== 'reserve'),
   )
   const refused = entriesOf(join(data, 'spool')).flatMap((server) =>
     entriesOf(join(data, 'spool', server, 'refused')),

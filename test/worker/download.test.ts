@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { execFile, execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { mkdir, readFile, readdir, stat, writeFile } from 'node:fs/promises'
+import type { Socket } from 'node:net'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
@@ -199,6 +200,20 @@ test('a download ends when it is told to', async (t) => {
 
   await assert.rejects(download({ url: `${base}/a`, ...unknown }, path, { ...options, signal: stop.signal }))
   assert.ok(stop.signal.aborted)
+})
+
+test('files of one mirror come over one connection', async (t) => {
+  const connections = new Set<Socket>()
+  const base = await aServer(t, (request, response) => {
+    connections.add(request.socket)
+    response.end(content)
+  })
+  const folder = await aFolder(t)
+
+  for (const name of ['a', 'b', 'c'])
+    await download({ url: `${base}/${name}`, ...unknown }, join(folder, name), options)
+
+  assert.equal(connections.size, 1)
 })
 
 test('redirects are followed, but not round and round', async (t) => {

@@ -244,6 +244,26 @@ function idIn(body: unknown): unknown {
   return typeof body === 'object' && body !== null && 'queue_id' in body ? body.queue_id : null
 }
 
+test('a result waits for no slow download of the next job', async (t) => {
+  const upstream = await anUpstream(t, undefined, 'ab'.repeat(32))
+  const job = aJob(await aServer(t, files(mirror)))
+  const stuck = await aServer(t, () => undefined)
+  upstream.hand(job, 'lease-1')
+  upstream.hand({ ...job, job: { ...job.job, url: `${stuck}/hello.buildinfo` } }, 'lease-2')
+  const drop = new AbortController()
+  const options = await workerOptions(t, upstream.base, await rebuildSettings(t, good), {
+    drop: drop.signal,
+    signal: drop.signal,
+  })
+
+  const working = runWorker(options)
+  await upstream.until('/builds')
+
+  assert.equal(upstream.reports[0]?.lease, 'lease-1')
+  drop.abort()
+  await working
+})
+
 test('the flag file makes a worker end, and is gone then', async (t) => {
   const upstream = await anUpstream(t)
   const options = await workerOptions(t, upstream.base, await rebuildSettings(t, good))
