@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict'
-import { join } from 'node:path'
 import { suite, test } from 'node:test'
 import { fullDisk } from '../faults/full.ts'
 import { killings } from '../faults/kill.ts'
@@ -8,18 +7,12 @@ import { powerLosses } from '../faults/power.ts'
 import { powerLossesOfReports } from '../faults/power-reports.ts'
 import { reportLine, shortRun, type FaultReport } from '../faults/report.ts'
 import { workerKillings } from '../faults/worker.ts'
-import { builtFolder } from '../help/built.ts'
-
-/** The program in one script starts in a third of the time that the source tree takes. */
-const built = builtFolder()
-const script = built === undefined ? undefined : join(built, 'rebuilderd.mjs')
 
 /** The same runs as `npm run test:faults`, shorter. */
 const faults: Readonly<Record<string, () => Promise<FaultReport>>> = {
-  'a server that is killed under load loses nothing that it acknowledged': () =>
-    killings(shortRun.kills, script),
+  'a server that is killed under load loses nothing that it acknowledged': () => killings(shortRun.kills),
   'worker, builds and server killed while jobs run come to one verdict each and leave nothing': () =>
-    workerKillings(shortRun.workerKills, script),
+    workerKillings(shortRun.workerKills),
   'power that goes off loses no acknowledged commit': () => powerLosses(shortRun.cuts),
   'power that goes off while reports are taken leaves every log that a row names': () =>
     powerLossesOfReports(shortRun.reportCuts),
