@@ -73,7 +73,7 @@ for (const { what, from, leadsTo } of redirections) {
     const log = Buffer.from(result.log).toString()
     const elsewhere = asked.filter((url) => !url.startsWith('http://mirror.example/'))
     assert.equal(/sends us to .* inside our network/.test(log), leadsTo === null, log)
-    assert.deepEqual(elsewhere, leadsTo === null ? [] : [`${leadsTo}steady_1.0.tar.xz`])
+    assert.deepEqual(elsewhere, leadsTo === null ? [] : [`${leadsTo}steady_1.0.tar.gz`])
   })
 }
 
@@ -119,7 +119,7 @@ test(
       isolation: 'off', // the stand-in lies where no sandbox looks
     })
 
-    assert.deepEqual(asked, [`${host}/steady_1.0.tar.xz`], Buffer.from(result.log).toString())
+    assert.deepEqual(asked, [`${host}/steady_1.0.tar.gz`], Buffer.from(result.log).toString())
   },
 )
 
