@@ -1,3 +1,4 @@
+import type { Writable } from 'node:stream'
 import { setImmediate } from 'node:timers/promises'
 import { complaintOf, explain } from '../errors.ts'
 import { setRuntimePace } from '../runtime.ts'
@@ -20,35 +21,54 @@ class Stopped extends Error {
 
 const signals = { SIGINT: 130, SIGTERM: 143 } as const
 
+type Output = Writable & { isTTY?: boolean; columns?: number }
+
+/** What a program has of its process, which is all of it; tests run many within theirs. */
+export type Surroundings = {
+  readonly env: Readonly<Record<string, string | undefined>>
+  readonly stdin: AsyncIterable<Uint8Array>
+  readonly stdout: Output
+  readonly stderr: Output
+}
+
 /** Runs what an argv asks for, prints what went wrong, and ends the process with its exit code. */
 export async function run(program: string, argv: readonly string[]): Promise<void> {
   const stopping = new AbortController()
   stopQuietlyWithoutReader(program, stopping)
-  const code = await outcomeOf(program, argv, stopping).catch((error: unknown) =>
-    failed(program, error, stopping.signal),
-  )
-  await written()
+  const code = await outcomeOf(program, argv, process, stopping.signal, ({ pace }) => {
+    if (pace !== 'sparing') setRuntimePace(pace) // that is how the executable starts
+    return watchSignals(stopping)
+  })
+  await written(process.stdout)
   process.exit(code)
 }
 
-async function outcomeOf(
+/**
+ * Does what an argv asks for, prints what went wrong, and gives the exit code; never throws.
+ * @param stopping asks the command to end
+ * @param starts is told of the command before it runs; gives what `hurry` of its context is
+ */
+export async function outcomeOf(
   program: string,
   argv: readonly string[],
-  stopping: AbortController,
+  around: Surroundings,
+  stopping: AbortSignal,
+  starts: (command: Command) => Context['hurry'],
 ): Promise<number> {
-  if (argv.length === 1 && isVersionFlag(argv[0] ?? '')) return say(`rebuilderd ${version}`)
-  const { words, commands } = await understood(program, argv)
-  const request = parse(words, commands, process.env)
-  if (request.wants === 'version') return say(`rebuilderd ${version}`)
-  if (request.wants === 'help') return help(request, program, commands)
-  if (request.command.pace !== 'sparing') setRuntimePace(request.command.pace) // that is how the executable starts
-  const hurry = watchSignals(stopping)
-  const { command, positionals, options } = request
-  const context = contextOf(program, options, stopping.signal, hurry)
+  let failure: number | undefined
   try {
+    if (argv.length === 1 && isVersionFlag(argv[0] ?? '')) return say(`rebuilderd ${version}`, around)
+    const { words, commands } = await understood(program, argv)
+    const request = parse(words, commands, around.env)
+    if (request.wants === 'version') return say(`rebuilderd ${version}`, around)
+    if (request.wants === 'help') return help(request, program, commands, around)
+    const { command, positionals, options } = request
+    const hurry = starts(command)
+    failure = command.failure
+    const context = contextOf(program, options, around, stopping, hurry)
     return (await command.run(positionals, options, context)) ?? 0
   } catch (error) {
-    return failed(program, error, stopping.signal, command.failure)
+    return failed(program, error, around, stopping, failure)
   }
 }
 
@@ -56,21 +76,22 @@ function isVersionFlag(arg: string): boolean {
   return arg === '--version' || arg === '-V'
 }
 
-function say(text: string): number {
-  process.stdout.write(`${text}\n`)
+function say(text: string, { stdout }: Surroundings): number {
+  stdout.write(`${text}\n`)
   return 0
 }
 
 /** Help that nobody asked for is an error: a script would go on. */
-function help(request: Request & { wants: 'help' }, program: string, commands: readonly Command[]): number {
-  const text = helpOf(
-    request.words,
-    commands,
-    program,
-    widthOf(request.asked ? process.stdout : process.stderr),
-  )
-  if (request.asked) return say(text)
-  process.stderr.write(`${text}\n`)
+function help(
+  request: Request & { wants: 'help' },
+  program: string,
+  commands: readonly Command[],
+  around: Surroundings,
+): number {
+  const { stdout, stderr } = around
+  const text = helpOf(request.words, commands, program, widthOf(request.asked ? stdout : stderr))
+  if (request.asked) return say(text, around)
+  stderr.write(`${text}\n`)
   return 2
 }
 
@@ -129,59 +150,68 @@ function stopQuietlyWithoutReader(program: string, stopping: AbortController): v
 }
 
 /** Prints an error and gives the exit code for it: that of the complaint, unless it only says that it could not be done. */
-function failed(program: string, error: unknown, signal: AbortSignal, failure = 1): number {
+function failed(
+  program: string,
+  error: unknown,
+  { stderr }: Surroundings,
+  signal: AbortSignal,
+  failure = 1,
+): number {
   if (signal.aborted && signal.reason instanceof Stopped) return signal.reason.exitCode
-  process.stderr.write(`${program}: ${printable(explain(error), true)}\n`)
+  stderr.write(`${program}: ${printable(explain(error), true)}\n`)
   const code = complaintOf(error)?.exitCode ?? 1
   return code === 1 ? failure : code
 }
 
 /** Resolves when standard output took all; what is written to pipes may wait for its reader. */
-async function written(): Promise<void> {
+async function written(stdout: Output): Promise<void> {
   await setImmediate() // what went wrong with the last write is told after it
-  if (process.stdout.writableLength === 0 || process.stdout.destroyed) return
+  if (stdout.writableLength === 0 || stdout.destroyed) return
   await new Promise<void>((resolve) => {
     const done = (): void => {
-      process.stdout.off('error', done)
+      stdout.off('error', done)
       resolve()
     }
-    process.stdout.once('error', done)
-    process.stdout.write('', done)
+    stdout.once('error', done)
+    stdout.write('', done)
   })
 }
 
 /** A terminal that does not know its size says 0. */
-function widthOf({ columns }: NodeJS.WriteStream): number | undefined {
+function widthOf({ columns }: Output): number | undefined {
   return columns === 0 ? undefined : columns
 }
 
 function contextOf(
   program: string,
   options: Readonly<Record<string, unknown>>,
+  around: Surroundings,
   signal: AbortSignal,
   hurry: () => AbortSignal,
 ): Context {
-  const isTerminal = process.stdout.isTTY ?? false
+  const { env: environment, stdout, stderr } = around
+  const isTerminal = stdout.isTTY ?? false
   return {
-    out: (line) => void process.stdout.write(`${line}\n`),
-    write: (chunk) => void process.stdout.write(chunk),
-    written,
-    err: (line) => void process.stderr.write(`${line}\n`),
-    writeError: (text) => void process.stderr.write(text),
+    out: (line) => void stdout.write(`${line}\n`),
+    write: (chunk) => void stdout.write(chunk),
+    written: () => written(stdout),
+    err: (line) => void stderr.write(`${line}\n`),
+    writeError: (text) => void stderr.write(text),
     log: openLog({
       level:
-        wantedSeverity(process.env['RUST_LOG']) ?? (Number(options['verbose'] ?? 0) > 0 ? 'debug' : 'info'),
+        wantedSeverity(environment['RUST_LOG']) ?? (Number(options['verbose'] ?? 0) > 0 ? 'debug' : 'info'),
+      write: (line) => void stderr.write(`${line}\n`),
     }),
     signal,
     hurry,
     isTerminal,
-    showsProgress: process.stderr.isTTY ?? false,
-    colours: options['color'] === true || wantsColours(process.env, isTerminal),
+    showsProgress: stderr.isTTY ?? false,
+    colours: options['color'] === true || wantsColours(environment, isTerminal),
     get columns() {
-      return widthOf(process.stdout) ?? widthOf(process.stderr) ?? 80 // it may be resized at any time
+      return widthOf(stdout) ?? widthOf(stderr) ?? 80 // it may be resized at any time
     },
-    environment: process.env,
-    input: process.stdin,
+    environment,
+    input: around.stdin,
     program,
     allCommands,
   }

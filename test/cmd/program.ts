@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
@@ -5,9 +6,11 @@ import { createServer, type IncomingMessage } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { Readable, Writable } from 'node:stream'
 import type { TestContext } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { zstdDecompressSync } from 'node:zlib'
+import { outcomeOf } from '../../src/cmd/run.ts'
 import { builtFolder } from '../help/built.ts'
 
 export const door = fileURLToPath(new URL('../../src/main.ts', import.meta.url))
@@ -60,6 +63,86 @@ export async function runProgram(
   child.stdin.on('error', () => {})
   child.stdin.end(options.input ?? '')
   return endOf(child)
+}
+
+type Place = { home: string; environment?: Record<string, string>; input?: string }
+
+/**
+ * Runs a command within this process, in that folder, which takes a tenth of what a process takes: for what a command
+ * says, reads and asks of servers. That programs do the same as processes, with signals, terminals and pipes, is proven
+ * by `runProgram`.
+ */
+export function runHere(args: readonly string[], place: Place): Promise<Ended> {
+  return inFolder(place.home, async () => {
+    const [out, err] = [collected(), collected()]
+    const code = await outcomeHere(args, place, out.stream, err.stream)
+    return { code, stdout: out.text(), stderr: err.text() }
+  })
+}
+
+/** A server within this process that is started by its command line; gone when the test is. */
+export async function serveHere(
+  t: TestContext,
+  args: readonly string[],
+  place: Place,
+): Promise<{ address: string; err: () => string }> {
+  const [stopping, out, err] = [new AbortController(), collected(), collected()]
+  const address = await inFolder(place.home, async () => {
+    const ended = outcomeHere(['serve', ...args], place, out.stream, err.stream, stopping)
+    t.after(async () => {
+      stopping.abort()
+      await ended
+    })
+    const failed = ended.then((code) => assert.fail(`the server ended with ${code}: ${err.text()}`))
+    failed.catch(() => {}) // when it was ready before
+    for (;;) {
+      const [, ready] = /ready at (\S+)/.exec(out.text()) ?? []
+      if (ready !== undefined) return ready
+      await Promise.race([once(out.stream, 'taken'), failed])
+    }
+  })
+  return { address, err: err.text }
+}
+
+let before: Promise<unknown> = Promise.resolve()
+
+/** One after another: a process is in one folder at a time. */
+function inFolder<T>(folder: string, act: () => Promise<T>): Promise<T> {
+  const done = before.then(async () => {
+    const was = process.cwd()
+    process.chdir(folder)
+    try {
+      return await act()
+    } finally {
+      process.chdir(was)
+    }
+  })
+  before = done.catch(() => {})
+  return done
+}
+
+function outcomeHere(
+  args: readonly string[],
+  { home, environment, input = '' }: Place,
+  stdout: Writable,
+  stderr: Writable,
+  { signal } = new AbortController(),
+): Promise<number> {
+  const env = { ...cleanEnvironment(home), ...environment }
+  const stdin = Readable.from(input === '' ? [] : [Buffer.from(input)])
+  return outcomeOf('rebuilderd', args, { env, stdin, stdout, stderr }, signal, () => () => signal)
+}
+
+function collected(): { stream: Writable; text: () => string } {
+  const chunks: Buffer[] = []
+  const stream = new Writable({
+    write: (chunk: Buffer, _, done) => {
+      chunks.push(Buffer.from(chunk))
+      done()
+      stream.emit('taken')
+    },
+  })
+  return { stream, text: () => Buffer.concat(chunks).toString() }
 }
 
 /** Why a test that needs a terminal is skipped, or false. */

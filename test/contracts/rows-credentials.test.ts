@@ -1,4 +1,4 @@
-/** Where server, ctl and worker have their secrets and settings from, as processes: one test for each row. */
+/** Where server, ctl and worker have their secrets and settings from, by their command lines: one test for each row. */
 import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
@@ -19,7 +19,9 @@ import {
   noTerminal,
   program,
   runOnTerminal,
+  runHere,
   runProgram,
+  serveHere,
   startStandIn,
   tempFolder,
 } from '../cmd/program.ts'
@@ -55,16 +57,26 @@ async function aHome(t: TestContext, given: Files = {}): Promise<string> {
   return home
 }
 
-/** A server in a process of its own, gone when the test is; as any user but root it would choose its own folder. */
+/** A server, gone when the test is; as any user but root it would choose its own folder. */
 async function serving(
   t: TestContext,
   { home, args = [], environment = {}, data = 'data', asNobody = false }: Given,
 ) {
   const listen = args.includes('--listen') || 'HTTP_ADDR' in environment ? [] : ['--listen', '127.0.0.1:0']
-  const words = [...firstArgs, 'serve', '--data', join(home, data), ...listen, ...args]
-  const [command, ...before] = asNobody ? ([...unprivileged, program] as const) : [program]
-  const child = spawn(command, [...before, ...words], {
-    env: { ...cleanEnvironment(home), ...environment },
+  const words = ['--data', join(home, data), ...listen, ...args]
+  const { address, err } = asNobody
+    ? await servingAsNobody(t, home, words)
+    : await serveHere(t, words, { home, environment })
+  const opens = async (cookie: string): Promise<boolean> =>
+    (await fetch(`${address}/api/v0/workers`, { headers: { 'x-auth-cookie': cookie } })).status === 200
+  return { address, opens, err }
+}
+
+/** The same in a process of an ordinary user. */
+async function servingAsNobody(t: TestContext, home: string, args: readonly string[]) {
+  const [command, ...before] = unprivileged
+  const child = spawn(command, [...before, program, ...firstArgs, 'serve', ...args], {
+    env: cleanEnvironment(home),
     cwd: home,
   })
   const ended = once(child, 'close')
@@ -80,9 +92,7 @@ async function serving(
     await Promise.race([said, ended.then(() => assert.fail(`the server ended: ${err}`))])
   }
   const [, address = ''] = /ready at (\S+)/.exec(out) ?? []
-  const opens = async (cookie: string): Promise<boolean> =>
-    (await fetch(`${address}/api/v0/workers`, { headers: { 'x-auth-cookie': cookie } })).status === 200
-  return { address, opens, err: () => err }
+  return { address, err: () => err }
 }
 
 const [user, left] = ['.config/rebuilderd.conf', '.local/share/rebuilderd-auth-cookie']
@@ -100,7 +110,7 @@ suite('the cookie of the server', { concurrency: 2 }, () => {
     const home = await aHome(t)
     await mkdir(join(home, 'folder'))
 
-    const { code, stderr } = await runProgram(['serve', '--data', 'data', '--listen', '127.0.0.1:0'], {
+    const { code, stderr } = await runHere(['serve', '--data', 'data', '--listen', '127.0.0.1:0'], {
       home,
       environment: { REBUILDERD_COOKIE_PATH: join(home, 'folder') },
     })
@@ -162,7 +172,7 @@ suite('the cookie of the server', { concurrency: 2 }, () => {
   test('a configuration that is not TOML ends the search, and the start (ours), in words', async (t) => {
     const home = await aHome(t, { [user]: '[auth\n', 'data/auth-cookie': 'kept\n' })
 
-    const { code, stderr } = await runProgram(['serve', '--data', 'data', '--listen', '127.0.0.1:0'], {
+    const { code, stderr } = await runHere(['serve', '--data', 'data', '--listen', '127.0.0.1:0'], {
       home,
     })
 
@@ -204,7 +214,7 @@ suite('the cookie of the server', { concurrency: 2 }, () => {
       [['--keygen'], /BEGIN PRIVATE KEY/],
       [['--derive-pubkey', 'key.pem'], /BEGIN PUBLIC KEY/],
     ] as const) {
-      const { code, stdout } = await runProgram(['serve', ...words], { home })
+      const { code, stdout } = await runHere(['serve', ...words], { home })
       assert.equal(code, 0)
       assert.match(stdout, shown)
       assert.doesNotMatch(stdout, /hush/)
@@ -218,7 +228,7 @@ suite('the cookie of the server', { concurrency: 2 }, () => {
     const { address } = await serving(t, { home, args: ['-c', 'mine.conf'] })
     await writeFile(join(home, user), `[http]\nendpoint = "${address}"\n${withCookie('of-the-user')}`)
 
-    const { code, stderr } = await runProgram(['ctl', 'queue', 'push', 'debian', 'main', 'none'], { home })
+    const { code, stderr } = await runHere(['ctl', 'queue', 'push', 'debian', 'main', 'none'], { home })
 
     assert.equal(code, 0, stderr)
   })
@@ -240,7 +250,7 @@ async function heardFromCtl(
   const { url, asked } = await startStandIn(t, () => ({ body: { affected: 1, total: 0, records: [] } }))
   const home = await aHome(t, config(url))
   const wanted = words.map((word) => word.replace('URL', url))
-  const ended = await runProgram(['ctl', ...wanted], { home, environment: environment(home) })
+  const ended = await runHere(['ctl', ...wanted], { home, environment: environment(home) })
   return { ...ended, url, paths: asked.map(({ path }) => path), cookies: asked.map(({ cookie }) => cookie) }
 }
 
@@ -258,7 +268,7 @@ suite('the server and the cookie of ctl', { concurrency: 2 }, () => {
   })
 
   test('config merge: the file of -c has to be there', async (t) => {
-    const { code, stderr } = await runProgram(['ctl', 'status', '-c', 'none.conf'], { home: await aHome(t) })
+    const { code, stderr } = await runHere(['ctl', 'status', '-c', 'none.conf'], { home: await aHome(t) })
 
     assert.equal(code, 2)
     assert.match(stderr, /cannot read none\.conf/)
@@ -279,7 +289,7 @@ suite('the server and the cookie of ctl', { concurrency: 2 }, () => {
 
   test('endpoint: else http://127.0.0.1:8484', async (t) => {
     const home = await aHome(t)
-    const { stdout, stderr } = await runProgram(['ctl', 'status', '-c', '/dev/null'], { home })
+    const { stdout, stderr } = await runHere(['ctl', 'status', '-c', '/dev/null'], { home })
 
     assert.match(stdout + stderr, /http:\/\/127\.0\.0\.1:8484|=> |^No worker/m)
   })
@@ -304,7 +314,7 @@ suite('the server and the cookie of ctl', { concurrency: 2 }, () => {
 
   test('cookie, step 2: not for any other server of -H (ours): nothing is sent there', async (t) => {
     const home = await aHome(t, { given: 'g\n' })
-    const { code, stderr } = await runProgram(
+    const { code, stderr } = await runHere(
       ['ctl', 'queue', 'push', 'debian', 'main', 'hello', '-H', 'http://rebuilder.example'],
       { home, environment: { REBUILDERD_COOKIE_PATH: join(home, 'given') } },
     )
@@ -337,7 +347,7 @@ suite('the server and the cookie of ctl', { concurrency: 2 }, () => {
   test('cookie, step 2: nothing found is an error, but not for a dry run (ours)', async (t) => {
     const push = await heardFromCtl(t, { config: (url) => ({ [user]: `[http]\nendpoint = "${url}"\n` }) })
     const listing = join(await aHome(t, { 'stable/index.html': '<a href="tails-amd64-6.0/">' }), '')
-    const { code, stdout, stderr } = await runProgram(
+    const { code, stdout, stderr } = await runHere(
       [
         'ctl',
         'pkgs',
@@ -407,7 +417,7 @@ async function heardFromWorker(
   const home = await aHome(t, { 'worker.conf': config.replaceAll('URL', url), 'script.sh': script, ...given })
   await chmod(join(home, 'script.sh'), 0o755)
   const args = ['worker', 'connect', ...words.map((word) => word.replace('URL', url))]
-  const ended = await runProgram(
+  const ended = await runHere(
     [...args, '-c', 'worker.conf', '--data', 'work', '--backend', 'debian=./script.sh'],
     {
       home,
@@ -467,7 +477,7 @@ suite('the credentials of the worker', { concurrency: 2 }, () => {
     const { url, asked } = await startStandIn(t, () => ({ status: 403 }))
     await writeFile(join(home, 'script.sh'), '#!/bin/sh\n', { mode: 0o755 })
 
-    await runProgram(['worker', 'connect', url, '--data', 'work', '--backend', 'debian=./script.sh'], {
+    await runHere(['worker', 'connect', url, '--data', 'work', '--backend', 'debian=./script.sh'], {
       home,
     })
 
@@ -485,7 +495,7 @@ suite('the credentials of the worker', { concurrency: 2 }, () => {
     await mkdir(join(home, 'work'))
     await writeFile(join(home, 'work/rebuilder.v2.key'), v1)
 
-    const { code, stderr } = await runProgram(
+    const { code, stderr } = await runHere(
       [
         'worker',
         'build',
@@ -539,7 +549,7 @@ suite('variables of the environment', { concurrency: 2 }, () => {
     const { current } = (await (await fetch(`${address}/api/v1/meta/public-keys`)).json()) as {
       current: string[]
     }
-    const { stdout } = await runProgram(['serve', '--derive-pubkey', 'my.key'], { home })
+    const { stdout } = await runHere(['serve', '--derive-pubkey', 'my.key'], { home })
 
     assert.equal((await stat(join(home, 'my.key'))).mode & 0o777, 0o600)
     assert.deepEqual(current, [stdout])
@@ -564,7 +574,7 @@ suite('variables of the environment', { concurrency: 2 }, () => {
   test('REBUILDERD_WORKER_CONFIG: the configuration of the worker; -c goes before it', async (t) => {
     const home = await aHome(t, { 'one.conf': 'idle_delay = 1\n', 'two.conf': 'idle_delay = 2\n' })
     const delay = async (...more: string[]): Promise<unknown> => {
-      const { stdout, stderr } = await runProgram(['worker', 'check-config', ...more], {
+      const { stdout, stderr } = await runHere(['worker', 'check-config', ...more], {
         home,
         environment: { REBUILDERD_WORKER_CONFIG: 'one.conf' },
       })
@@ -578,7 +588,7 @@ suite('variables of the environment', { concurrency: 2 }, () => {
   test('REBUILDERD_WORKER_BACKEND: one distribution and its script; not looked at beside --backend', async (t) => {
     const home = await aHome(t, { 'one.sh': '', 'two.sh': '' })
     const backends = async (...more: string[]): Promise<string[]> => {
-      const { stdout } = await runProgram(['worker', 'check-config', ...more], {
+      const { stdout } = await runHere(['worker', 'check-config', ...more], {
         home,
         environment: { REBUILDERD_WORKER_BACKEND: `mine=${home}/one.sh` },
       })
