@@ -1,9 +1,8 @@
 /** Debian's Chromium, driven for tests; nothing is downloaded. */
 import { existsSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { chromium, type BrowserContext, type Page } from 'playwright-core'
-import type { TestContext } from 'node:test'
-import { temporaryFolder } from '../help/server.ts'
+import { chromium, type Browser, type BrowserContext, type Page } from 'playwright-core'
+import { after, type TestContext } from 'node:test'
 
 const executablePath = '/usr/bin/chromium'
 
@@ -20,14 +19,14 @@ export type Visit = {
 
 export type Look = { width?: number; colorScheme?: 'light' | 'dark'; scripts?: boolean }
 
-/** A browser of its own with an empty profile, gone when the test is. */
-export async function openBrowser(t: TestContext, { scripts = true }: Look = {}): Promise<BrowserContext> {
-  const profile = await temporaryFolder(t)
-  const context = await chromium.launchPersistentContext(profile, {
+/** One program for all tests of a file: it takes longer to start than most of them. */
+let started: Promise<Browser> | undefined
+after(async () => (await started)?.close())
+
+function launch(): Promise<Browser> {
+  return chromium.launch({
     executablePath,
     headless: true,
-    javaScriptEnabled: scripts,
-    timezoneId: 'Asia/Kolkata',
     args: [
       '--no-sandbox',
       '--disable-gpu',
@@ -38,6 +37,13 @@ export async function openBrowser(t: TestContext, { scripts = true }: Look = {})
       '--disable-sync',
     ],
   })
+}
+
+/** A browser with an empty profile that shares nothing with those of other tests, gone when the test is. */
+export async function openBrowser(t: TestContext, { scripts = true }: Look = {}): Promise<BrowserContext> {
+  started ??= launch()
+  const browser = await started
+  const context = await browser.newContext({ javaScriptEnabled: scripts, timezoneId: 'Asia/Kolkata' })
   t.after(() => context.close())
   return context
 }
@@ -62,17 +68,23 @@ export async function openPage(context: BrowserContext, address: string, look: L
 
 const axeSource = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
 
-/** What axe-core (deque.com/axe) has to say against a page, one line each. */
-export async function violationsOf(page: Page): Promise<string[]> {
-  await page.evaluate(axeSource)
-  return page.evaluate(async () => {
-    type Axe = {
-      run: () => Promise<{ violations: { id: string; nodes: { html: string; failureSummary: string }[] }[] }>
-    }
+type Axe = {
+  run: (options: object) => Promise<{
+    violations: { id: string; nodes: { html: string; failureSummary: string }[] }[]
+  }>
+}
+
+/**
+ * What axe-core (deque.com/axe) has to say against a page, one line each.
+ * @param rules those that are asked alone; none: all
+ */
+export async function violationsOf(page: Page, ...rules: string[]): Promise<string[]> {
+  if (!(await page.evaluate(() => 'axe' in globalThis))) await page.evaluate(axeSource)
+  return page.evaluate(async (only) => {
     const { axe } = globalThis as unknown as { axe: Axe } // just loaded
-    const { violations } = await axe.run()
+    const { violations } = await axe.run(only.length > 0 ? { runOnly: only } : {})
     return violations.map(
       ({ id, nodes }) => `${id}: ${nodes[0]?.html ?? ''} ${nodes[0]?.failureSummary ?? ''}`,
     )
-  })
+  }, rules)
 }
