@@ -18,7 +18,7 @@ import {
   type TestServer,
 } from '../help/server.ts'
 import { aServer } from '../help/files.ts'
-import { runProgram, type Ended } from '../cmd/program.ts'
+import { runHere, runProgram, type Ended } from '../cmd/program.ts'
 
 export type Verdict = 'GOOD' | 'claimed' | 'BAD' | 'FAIL' | 'UNKWN'
 
@@ -202,13 +202,14 @@ export type CheckDocument = {
   }[]
 }
 
-/** Runs `ctl check --json` as a program of its own. */
+/** Runs `ctl check --json`; where variables are given, as a process: the runtime reads some of them itself. */
 export async function runCheck(
   home: string,
   args: readonly string[],
   options: { input?: string; environment?: Record<string, string> } = {},
 ): Promise<Checked> {
-  const ended = await runProgram(['ctl', 'check', '--json', ...args], { home, ...options })
+  const run = options.environment === undefined ? runHere : runProgram
+  const ended = await run(['ctl', 'check', '--json', ...args], { home, ...options })
   const document = ended.stdout === '' ? {} : (JSON.parse(ended.stdout) as unknown)
   return { ...ended, document: document as CheckDocument } // tests look at what they expect
 }

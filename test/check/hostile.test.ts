@@ -16,7 +16,7 @@ import {
 } from '../../src/attestation.ts'
 import { aServer } from '../help/files.ts'
 import { temporaryFolder } from '../help/server.ts'
-import { runProgram } from '../cmd/program.ts'
+import { runHere } from '../cmd/program.ts'
 import { aDebian, aRebuilder, bytesOf, hashesOf, runCheck, standingsOf } from './help.ts'
 
 type Replies = Readonly<Record<string, (response: ServerResponse) => void>>
@@ -346,7 +346,7 @@ test('what a server says reaches neither the terminal nor the table as commands'
   const page = join(home, 'page.html')
   const args = ['ctl', 'check', '--root', root, '--rebuilder', url, '--html', page]
 
-  const shown = await runProgram(args, { home })
+  const shown = await runHere(args, { home })
   const { document } = await runCheck(home, ['--root', root, '--rebuilder', url])
 
   assert.deepEqual(standingsOf(document), { hello: 'BAD' })
@@ -373,7 +373,7 @@ test('words of a newer server that are not known here do not silence it', async 
 
   const { document, stderr } = await runCheck(home, ['--root', root, '--rebuilder', url])
   const args = ['ctl', 'check', '--root', root, '--rebuilder', url]
-  const { stdout } = await runProgram(args, { home })
+  const { stdout } = await runHere(args, { home })
 
   assert.equal(stderr, '')
   assert.deepEqual(

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { getPublicKeys } from '../../src/wire/meta.ts'
 import { temporaryFolder } from '../help/server.ts'
-import { runProgram } from '../cmd/program.ts'
+import { runHere } from '../cmd/program.ts'
 import { aClosedPort, aDebian, aListener, aRebuilder, runCheck, standingsOf } from './help.ts'
 
 test('a package is verified by as many distinct rebuilders as asked for, and claimed or partly by fewer', async (t) => {
@@ -297,8 +297,8 @@ test('people get a summary, what is not verified with the worst first, and a pag
   const page = join(home, 'report.html')
 
   const args = ['ctl', 'check', '--root', root, '--rebuilder', address]
-  const { stdout, code } = await runProgram([...args, '--html', page], { home })
-  const csv = await runProgram([...args, '--csv'], { home })
+  const { stdout, code } = await runHere([...args, '--html', page], { home })
+  const csv = await runHere([...args, '--csv'], { home })
 
   assert.equal(code, 0)
   assert.match(stdout, /^3 packages \(debian, 307\.2 kB\); 1 rebuilder must confirm each\n/)

@@ -33,7 +33,7 @@ import {
   temporaryFolder,
 } from '../help/server.ts'
 import { aServer } from '../help/files.ts'
-import { runProgram } from '../cmd/program.ts'
+import { runHere } from '../cmd/program.ts'
 import { aDebian, aRebuilder, aRoot, hashesOf, listingOf, runCheck, standingsOf } from './help.ts'
 
 test('many attestations are asked for at once, in the order asked, null where there is none', async (t) => {
@@ -288,7 +288,7 @@ test('what cannot be checked is said with what to do', async (t) => {
   const empty = await aRoot(t, { 'etc/os-release': 'ID=fedora\n' })
   const anywhere = await aRoot(t, { 'var/lib/dpkg/status': '' })
   const said = async (...args: string[]): Promise<string> => {
-    const { code, stderr } = await runProgram(['ctl', 'check', ...args], { home })
+    const { code, stderr } = await runHere(['ctl', 'check', ...args], { home })
     assert.equal(code, 2, stderr)
     return stderr
   }
@@ -328,7 +328,7 @@ test('files and addresses that are wrong are told of in words, before any work',
     [['--list', '-', '--rebuilder', 'http://me:secret@a'], 'http://…@a is not an address of a rebuilder'],
     [['--list', '-', '--rebuilder', 'http://a/?x=1'], 'http://a/?x=1 is not an address of a rebuilder'],
   ] as const) {
-    const { code, stderr } = await runProgram(['ctl', 'check', ...to, ...args], { home, input })
+    const { code, stderr } = await runHere(['ctl', 'check', ...to, ...args], { home, input })
 
     assert.equal(code, 2, stderr)
     assert.ok(stderr.includes(expected), stderr)
@@ -357,7 +357,7 @@ test('names from outside are text in the page, and no formulas in the table', as
   const input = '<img/src=x/onerror=alert(1)> 1 amd64\n=HYPERLINK("x") 1,2 amd64\n'
   const args = ['ctl', 'check', '--list', '-', '--distro', 'debian', '--rebuilder', address]
 
-  const { stdout } = await runProgram([...args, '--csv', '--html', join(home, 'page.html')], { home, input })
+  const { stdout } = await runHere([...args, '--csv', '--html', join(home, 'page.html')], { home, input })
 
   const page = await readFile(join(home, 'page.html'), 'utf8')
   assert.equal(page.includes('<img'), false)

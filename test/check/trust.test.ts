@@ -16,7 +16,7 @@ import {
 import { addPins, identitiesOf, readPins, voiceProblems } from '../../src/cmd/check/pins.ts'
 import { aFolder, serveFolder } from '../help/archives.ts'
 import { temporaryFolder } from '../help/server.ts'
-import { runProgram } from '../cmd/program.ts'
+import { runHere } from '../cmd/program.ts'
 import { aDebian, aRebuilder, aWitness, bytesOf, hashesOf, runCheck, standingsOf } from './help.ts'
 
 const one = { name: 'hello', version: '1.0-1', architecture: 'amd64', distro: 'debian' }
@@ -184,8 +184,8 @@ test('a rebuilder that is met for the first time is told', async (t) => {
   const url = await aSigner(t, generateSigningKey())
   const args = ['ctl', 'check', '--root', root, '--rebuilder', url]
 
-  const first = await runProgram(args, { home })
-  const second = await runProgram(args, { home })
+  const first = await runHere(args, { home })
+  const second = await runHere(args, { home })
 
   assert.match(first.stdout, /key [0-9a-f]{16}, first met/)
   assert.doesNotMatch(second.stdout, /first met/)

@@ -4,7 +4,7 @@ import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { runProgram, startStandIn, tempFolder, type Answer } from './program.ts'
+import { runHere, startStandIn, tempFolder, type Answer } from './program.ts'
 
 const folder = fileURLToPath(new URL('../../../shared/fixtures/captures/', import.meta.url))
 const skip = existsSync(folder) ? false : 'the captures of upstream programs are not there'
@@ -61,7 +61,7 @@ async function replayed(
   })
   await writeFile(join(home, 'cookie'), 'secret')
   const environment = { REBUILDERD_COOKIE_PATH: join(home, 'cookie') }
-  const { stdout, stderr } = await runProgram(['ctl', '-H', url, ...args], { home, environment })
+  const { stdout, stderr } = await runHere(['ctl', '-H', url, ...args], { home, environment })
   assert.equal(stderr, '')
   return { expected, stdout }
 }

@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process'
 import { test } from 'node:test'
 import { allCommands } from '../../src/cmd/commands.ts'
 import { completionsFor, shells } from '../../src/cmd/completions.ts'
-import { runProgram, tempFolder } from './program.ts'
+import { runHere, tempFolder } from './program.ts'
 
 const commands = await allCommands()
 
@@ -44,7 +44,7 @@ for (const shell of shells) {
     async (t) => {
       const home = await tempFolder(t)
 
-      const { stdout } = await runProgram(['ctl', 'completions', shell], { home })
+      const { stdout } = await runHere(['ctl', 'completions', shell], { home })
       const { status, stderr } = spawnSync(shell, ['-n'], { input: stdout, encoding: 'utf8' })
 
       assert.equal(status, 0, stderr)
@@ -66,7 +66,7 @@ test('scripts quote what a shell could take for something else', () => {
 })
 
 test('an unknown shell is wrong usage', async (t) => {
-  const { code, stderr } = await runProgram(['ctl', 'completions', 'bsh'], { home: await tempFolder(t) })
+  const { code, stderr } = await runHere(['ctl', 'completions', 'bsh'], { home: await tempFolder(t) })
 
   assert.equal(stderr, 'rebuilderd: no completions for the shell bsh\n  there are: bash, zsh, fish\n')
   assert.equal(code, 2)

@@ -4,7 +4,7 @@ import { mkdir, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { test, type TestContext } from 'node:test'
 import { chooseServer, findCookie, sameServer } from '../../src/cmd/credentials.ts'
-import { runProgram, startStandIn, tempFolder } from './program.ts'
+import { runHere, startStandIn, tempFolder } from './program.ts'
 
 type Case = {
   title: string
@@ -183,7 +183,7 @@ test('without a cookie nothing is sent, and the way to give one is told', async 
   const home = await tempFolder(t)
   const { url, asked } = await startStandIn(t, () => ({ body: { affected: 1 } }))
 
-  const { code, stderr } = await runProgram(['ctl', 'queue', 'push', 'debian', 'main', '-H', url], { home })
+  const { code, stderr } = await runHere(['ctl', 'queue', 'push', 'debian', 'main', '-H', url], { home })
 
   assert.match(stderr, new RegExp(`no cookie is known for ${url}\n {2}--cookie-file FILE`))
   assert.deepEqual([code, asked], [1, []])
@@ -197,7 +197,7 @@ test('a question that anyone may ask carries no cookie, but for one that adminis
 
   const codes = []
   for (const words of [['queue', 'ls'], ['status']])
-    codes.push((await runProgram(['ctl', ...words], { home })).code)
+    codes.push((await runHere(['ctl', ...words], { home })).code)
 
   assert.deepEqual(codes, [0, 0])
   assert.deepEqual(
@@ -213,8 +213,8 @@ test('an unknown setting, and a file that is not there, are wrong usage', async 
   const home = await tempFolder(t)
   await writeFile(join(home, 'bad.conf'), '[http]\nendpont = "x"\n')
 
-  const unknown = await runProgram(['ctl', 'status', '-c', 'bad.conf'], { home })
-  const missing = await runProgram(['ctl', 'status', '-c', 'none.conf'], { home })
+  const unknown = await runHere(['ctl', 'status', '-c', 'bad.conf'], { home })
+  const missing = await runHere(['ctl', 'status', '-c', 'none.conf'], { home })
 
   assert.match(unknown.stderr, /bad\.conf: unknown setting http\.endpont\n {2}did you mean http\.endpoint\?/)
   assert.match(missing.stderr, /cannot read none\.conf/)
@@ -226,7 +226,7 @@ test('a cookie that could break a header is refused', async (t) => {
   await writeFile(join(home, 'cookie'), 'one\ntwo')
 
   const push = ['ctl', 'queue', 'push', 'debian', 'main', '--cookie-file', 'cookie']
-  const { code, stderr } = await runProgram(push, { home })
+  const { code, stderr } = await runHere(push, { home })
 
   assert.match(stderr, /reading the cookie of cookie: this file holds no cookie/)
   assert.equal(code, 1)

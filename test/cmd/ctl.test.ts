@@ -7,7 +7,7 @@ import {
   noTerminal,
   listReply,
   runOnTerminal,
-  runProgram,
+  runHere,
   startStandIn,
   tempFolder,
   type Ended,
@@ -23,7 +23,7 @@ test('a long list is asked for in pages and printed whole', async (t) => {
   const records = Array.from({ length: 2500 }, (_, i) => aPackage({ id: i + 1, name: `package-${i}` }))
   const { url, asked } = await startStandIn(t, ({ query }) => listReply(records, query))
 
-  const { stdout, stderr, code } = await runProgram(['ctl', 'pkgs', 'ls', '-H', url], { home })
+  const { stdout, stderr, code } = await runHere(['ctl', 'pkgs', 'ls', '-H', url], { home })
 
   const names = stdout
     .trim()
@@ -49,7 +49,7 @@ test('--json of a long list is one document', async (t) => {
   const records = Array.from({ length: 1200 }, (_, i) => aPackage({ id: i + 1 }))
   const { url } = await startStandIn(t, ({ query }) => listReply(records, query))
 
-  const { stdout } = await runProgram(['ctl', 'pkgs', 'ls', '--json', '-H', url], { home })
+  const { stdout } = await runHere(['ctl', 'pkgs', 'ls', '--json', '-H', url], { home })
 
   const listed = JSON.parse(stdout) as { id: number }[]
   assert.deepEqual(
@@ -64,7 +64,7 @@ test('--json of nothing is an empty array', async (t) => {
   const { url } = await startStandIn(t, ({ query }) => listReply([], query))
 
   for (const words of [['pkgs', 'ls'], ['queue', 'ls'], ['status'], ['workers', 'ls']]) {
-    const { stdout } = await runProgram(['ctl', ...words, '--json', '-H', url], { home })
+    const { stdout } = await runHere(['ctl', ...words, '--json', '-H', url], { home })
     assert.equal(stdout, '[]\n', words.join(' '))
   }
 })
@@ -74,7 +74,7 @@ test('where no worker has registered, people are told how one is started, and pr
   const { url } = await startStandIn(t, ({ query }) => listReply([], query))
 
   for (const words of [['status'], ['workers', 'ls']]) {
-    const { code, stdout, stderr } = await runProgram(['ctl', ...words, '-H', url], { home })
+    const { code, stdout, stderr } = await runHere(['ctl', ...words, '-H', url], { home })
     assert.deepEqual([code, stdout], [0, ''], words.join(' '))
     assert.match(stderr, /^no worker has registered yet; .*: rebuilderd worker --secret SECRET http:\/\/127/)
   }
@@ -92,7 +92,7 @@ test('filters are asked of the server and looked after where it does not know th
   const { url, asked } = await startStandIn(t, ({ query }) => listReply(records, query))
   const filters = ['--version', '1.10', '--status', 'BAD', '--release', 'trixie', '--suite', 'main']
 
-  const { stdout } = await runProgram(['ctl', 'pkgs', 'ls', 'midge', '--json', ...filters, '-H', url], {
+  const { stdout } = await runHere(['ctl', 'pkgs', 'ls', 'midge', '--json', ...filters, '-H', url], {
     home,
   })
 
@@ -128,7 +128,7 @@ for (const [status, ids] of [
     ]
     const { url } = await startStandIn(t, ({ query }) => listReply(records, query))
 
-    const { stdout } = await runProgram(['ctl', 'pkgs', 'ls', '--json', '--status', status, '-H', url], {
+    const { stdout } = await runHere(['ctl', 'pkgs', 'ls', '--json', '--status', status, '-H', url], {
       home,
     })
 
@@ -152,8 +152,8 @@ test('colours change no column', async (t) => {
   const { url } = await startStandIn(t, ({ path, query }) => listReply(lists[path] ?? [], query))
 
   for (const words of [['pkgs', 'ls'], ['queue', 'ls'], ['status'], ['workers', 'ls']]) {
-    const plain = await runProgram(['ctl', ...words, '-H', url], { home })
-    const coloured = await runProgram(['ctl', ...words, '-C', '-H', url], { home })
+    const plain = await runHere(['ctl', ...words, '-H', url], { home })
+    const coloured = await runHere(['ctl', ...words, '-C', '-H', url], { home })
 
     assert.notEqual(coloured.stdout, plain.stdout)
     assert.equal(withoutRunningTime(withoutColours(coloured.stdout)), withoutRunningTime(plain.stdout))
@@ -220,7 +220,7 @@ test('a log goes through the pager on a terminal only', { skip: noTerminal }, as
   const onTerminal = await runOnTerminal(log, { home, environment })
   const without = await runOnTerminal(log, { home, environment: { ...environment, NOPAGER: '' } })
   const missing = await runOnTerminal(log, { home, environment: { PAGER: 'no-such-pager 2>/dev/null' } })
-  const piped = await runProgram(log, { home, environment })
+  const piped = await runHere(log, { home, environment })
 
   const shown = [onTerminal, without, missing, piped].map(({ stdout }) => stdout.replaceAll('\r\n', '\n'))
   assert.deepEqual(shown, ['paged:the log\n', 'the log\n', 'the log\n', 'the log\n'])
@@ -280,7 +280,7 @@ async function lookUp(
     if (path === '/api/v1/packages/binary') return listReply(records, query)
     return path.includes('/99/') ? { status: 404 } : { type: 'text/plain', body: `of ${path}` }
   })
-  const ended = await runProgram(['ctl', 'pkgs', ...args, '-H', url], { home })
+  const ended = await runHere(['ctl', 'pkgs', ...args, '-H', url], { home })
   return { ...ended, fetched: asked.map(({ path }) => path).filter((path) => path.includes('builds')) }
 }
 

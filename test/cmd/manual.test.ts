@@ -11,7 +11,7 @@ import { parse } from '../../src/cmd/parse.ts'
 import { roffOf } from '../../src/cmd/roff.ts'
 import { loadSettings, serverSettings, workerSettings, type SettingsTable } from '../../src/config.ts'
 import { readProfiles } from '../../src/sync/profile.ts'
-import { runProgram, tempFolder } from './program.ts'
+import { runHere, tempFolder } from './program.ts'
 
 const noGroff = spawnSync('groff', ['--version']).status === 0 ? false : 'groff is missing'
 const commands = await allCommands()
@@ -20,7 +20,7 @@ const files = manualFiles(commands)
 test('manual writes its files below a folder, and names them', async (t) => {
   const home = await tempFolder(t)
 
-  const { code, stdout } = await runProgram(['manual', join(home, 'doc')], { home })
+  const { code, stdout } = await runHere(['manual', join(home, 'doc')], { home })
 
   const written = (await readdir(join(home, 'doc'), { recursive: true, withFileTypes: true }))
     .filter((entry) => entry.isFile())

@@ -9,7 +9,7 @@ import {
   aPackage,
   aWorker,
   listReply,
-  runProgram,
+  runHere,
   startStandIn,
   tempFolder,
   type Answer,
@@ -74,7 +74,7 @@ async function withOldServer(
   const cookie = join(home, 'cookie')
   await writeFile(cookie, 'secret\n')
   const ctl = (words: string, input = ''): Promise<Ended> =>
-    runProgram(['ctl', ...words.split(' '), '-H', url, '--cookie-file', cookie], { home, input })
+    runHere(['ctl', ...words.split(' '), '-H', url, '--cookie-file', cookie], { home, input })
   return { asked, ctl }
 }
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { writeFile } from 'node:fs/promises'
 import { test } from 'node:test'
-import { aJob, listReply, runProgram, startStandIn, tempFolder, type Ended } from './program.ts'
+import { aJob, listReply, runHere, startStandIn, tempFolder, type Ended } from './program.ts'
 
 test('queue ls leaves out what is due later, unless asked', async (t) => {
   const home = await tempFolder(t)
@@ -12,7 +12,7 @@ test('queue ls leaves out what is due later, unless asked', async (t) => {
   ]
   const { url } = await startStandIn(t, ({ query }) => listReply(records, query))
   const names = async (...args: string[]): Promise<(string | undefined)[]> => {
-    const { stdout } = await runProgram(['ctl', 'queue', 'ls', ...args, '-H', url], { home })
+    const { stdout } = await runHere(['ctl', 'queue', 'ls', ...args, '-H', url], { home })
     return stdout
       .trim()
       .split('\n')
@@ -29,8 +29,8 @@ test('queue ls --head shows the first 25', async (t) => {
   const records = Array.from({ length: 60 }, (_, i) => aJob({ id: i + 1, name: `job-${i}` }))
   const { url } = await startStandIn(t, ({ query }) => listReply(records, query))
 
-  const lines = await runProgram(['ctl', 'queue', 'ls', '--head', '-H', url], { home })
-  const json = await runProgram(['ctl', 'queue', 'ls', '--head', '--json', '-H', url], { home })
+  const lines = await runHere(['ctl', 'queue', 'ls', '--head', '-H', url], { home })
+  const json = await runHere(['ctl', 'queue', 'ls', '--head', '--json', '-H', url], { home })
 
   assert.equal(lines.stdout.trim().split('\n').length, 25)
   assert.equal((JSON.parse(json.stdout) as unknown[]).length, 25)
@@ -42,7 +42,7 @@ test('queue push asks for a rebuild and prints how many', async (t) => {
   const environment = { REBUILDERD_COOKIE_PATH: `${home}/cookie` }
   await writeFile(`${home}/cookie`, 'secret\n')
   const push = (...args: string[]): Promise<Ended> =>
-    runProgram(['ctl', 'queue', 'push', 'debian', 'main', ...args, '-H', url], { home, environment })
+    runHere(['ctl', 'queue', 'push', 'debian', 'main', ...args, '-H', url], { home, environment })
 
   const all = await push()
   const one = await push(
@@ -108,7 +108,7 @@ test('queue drop sends exactly the filters given', async (t) => {
     '--cookie-file',
     `${home}/cookie`,
   ]
-  const { code, stdout } = await runProgram([...drop, '-H', url], { home })
+  const { code, stdout } = await runHere([...drop, '-H', url], { home })
 
   assert.deepEqual([code, stdout], [0, ''])
   assert.equal(asked[0]?.method, 'DELETE')
@@ -127,7 +127,7 @@ test('a server that refuses the cookie is told in words', async (t) => {
   await writeFile(`${home}/cookie`, 'wrong')
 
   const push = ['ctl', 'queue', 'push', 'debian', 'main', 'midge', '--cookie-file', `${home}/cookie`]
-  const { code, stderr } = await runProgram([...push, '-H', url], { home })
+  const { code, stderr } = await runHere([...push, '-H', url], { home })
 
   assert.match(stderr, /403.*\n {2}the server refused our cookie/)
   assert.equal(code, 1)

@@ -16,7 +16,7 @@ import {
   startServer,
   type TestServer,
 } from '../help/server.ts'
-import { noTerminal, runOnTerminal, runProgram, tempFolder, type Ended } from './program.ts'
+import { noTerminal, runOnTerminal, runHere, tempFolder, type Ended } from './program.ts'
 
 /** A server of ours, and `rebuilderd ctl` beside it. */
 async function startWithCtl(
@@ -25,7 +25,7 @@ async function startWithCtl(
   const home = await tempFolder(t)
   const server = await startServer(t)
   const where = ['-H', server.address, '--cookie-file', server.cookieFile]
-  return { server, ctl: (words, input = '') => runProgram(['ctl', ...words, ...where], { home, input }) }
+  return { server, ctl: (words, input = '') => runHere(['ctl', ...words, ...where], { home, input }) }
 }
 
 const names = ['good', 'bad', 'failed'] as const
@@ -144,7 +144,7 @@ test('flags without a command are those of the server, and it shows no secret', 
   const home = await tempFolder(t)
   await writeFile(join(home, 'x.conf'), '[auth]\ncookie = "hush"\n[worker]\nsignup_secret = "hush"\n')
 
-  const { stdout, code } = await runProgram(['-c', 'x.conf', '--check-config'], { home })
+  const { stdout, code } = await runHere(['-c', 'x.conf', '--check-config'], { home })
 
   assert.equal(code, 0)
   assert.match(stdout, /^auth\.cookie = \(set, not shown\)$/m)
@@ -172,8 +172,8 @@ test('status shows people the numbers too', { skip: noTerminal }, async (t) => {
   if (job !== null) await server.call(submitBuild, { body: aResult(job) })
 
   const words = ['ctl', 'status', '-H', server.address, '--cookie-file', server.cookieFile]
-  const stranger = await runProgram(['ctl', 'status', '-H', server.address], { home })
-  const piped = await runProgram(words, { home })
+  const stranger = await runHere(['ctl', 'status', '-H', server.address], { home })
+  const piped = await runHere(words, { home })
   const shown = await runOnTerminal(words, {
     home,
     environment: { NO_COLOR: '1' },

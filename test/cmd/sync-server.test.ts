@@ -10,7 +10,7 @@ import { dropJobs, listQueue } from '../../src/wire/queue.ts'
 import { listScopes } from '../../src/wire/sync.ts'
 import { aBinary, aSource, writeDebianArchive } from '../help/archives.ts'
 import { aPackage, aReport, aResult, pop, startServer, type TestServer } from '../help/server.ts'
-import { runProgram, tempFolder, type Ended } from './program.ts'
+import { runHere, tempFolder, type Ended } from './program.ts'
 
 type Ctl = (args: string[], input?: string) => Promise<Ended>
 
@@ -18,7 +18,7 @@ async function startWithCtl(t: TestContext): Promise<{ server: TestServer; home:
   const home = await tempFolder(t)
   const server = await startServer(t)
   const where = ['-H', server.address, '--cookie-file', server.cookieFile]
-  const ctl: Ctl = (words, input = '') => runProgram(['ctl', 'pkgs', ...words, ...where], { home, input })
+  const ctl: Ctl = (words, input = '') => runHere(['ctl', 'pkgs', ...words, ...where], { home, input })
   return { server, home, ctl }
 }
 
@@ -56,8 +56,7 @@ test('a job that was dropped by hand is queued again by the next sync, changed o
   const { server, home, ctl } = await startWithCtl(t)
   const queued = async (): Promise<string[]> =>
     (await server.call(listQueue)).records.map(({ name }) => name).sort()
-  const why = (): Promise<Ended> =>
-    runProgram(['ctl', 'why', 'one', '-H', server.address], { home, input: '' })
+  const why = (): Promise<Ended> => runHere(['ctl', 'why', 'one', '-H', server.address], { home, input: '' })
   await ctl(['sync-stdin'], reportOf('one', 'two'))
   const [first] = await server.call(listScopes)
   await server.call(dropJobs, { query: { name: 'one' } })
@@ -98,7 +97,7 @@ test('a server that lost its data gets the same report again', async (t) => {
   await ctl(['sync-stdin'], reportOf('one'))
 
   const args = ['ctl', 'pkgs', 'sync-stdin', '-H', server.address, '--cookie-file', server.cookieFile]
-  const { stderr } = await runProgram(args, { home, input: reportOf('one') })
+  const { stderr } = await runHere(args, { home, input: reportOf('one') })
 
   assert.match(stderr, /imported .*: 1 new/)
 })

@@ -7,15 +7,7 @@ import { test, type TestContext } from 'node:test'
 import { gzipSync, zstdCompressSync } from 'node:zlib'
 import { downloadSum } from '../../src/cmd/ctl-sync.ts'
 import { readReports } from '../../src/cmd/reports-in.ts'
-import {
-  aPackage,
-  listReply,
-  runProgram,
-  startStandIn,
-  tempFolder,
-  type Asked,
-  type Ended,
-} from './program.ts'
+import { aPackage, listReply, runHere, startStandIn, tempFolder, type Asked, type Ended } from './program.ts'
 
 type Report = ReturnType<typeof aReport>
 
@@ -134,7 +126,7 @@ async function sync(
   })
   await writeFile(join(home, 'cookie'), 'secret')
   const all = ['ctl', 'pkgs', ...args, '-H', url, '--cookie-file', 'cookie']
-  const ended = await runProgram(all, { home, input })
+  const ended = await runHere(all, { home, input })
   return {
     ...ended,
     asked,
@@ -217,7 +209,7 @@ test('a server that refuses a report is quoted, and nothing more is sent', async
   await writeFile(join(home, 'cookie'), 'secret')
 
   const args = ['ctl', 'pkgs', 'sync-stdin', '-H', url, '--cookie-file', 'cookie']
-  const { code, stderr } = await runProgram(args, { home, input: JSON.stringify([one, other]) })
+  const { code, stderr } = await runHere(args, { home, input: JSON.stringify([one, other]) })
 
   assert.match(stderr, /importing debian\/trixie \(amd64\): .*409 the list shrank/)
   assert.deepEqual([code, asked.filter(({ path }) => path === '/api/v1/packages').length], [1, 1])
@@ -229,7 +221,7 @@ test('an unknown profile is named together with the nearest one', async (t) => {
   await writeFile(join(home, 'sync.conf'), content)
 
   const args = ['ctl', 'pkgs', 'sync-profile', 'debian-trixi', '--sync-config', 'sync.conf', '--print-json']
-  const { code, stderr } = await runProgram(args, { home })
+  const { code, stderr } = await runHere(args, { home })
 
   assert.equal(stderr, 'rebuilderd: sync.conf has no profile debian-trixi\n  did you mean debian-trixie?\n')
   assert.equal(code, 2)
@@ -239,7 +231,7 @@ test('a pattern that is none, and a distribution that nobody knows, are wrong us
   const home = await tempFolder(t)
   const sync = ['ctl', 'pkgs', 'sync', 'debian', 'https://mirror.example/', '--print-json']
 
-  const pattern = await runProgram([...sync, '--pkg', '***'], { home })
+  const pattern = await runHere([...sync, '--pkg', '***'], { home })
 
   assert.match(pattern.stderr, /the command line: `pkgs\S*` is not a valid pattern/)
   assert.equal(pattern.code, 2)
@@ -279,7 +271,7 @@ test('what sync --print-json prints without a server or a cookie, sync-stdin tak
     'amd64',
   ]
 
-  const printed = await runProgram([...source, '--allow-unsigned', '--print-json'], { home })
+  const printed = await runHere([...source, '--allow-unsigned', '--print-json'], { home })
   const { posts } = await sync(t, ['sync-stdin'], { input: printed.stdout })
 
   assert.equal(printed.code, 0, printed.stderr)
@@ -307,7 +299,7 @@ test('an archive that cannot be read is told, and nothing is printed that looks 
     'amd64',
   ]
 
-  const { code, stdout, stderr } = await runProgram([...source, '--print-json'], { home })
+  const { code, stdout, stderr } = await runHere([...source, '--print-json'], { home })
 
   assert.deepEqual([code, stdout], [1, ''])
   assert.match(stderr, /reading the archive \/.*\/none: /)

@@ -8,7 +8,7 @@ import { wantsColours } from '../../src/cmd/run.ts'
 import { loadSettings, serverSettings } from '../../src/config.ts'
 import { openCookie } from '../../src/server/secrets.ts'
 import { aReport, signupSecret, startServer } from '../help/server.ts'
-import { runProgram, tempFolder } from '../cmd/program.ts'
+import { runHere, tempFolder } from '../cmd/program.ts'
 import { ask } from './raw.ts'
 import { json, testRows, told } from './rows.ts'
 
@@ -177,8 +177,8 @@ test('REBUILDERD_WORKER_CONFIG and REBUILDERD_WORKER_BACKEND are read by the wor
     REBUILDERD_WORKER_BACKEND: `mine=${home}/one.sh`,
   }
 
-  const inherited = await runProgram(['worker', 'check-config'], { home, environment })
-  const given = await runProgram(['worker', 'check-config', '--backend', `mine=${home}/two.sh`], {
+  const inherited = await runHere(['worker', 'check-config'], { home, environment })
+  const given = await runHere(['worker', 'check-config', '--backend', `mine=${home}/two.sh`], {
     home,
     environment,
   })

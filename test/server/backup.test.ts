@@ -11,7 +11,7 @@ import { tarHeader } from '../../src/server/tar.ts'
 import { getBackup } from '../../src/wire/backup.ts'
 import { getBuildLog, listBuilds, submitBuild } from '../../src/wire/builds.ts'
 import { listSourcePackages } from '../../src/wire/packages.ts'
-import { runProgram } from '../cmd/program.ts'
+import { runHere } from '../cmd/program.ts'
 import {
   aPackage,
   aResult,
@@ -197,14 +197,14 @@ test('ctl db backup writes the archive, ctl db check finds it in order', { skip:
   const home = await temporaryFolder(t)
   const args = ['ctl', 'db', 'backup', 'all.tar', '-H', address, '--cookie-file', cookieFile]
 
-  const made = await runProgram(args, { home })
-  const again = await runProgram(args, { home })
+  const made = await runHere(args, { home })
+  const again = await runHere(args, { home })
 
   assert.equal(made.code, 0, made.stderr)
   assert.match(made.stdout, /all\.tar: .* [kM]B/)
   assert.deepEqual([again.code, /there already/.test(again.stderr)], [2, true])
   const data = await restored(t, await readFile(join(home, 'all.tar')))
-  const checked = await runProgram(['ctl', 'db', 'check', '--data', data], { home })
+  const checked = await runHere(['ctl', 'db', 'check', '--data', data], { home })
   assert.deepEqual([checked.code, /is in order/.test(checked.stdout)], [0, true], checked.stdout)
   assert.deepEqual(await readdir(home), ['all.tar'])
 })

@@ -18,7 +18,7 @@ import {
   submitBuild,
 } from '../../src/wire/builds.ts'
 import { requestRebuild } from '../../src/wire/queue.ts'
-import { noTerminal, runOnTerminal, runProgram } from '../cmd/program.ts'
+import { noTerminal, runOnTerminal, runHere } from '../cmd/program.ts'
 import {
   aPackage,
   aResult,
@@ -219,7 +219,7 @@ test('ctl gets the page, into a file or for another program, and not onto a term
   await differing(server, { html: null })
   const home = await temporaryFolder(t)
   const ctl = (...words: string[]) =>
-    runProgram(['ctl', 'pkgs', 'diffoscope', ...words, '-H', server.address], { home })
+    runHere(['ctl', 'pkgs', 'diffoscope', ...words, '-H', server.address], { home })
   const names = await Promise.all(
     [1, 2].map(async (id) => (await server.call(listArtifacts, { params: { id } }))[0]?.name ?? ''),
   )

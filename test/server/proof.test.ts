@@ -11,7 +11,7 @@ import { submitBuild, type RebuildReport } from '../../src/wire/builds.ts'
 import { popQueue } from '../../src/wire/queue.ts'
 import { getChallenge, listWorkers, registerWorker, removeWorker } from '../../src/wire/workers.ts'
 import { runWorker } from '../../src/worker/loop.ts'
-import { runProgram, type Ended } from '../cmd/program.ts'
+import { runHere, type Ended } from '../cmd/program.ts'
 import { rebuildSettings, workerOptions } from '../help/jobs.ts'
 import {
   aPackage,
@@ -120,7 +120,7 @@ test('an administrator can forget that a key was proven, its worker cannot', asy
 
   await assert.rejects(client.call(removeWorker, { params, query }), said(403))
   const ctl = (...args: string[]): Promise<Ended> =>
-    runProgram(['ctl', 'workers', ...args, '-H', server.address], {
+    runHere(['ctl', 'workers', ...args, '-H', server.address], {
       home: server.data,
       environment: { REBUILDERD_COOKIE_PATH: join(server.data, 'auth-cookie') },
     })

@@ -13,7 +13,7 @@ import {
   someEvidence,
   startServer,
 } from '../help/server.ts'
-import { runProgram, tempFolder } from '../cmd/program.ts'
+import { runHere, tempFolder } from '../cmd/program.ts'
 
 const packages = ['one', 'two', 'three', 'four'].map((name) =>
   aPackage({ name, artifacts: [anArtifact({ name, component: name === 'four' ? 'contrib' : 'main' })] }),
@@ -59,7 +59,7 @@ test('ctl pkgs ls --reason takes one, several, and refuses what is none', async 
   const server = await aServerWithFailures(t)
   const home = await tempFolder(t)
   const names = async (...args: string[]): Promise<string[]> => {
-    const { stdout } = await runProgram(['ctl', 'pkgs', 'ls', '--json', ...args, '-H', server.address], {
+    const { stdout } = await runHere(['ctl', 'pkgs', 'ls', '--json', ...args, '-H', server.address], {
       home,
     })
     return (JSON.parse(stdout) as { name: string }[]).map(({ name }) => name)
@@ -68,7 +68,7 @@ test('ctl pkgs ls --reason takes one, several, and refuses what is none', async 
   assert.deepEqual(await names('--reason', 'tests_failed'), ['four', 'one'])
   assert.deepEqual(await names('--reason', 'tests_failed,NO_SPACE'), ['four', 'one', 'two'])
   assert.deepEqual(await names('--reason', 'no_space', '--reason', 'build_failed'), ['two'])
-  const wrong = await runProgram(['ctl', 'pkgs', 'ls', '--reason', 'no_spaec', '-H', server.address], {
+  const wrong = await runHere(['ctl', 'pkgs', 'ls', '--reason', 'no_spaec', '-H', server.address], {
     home,
   })
   assert.equal(wrong.code, 2)
