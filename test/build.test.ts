@@ -67,9 +67,9 @@ describe('the built program', { skip: process.arch === 'x64' ? false : 'is made 
       [join(dist, 'rebuilderd'), 'worker --help', /doctor/],
       [join(dist, 'rebuilderd'), '--help', /verifies the packages/],
     ] as const) {
-      const run = spawnSync(path, line.split(' '), { env: bare, encoding: 'utf8' })
+      const run = spawnSync(path, line.split(' '), { env: bare, encoding: 'utf8', timeout: 120_000 })
 
-      assert.match(run.stdout, expected, `${path} ${line}: ${run.stderr}`)
+      assert.match(run.stdout, expected, `${path} ${line}: ended by ${run.signal}: ${run.stderr}`)
       assert.equal(run.status, 0, line)
     }
   })

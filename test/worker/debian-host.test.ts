@@ -1,3 +1,4 @@
+/** The built-in Debian backend alone with the programs of this machine; verdicts.test.ts has what whole rebuilds come to. */
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
@@ -11,7 +12,6 @@ import {
   aSource,
   buildOriginals,
   buildinfoFor,
-  changelogEntry,
   debianArchitecture,
   lacksPrograms,
 } from '../help/debs.ts'
@@ -39,46 +39,6 @@ test('a reproducible package comes out bit by bit', { skip }, async (t) => {
   assert.equal(result.told?.presentToolchain, false)
   assert.ok(result.told.environment.some((line) => line.startsWith('libc6=')))
 })
-test('a package that rolls dice comes out different', { skip }, async (t) => {
-  const folder = await aFolder(t)
-  const dsc = await aSource(folder, { name: 'dice', make: 'od -An -N8 -tx8 /dev/urandom > made' })
-  const buildinfo = await buildOriginals(dsc, folder)
-
-  const result = await rebuildDebian(t, buildinfo)
-
-  assert.equal(result.exitCode, 0)
-  assert.ok(!(await same(result, folder, `dice_1.0_${architecture}.deb`)))
-})
-
-test('a rebuild without changes (binNMU) gets its changelog entry', { skip }, async (t) => {
-  const folder = await aFolder(t)
-  const dsc = await aSource(folder, { name: 'again', make: 'dpkg-parsechangelog -S Version > made' })
-  const entry = changelogEntry('again', '1.0+b1', 'Rebuild.', ', binary-only=yes')
-  const buildinfo = await buildOriginals(dsc, folder, entry)
-
-  const result = await rebuildDebian(t, buildinfo)
-
-  assert.match(buildinfo, /again_1\.0\+b1_/)
-  assert.equal(result.exitCode, 0, Buffer.from(result.log).toString())
-  assert.ok(await same(result, folder, `again_1.0+b1_${architecture}.deb`))
-})
-
-test('a source with packages for this and for all architectures makes all of them', { skip }, async (t) => {
-  const folder = await aFolder(t)
-  const packages = [
-    { name: 'many-program', architecture: 'any' },
-    { name: 'many-data', architecture: 'all' },
-  ] as const
-  const dsc = await aSource(folder, { name: 'many', make: 'echo many > made', packages })
-  const buildinfo = await buildOriginals(dsc, folder)
-
-  const result = await rebuildDebian(t, buildinfo)
-
-  assert.equal(result.exitCode, 0, Buffer.from(result.log).toString())
-  assert.ok(await same(result, folder, `many-program_1.0_${architecture}.deb`))
-  assert.ok(await same(result, folder, 'many-data_1.0_all.deb'))
-})
-
 test(
   'a package that this machine has installed is not rebuilt with what is installed here',
   { skip },
