@@ -14,7 +14,7 @@ import { lacksPrograms } from '../help/debs.ts'
 import { openGpg, withOneByteChanged, type Gpg } from '../help/gpg.ts'
 import { libraryWithoutChecks } from '../help/makepkg.ts'
 import { startServer, type TestServer } from '../help/server.ts'
-import { runProgram, tempFolder, type Ended } from '../cmd/program.ts'
+import { runHere, tempFolder, type Ended } from '../cmd/program.ts'
 
 const run = (program: string, args: readonly string[], cwd: string, environment = {}): Buffer =>
   execFileSync(program, args, {
@@ -40,7 +40,7 @@ async function syncProfile(
   const lines = Object.entries(profile).map(([key, value]) => `${key} = ${JSON.stringify(value)}`)
   await writeFile(join(home, 'sync.conf'), `[profile."lab"]\n${lines.join('\n')}\n`)
   const where = ['-H', server.address, '--cookie-file', server.cookieFile, '--sync-config', 'sync.conf']
-  return runProgram(['ctl', 'pkgs', 'sync-profile', 'lab', ...where, ...more], { home })
+  return runHere(['ctl', 'pkgs', 'sync-profile', 'lab', ...where, ...more], { home })
 }
 
 async function listedAt({ call }: TestServer): Promise<string[]> {

@@ -4,7 +4,7 @@ import { test, type TestContext } from 'node:test'
 import assert from 'node:assert/strict'
 import { chmod, readFile, readdir, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { cleanEnvironment, firstArgs, program, runProgram, type Ended } from '../cmd/program.ts'
+import { cleanEnvironment, firstArgs, program, runHere, runProgram, type Ended } from '../cmd/program.ts'
 import { builtInBackends, digestOfScripts, scriptsOf } from '../../src/worker/backend.ts'
 import { aFolder, aServer, files } from '../help/files.ts'
 import { aJob } from '../help/jobs.ts'
@@ -57,7 +57,7 @@ for (const [what, address, more, expected] of [
     const home = await aFolder(t)
     const script = ['--script-location', '/bin/true', '--data', join(home, 'data')]
 
-    const { code, stderr } = await runProgram(['worker', 'build', 'testing', address, ...script, ...more], {
+    const { code, stderr } = await runHere(['worker', 'build', 'testing', address, ...script, ...more], {
       home,
     })
 
@@ -103,7 +103,7 @@ test('worker check-config prints settings and backends, and no secret', async (t
     'signup_secret = "hush"\n[build]\ntimeout = 7\n[backend.debian]\npath = "/x.sh"\nkey = "v"\n',
   )
 
-  const { code, stdout } = await runProgram(['worker', 'check-config'], {
+  const { code, stdout } = await runHere(['worker', 'check-config'], {
     home,
     environment: { REBUILDERD_WORKER_CONFIG: config },
   })
@@ -124,7 +124,7 @@ for (const [what, content, complaint] of [
     const home = await aFolder(t)
     await writeFile(join(home, 'worker.conf'), content)
 
-    const { code, stderr } = await runProgram(['worker', 'check-config', '-c', join(home, 'worker.conf')], {
+    const { code, stderr } = await runHere(['worker', 'check-config', '-c', join(home, 'worker.conf')], {
       home,
     })
 
@@ -180,10 +180,9 @@ test('the digest of a backend that comes with us changes with any file that it u
 test('worker without a server to talk to says how to name one', async (t) => {
   const home = await aFolder(t)
 
-  const { code, stderr } = await runProgram(
-    ['worker', '--data', join(home, 'd'), '--backend', 'a=/bin/true'],
-    { home },
-  )
+  const { code, stderr } = await runHere(['worker', '--data', join(home, 'd'), '--backend', 'a=/bin/true'], {
+    home,
+  })
 
   assert.equal(code, 2)
   assert.match(stderr, /no server was named[^]*--secret/)

@@ -10,7 +10,7 @@ import {
   type BackendResult,
 } from '../../src/worker/backend.ts'
 import { checkBackends } from '../../src/worker/doctor.ts'
-import { runProgram } from '../cmd/program.ts'
+import { runHere } from '../cmd/program.ts'
 import { aFolder, aServer, aStandIn, files } from '../help/files.ts'
 import { lacksPrograms } from '../help/debs.ts'
 import { aJob, rebuildSettings } from '../help/jobs.ts'
@@ -198,8 +198,8 @@ test('debrebuild is in force only where the configuration chooses it', { skip },
   const config = join(home, 'worker.conf')
   await writeFile(config, '[backend.debian]\npath = "built-in:debrebuild"\n')
 
-  const usual = await runProgram(['worker', 'backends'], { home })
-  const chosen = await runProgram(['worker', 'backends', '-c', config], { home })
+  const usual = await runHere(['worker', 'backends'], { home })
+  const chosen = await runHere(['worker', 'backends', '-c', config], { home })
 
   assert.match(usual.stdout, /^ {2}debrebuild +built-in:debrebuild +/m)
   assert.match(chosen.stdout, /^\* debrebuild +built-in:debrebuild +/m)

@@ -7,7 +7,7 @@ import { runWorker } from '../../src/worker/loop.ts'
 import { aFolder } from '../help/files.ts'
 import { rebuildSettings, workerOptions } from '../help/jobs.ts'
 import { aPackage, importPackages, pop, startServer } from '../help/server.ts'
-import { runProgram, tempFolder } from '../cmd/program.ts'
+import { runHere, tempFolder } from '../cmd/program.ts'
 
 test('a machine says what it has left', async (t) => {
   const { disk_free, memory_free, load } = await freeHere(await aFolder(t), 0)
@@ -32,7 +32,7 @@ test('pings tell it, those without a body or with another one change nothing', a
   assert.deepEqual(await told({ ...free, load: 'high' }), free)
   assert.deepEqual(await told(), free)
   const home = await tempFolder(t)
-  const { stdout } = await runProgram(['ctl', 'workers', 'ls', '-H', server.address], { home })
+  const { stdout } = await runHere(['ctl', 'workers', 'ls', '-H', server.address], { home })
   assert.match(stdout, /disk 210 GB, memory 12 GB, load 3\.1/)
 })
 
@@ -63,7 +63,7 @@ test('a worker whose disk is nearly full takes no job, and everybody can see why
     await new Promise((resolve) => setTimeout(resolve, 20))
   }
   const home = await tempFolder(t)
-  const { stdout } = await runProgram(['ctl', 'workers', 'ls', '-H', server.address], { home })
+  const { stdout } = await runHere(['ctl', 'workers', 'ls', '-H', server.address], { home })
   stop.abort()
   await working
 
