@@ -40,8 +40,20 @@ export async function run(program: string, argv: readonly string[]): Promise<voi
     return watchSignals(stopping)
   })
   await written(process.stdout)
-  process.exit(code)
+  end(code)
 }
+
+/**
+ * Lets the process end by itself: then the runtime first tells what it does in the background to stop. `process.exit`
+ * does not, and may wait for good for a compilation that waits for memory (nodejs/node issue 54918). Whatever else is
+ * still waited for gets a moment.
+ */
+function end(code: number): void {
+  process.exitCode = code
+  setTimeout(() => process.exit(code), endMilliseconds).unref()
+}
+
+const endMilliseconds = 100
 
 /**
  * Does what an argv asks for, prints what went wrong, and gives the exit code; never throws.

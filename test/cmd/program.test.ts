@@ -26,6 +26,18 @@ test('--version prints program and version', async (t) => {
   assert.deepEqual([code, stderr], [0, ''])
 })
 
+test('commands end by themselves: nobody waits for the runtime to stop what it compiles', async (t) => {
+  const environment = { NODE_OPTIONS: '--trace-exit' } // tells of each `process.exit` on standard error
+  const home = await tempFolder(t)
+  const { url } = await startStandIn(t, ({ query }) => listReply([], query))
+  const commands = [['--version'], ['ctl', '-H', url, 'pkgs', 'ls'], ['worker', 'backends']]
+
+  for (const args of commands) {
+    const { code, stderr } = await runProgram(args, { home, environment })
+    assert.deepEqual([code, stderr], [0, ''], args.join(' '))
+  }
+})
+
 test('without a command there is help, and every command is in it', async (t) => {
   const { code, stdout } = await runProgram([], { home: await tempFolder(t) })
 
