@@ -19,7 +19,7 @@ export function dropDeadBuffers(): void {
  * Flags for each pace; the runtime heeds them at the next collection (`node --v8-options`).
  * - sparing: as the executable is started, for what runs for months or reads more than fits into memory;
  * - fast: for what has done its work in a second and need not tidy up meanwhile;
- * - busy: fast within bounds, for a server while objects come and go.
+ * - busy: fast within bounds, for a worker, and for a server while objects come and go.
  */
 export const paceFlags = {
   sparing: ['--optimize-for-size', '--heap-growing-percent=0'],

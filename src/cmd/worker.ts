@@ -34,7 +34,7 @@ const connectMore = {
     'rebuilderd worker --secret SECRET https://rebuilder.example',
     'rebuilderd worker --secret SECRET --jobs 4 --backend debian=/usr/local/bin/rebuild-debian.sh https://rebuilder.example',
   ],
-  pace: 'sparing',
+  pace: 'busy',
 } as const
 
 const connectDoc = 'Take jobs from a server and rebuild them'

@@ -240,29 +240,44 @@ function openTurn(): Turn {
 /**
  * Takes one job after the other. The next one is asked for once the last one has a result: writing that to disk goes
  * on meanwhile, and sending it and removing the folder once the next build runs, which leaves us with nothing to do.
- * That is for one result at a time, so that no pile of them can grow.
+ * That is for one result at a time, so that no pile of them can grow: work on a job waits until that is over for the
+ * last but one.
  */
 async function takeJobs(running: Running, turn: Turn): Promise<void> {
   const calm = openCalm()
   let last: Promise<void> = Promise.resolve()
+  let earlier = last
   while (!running.signal.aborted) {
     const given = await turn(() => nextJob(running, calm))
     if (given === null) break
-    const { built, done } = begin(given, running, calm)
+    const { built, done } = begin(given, running, { calm, earlier })
     await built
-    await last
+    await earlier
+    earlier = last
     last = done
     if (running.asked === null) await last // upstream's server takes a worker to do one thing at a time
     running.lastJobAt = Date.now()
     await checkRestart(running)
   }
+  await earlier
   await last
 }
 
+/** What a job has to do with those before and after it. */
+type Around = {
+  calm: Calm
+  /** Settles when the last job but one is done with. */
+  earlier: Promise<void>
+}
+
 /** Begins to work on a job. `built`: another one may be built, because this one has its result or will have none. */
-function begin(given: Given, running: Running, calm: Calm): { built: Promise<void>; done: Promise<void> } {
+function begin(
+  given: Given,
+  running: Running,
+  around: Around,
+): { built: Promise<void>; done: Promise<void> } {
   const { promise, resolve } = Promise.withResolvers<void>()
-  const done = workOn(given, running, { calm, onBuilt: resolve })
+  const done = workOn(given, running, { ...around, onBuilt: resolve })
   done.catch(() => undefined) // whoever waits for it gets the error
   return { built: Promise.race([promise, done]), done }
 }
@@ -375,7 +390,7 @@ async function idle({ idleSeconds, lastJobAt, signal, wake, ...running }: Runnin
 async function workOn(
   { assignment, directory }: Given,
   running: Running,
-  { calm, onBuilt }: { calm: Calm; onBuilt: () => void },
+  { calm, earlier, onBuilt }: Around & { onBuilt: () => void },
 ): Promise<void> {
   const { client, log, drop } = running
   const { job } = assignment
@@ -394,13 +409,14 @@ async function workOn(
     }
   }
   const work = async (signal: AbortSignal): Promise<void> => {
+    await earlier.catch(() => undefined) // whoever takes the jobs gets the error
     const result = await build(assignment, running, { directory, onStart: calm.come, signal })
     log.info(`worker: ${titleOf(assignment)}: ${wordsFor(result, (Date.now() - started) / 1000)}`)
     const next = calm.expect()
     onBuilt()
     await report(assignment, result, running, {
       async onKept() {
-        forgetHeld(directory)
+        await forgetHeld(directory)
         if (running.asked !== null && !drop.aborted) await next // with upstream's nothing else happens meanwhile
       },
       makeRoom: () => removeFolder(buildFolder(directory)),

@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process'
-import { lstatSync, opendirSync, rmSync } from 'node:fs'
-import { rm, writeFile } from 'node:fs/promises'
+import { opendirSync, rmSync } from 'node:fs'
+import { rm, unlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { asset } from '../assets.ts'
@@ -102,10 +102,10 @@ async function works(script: string, kind: UserNamespace): Promise<boolean> {
 export async function removeFolder(folder: string): Promise<void> {
   const ways = [
     async () => {
-      const size = sizeOf(folder)
-      if (size === 'tiny') rmSync(folder, { recursive: true, force: true })
+      const { size, files } = lookedInto(folder)
+      if (size === 'large') await run('rm', ['-rf', '--', folder])
       else if (size === 'small') await removed(folder)
-      else await run('rm', ['-rf', '--', folder])
+      else await removedAtOnce(folder, files)
     },
     () => run('rm', ['-rf', '--', folder]),
     () => run('unshare', [...asRoot, '--map-auto', 'rm', '-rf', '--', folder]),
@@ -123,30 +123,37 @@ export async function removeFolder(folder: string): Promise<void> {
 
 const asRoot = ['--user', '--map-root-user']
 
+/** Files by other threads: a disk that is told of the room that gets free (mount(8), `discard`) makes us wait for it. */
+async function removedAtOnce(folder: string, files: readonly string[]): Promise<void> {
+  await Promise.all(files.map((path) => unlink(path)))
+  rmSync(folder, { recursive: true, force: true })
+}
+
 function removed(folder: string): Promise<void> {
   return rm(folder, { recursive: true, force: true, maxRetries: 3 })
 }
 
 /** Fewer are removed faster without another program. */
 const mostEntries = 500
-/** What is removed at once, without a detour for each entry, takes no longer than any other step of ours. */
-const tiny = { entries: 64, bytes: 16 * 1024 ** 2 }
+/** Folders of so few entries are removed at once, without a detour for each of them. */
+const fewEntries = 64
+
+type Look = { size: 'tiny' | 'small' | 'large'; files: readonly string[] }
 
 /** Looked at at once, too: the number of entries is bounded, and a detour for each would take ten times as long. */
-function sizeOf(folder: string): 'tiny' | 'small' | 'large' {
+function lookedInto(folder: string): Look {
   const open = [folder]
+  const files: string[] = []
   let entries = 0
-  let bytes = 0
   for (let next = open.pop(); next !== undefined; next = open.pop()) {
     for (const { name, isFolder } of entriesOf(next, mostEntries + 1 - entries)) {
       entries += 1
-      if (isFolder) open.push(join(next, name))
-      else if (entries <= tiny.entries)
-        bytes += lstatSync(join(next, name), { throwIfNoEntry: false })?.size ?? 0
+      const into = isFolder ? open : files
+      into.push(join(next, name))
     }
-    if (entries > mostEntries) return 'large'
+    if (entries > mostEntries) return { size: 'large', files: [] }
   }
-  return entries <= tiny.entries && bytes <= tiny.bytes ? 'tiny' : 'small'
+  return { size: entries <= fewEntries ? 'tiny' : 'small', files }
 }
 
 /** Some entries of a folder: it may have a million. None where it is gone, no folder or not ours: its removal will tell. */

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
-import { mkdir, mkdtemp, readFile, readdir, stat } from 'node:fs/promises'
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { mkdir, mkdtemp, readFile, readdir, rm, stat } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import * as v from 'valibot'
 import { noEvidence, type RebuildReport } from '../wire/builds.ts'
@@ -24,8 +24,8 @@ export function makeScratch(jobs: string, held: Held): string {
 }
 
 /** From now on the job needs not be handed back: its result is safe. */
-export function forgetHeld(folder: string): void {
-  rmSync(join(folder, note), { force: true })
+export async function forgetHeld(folder: string): Promise<void> {
+  await rm(join(folder, note), { force: true })
 }
 
 /** Removes what a worker left that was killed, processes first. @returns the jobs it held */

@@ -313,7 +313,7 @@ test('what a killed worker left behind is removed at the next start, and its job
   makeScratch(jobs, { server: upstream.base, queue_id: 7, lease: 'lease-7' })
   makeScratch(jobs, { server: upstream.base, queue_id: 8, lease: null })
   makeScratch(jobs, { server: 'http://other.example', queue_id: 9, lease: 'lease-9' })
-  forgetHeld(makeScratch(jobs, { server: upstream.base, queue_id: 10, lease: 'lease-10' }))
+  await forgetHeld(makeScratch(jobs, { server: upstream.base, queue_id: 10, lease: 'lease-10' }))
 
   void runWorker(options)
   await upstream.until('/pop')
