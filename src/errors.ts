@@ -85,7 +85,12 @@ function joined(chain: readonly Error[]): string {
     const named = path === '' || text.includes(path) ? '' : `${path}: `
     text += `${text === '' ? '' : ': '}${words === undefined ? link.message : named + words}`
   }
-  return text
+  return withoutUsers(text)
+}
+
+/** Addresses without the users in them, who may come with a password: `http://name:secret@host/` has `…@` there. */
+export function withoutUsers(text: string): string {
+  return text.replace(/\/\/[^/\s]*@/g, '//…@')
 }
 
 /** Errors of the operating system that say enough by themselves; a stack would only hide the sentence. */

@@ -3,7 +3,7 @@ import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ServerSaid, type Client } from '../client.ts'
-import { sentenceOf } from '../errors.ts'
+import { sentenceOf, withoutUsers } from '../errors.ts'
 import type { Log } from '../log.ts'
 import { presenceOf, proofOf, signedReport } from '../proof.ts'
 import { submitBuild, type RebuildReport } from '../wire/builds.ts'
@@ -97,7 +97,7 @@ export async function runWorker(options: WorkerOptions): Promise<'stopped' | 're
   const signal = AbortSignal.any([options.signal, stop.signal])
   const server = await register({ ...options, signal })
   if (server === null) return 'stopped'
-  options.log.info(`worker: ${options.name} takes jobs from ${options.client.base}`)
+  options.log.info(`worker: ${options.name} takes jobs from ${withoutUsers(options.client.base)}`)
   const wake = options.wake ?? openWake(options.client.base, options.log, signal)
   const leases = abandoned.flatMap(({ lease }) => lease ?? [])
   const asked = server === 'ours' ? await openAsked(options.directory, leases) : null

@@ -10,6 +10,7 @@ import { promisify } from 'node:util'
 import { reachOf } from '../../src/worker/addresses.ts'
 import { fetchCached } from '../../src/worker/cache.ts'
 import { download, downloadLimits, fileNameOf, type DownloadOptions } from '../../src/worker/download.ts'
+import { sentenceOf } from '../../src/errors.ts'
 import { lacksNamespaces, lacksPrograms } from '../help/debs.ts'
 import { aFolder, aServer, files } from '../help/files.ts'
 
@@ -99,6 +100,17 @@ test('a name that nobody knows is a download that failed, not the end of the wor
   const url = 'http://mirror.invalid/a.deb'
 
   assert.equal(await failureOf(download({ url, ...unknown }, path, options)), 'input_unavailable')
+})
+
+test('what is said of an address tells nothing of the password in it', async (t) => {
+  const base = await aServer(t, (_, response) => void response.writeHead(403).end())
+  const url = `${base.replace('//', '//someone:sesame@open@')}/a.deb`
+  const failed = download({ url, ...unknown }, join(await aFolder(t), 'a'), options)
+
+  const said = sentenceOf(await failed.catch((error: unknown) => error))
+
+  assert.match(said, /^downloading http:\/\/…@127\.0\.0\.1:\d+\/a\.deb: /)
+  assert.doesNotMatch(said, /sesame|open@/)
 })
 
 test('a server that is busy is asked again, but not for ever', async (t) => {

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import * as v from 'valibot'
 import { publicKeyFromPem } from '../../attestation.ts'
-import { Complaint, during } from '../../errors.ts'
+import { Complaint, during, withoutUsers } from '../../errors.ts'
 import { checked } from '../../wire/schema.ts'
 import type { Installed } from './installed.ts'
 
@@ -73,11 +73,13 @@ function addressOf(given: string): string {
   const isPlain = URL.canParse(given) && !/[\s?#]/.test(given)
   const url = isPlain ? new URL(given) : null
   if (url === null || !/^https?:$/.test(url.protocol) || url.username !== '' || url.password !== '') {
-    const shown = given.replace(/\/\/[^/]*@/, '//…@') // it may be a password
-    throw new Complaint(`${shown === '' ? 'an empty text' : shown} is not an address of a rebuilder`, {
-      hint: 'write it like https://rebuilder.example/amd64, without user, query or blanks',
-      exitCode: 2,
-    })
+    throw new Complaint(
+      `${given === '' ? 'an empty text' : withoutUsers(given)} is not an address of a rebuilder`,
+      {
+        hint: 'write it like https://rebuilder.example/amd64, without user, query or blanks',
+        exitCode: 2,
+      },
+    )
   }
   return url.href.replace(/\/+$/, '')
 }
