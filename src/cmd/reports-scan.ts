@@ -1,4 +1,5 @@
 import { Complaint } from '../errors.ts'
+import { gathered } from './gathered.ts'
 
 const [quote, comma, backslash, newline] = [34, 44, 92, 10]
 const [openBrace, closeBrace, openBracket, closeBracket] = [123, 125, 91, 93]
@@ -23,7 +24,7 @@ export type Found = {
  */
 export function scanReports(what: string, { onPackage, onReport }: Found) {
   const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
-  const held = gathered(what)
+  const held = gathered(longest, () => tooLong(what))
   let outside = ''
   const state = { level: 0, line: 1, isInText: false, isEscaped: false, hasBegun: false }
   /** Where we are: in an array of reports, in a report, in its packages; what may come next in an array. */
@@ -63,7 +64,7 @@ export function scanReports(what: string, { onPackage, onReport }: Found) {
     if (outside.length > longest) throw tooLong(what)
   }
   const leadsToPackages = (end: Buffer): boolean =>
-    /[{,]\s*"packages"\s*:\s*\[$/.test(held.tail(end) || outside.slice(-nearness))
+    /[{,]\s*"packages"\s*:\s*\[$/.test(endOf(held.bytes(), end) || outside.slice(-nearness))
   const finishReport = (end: Buffer): void => {
     takeOutside(end)
     onReport(parsed(outside))
@@ -142,30 +143,10 @@ function tooLong(what: string): Complaint {
   return new Complaint(`${what} has a package or a report that is too long`, { exitCode: 2 })
 }
 
-/** Bytes that come in pieces, however small. */
-function gathered(what: string) {
-  let held = Buffer.alloc(0)
-  let size = 0
-  return {
-    take(part: Buffer): void {
-      if (size + part.length > longest) throw tooLong(what)
-      if (size + part.length > held.length) {
-        const larger = Buffer.alloc(2 * (size + part.length))
-        held.copy(larger, 0, 0, size)
-        held = larger
-      }
-      part.copy(held, size)
-      size += part.length
-    },
-    /** The last characters of it, with this at its end. */
-    tail: (part: Buffer): string =>
-      held.toString('latin1', Math.max(0, size - Math.max(0, nearness - part.length)), size) +
-      part.toString('latin1', Math.max(0, part.length - nearness)),
-    /** All of it with this at its end; the next one begins. */
-    end(part: Buffer): Buffer {
-      const all = size === 0 ? part : Buffer.concat([held.subarray(0, size), part])
-      size = 0
-      return all
-    },
-  }
+/** The last characters of what has come so far, with this at its end. */
+function endOf(held: Buffer, part: Buffer): string {
+  return (
+    held.toString('latin1', Math.max(0, held.length - Math.max(0, nearness - part.length))) +
+    part.toString('latin1', Math.max(0, part.length - nearness))
+  )
 }

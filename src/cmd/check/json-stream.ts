@@ -1,4 +1,5 @@
 import { Complaint } from '../../errors.ts'
+import { gathered } from '../gathered.ts'
 
 const quote = 34
 const comma = 44
@@ -28,7 +29,7 @@ export async function* jsonElements(
 function scannerOf(member: string | null, around: (document: unknown) => void) {
   const depth = member === null ? 1 : 2
   const outside = outsideOf(member)
-  const begun = gathered('the reply has an element that is too long') // an element, as far as earlier chunks had it
+  const begun = gathered(longestElement, tooLong('the reply has an element that is too long')) // an element, as far as earlier chunks had it
   let hasBegun = false
   let isList = false
   const state = { level: 0, isInText: false, isEscaped: false, isInList: false }
@@ -93,7 +94,7 @@ const nearness = 80
 
 /** Gathers what is around a list. */
 function outsideOf(member: string | null) {
-  const all = gathered('the reply has too much around its list')
+  const all = gathered(longestElement, tooLong('the reply has too much around its list'))
   let last = ''
   return {
     take(part: Buffer): void {
@@ -104,39 +105,16 @@ function outsideOf(member: string | null) {
     /** Whether what was taken ends where the list begins. */
     leadsToList: (): boolean => member === null || last.replaceAll(/\s/g, '').endsWith(`"${member}":[`),
     /** @param end closes what is still open */
-    document: (end = ''): unknown => parsed(all.text() + end),
+    document: (end = ''): unknown => parsed(all.bytes().toString('utf8') + end),
   }
 }
 
-/** Bytes that come in pieces, however small, up to the length of an element. */
-function gathered(complaint: string) {
-  let held = Buffer.alloc(0)
-  let size = 0
-  const take = (part: Buffer): void => {
-    if (size + part.length > longestElement) throw new Complaint(complaint)
-    if (size + part.length > held.length) {
-      const larger = Buffer.alloc(2 * (size + part.length))
-      held.copy(larger, 0, 0, size)
-      held = larger
-    }
-    part.copy(held, size)
-    size += part.length
-  }
-  const text = (): string => held.toString('utf8', 0, size)
-  return {
-    take,
-    text,
-    /** The text with this at its end; the next one begins. */
-    end(part: Buffer): string {
-      const all = size === 0 ? part : Buffer.concat([held.subarray(0, size), part])
-      size = 0
-      return all.toString('utf8')
-    },
-  }
+function tooLong(complaint: string): () => Complaint {
+  return () => new Complaint(complaint)
 }
 
-function parsedElements(text: string): unknown[] {
-  return parsed(`[${text}]`) as unknown[] // so it begins and ends
+function parsedElements(bytes: Buffer): unknown[] {
+  return parsed(`[${bytes.toString('utf8')}]`) as unknown[] // so it begins and ends
 }
 
 function parsed(text: string): unknown {
