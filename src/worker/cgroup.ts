@@ -187,9 +187,10 @@ export async function makeUnified(
 const oldGroups = new Map<string, string | null>() // like the unified one
 
 function makeOld(controller: 'memory' | 'pids', name: string): string | null {
-  const own = oldGroups.has(controller) ? oldGroups.get(controller) : ownGroup(controller)
-  oldGroups.set(controller, own ?? null)
-  return own === null || own === undefined ? null : made(join('/sys/fs/cgroup', controller, own, name))
+  const known = oldGroups.get(controller)
+  const own = known === undefined ? ownGroup(controller) : known
+  oldGroups.set(controller, own)
+  return own === null ? null : made(join('/sys/fs/cgroup', controller, own, name))
 }
 
 async function limited(folder: string | null, file: string, limit: number | null): Promise<string | null> {
