@@ -8,6 +8,7 @@ import { bytesOf, downloadFolder, openMirror, type Mirror } from '../../src/sync
 import { Unreachable } from '../../src/sync/download.ts'
 import { silentServers } from '../../src/sync/silent-servers.ts'
 import { aFolder, put, serveFolder, sha256 } from '../help/archives.ts'
+import { untilKept } from '../help/until.ts'
 
 const content = Buffer.from('content of an index\n'.repeat(5000))
 const expected = { sha256: sha256(content), size: content.length }
@@ -103,16 +104,18 @@ describe('a mirror', () => {
 
   test('that breaks off is asked for the rest', async (t) => {
     const { server } = await aServer(t, { index: content })
+    const cache = await aFolder(t)
     const ranges: (string | undefined)[] = []
     server.intercept = (request, response) => {
       ranges.push(request.headers.range)
       if (server.requests.length > 1) return false
       response.writeHead(200, { 'content-length': content.length })
-      response.write(content.subarray(0, 40_000), () => setTimeout(() => response.destroy(), 50))
+      response.write(content.subarray(0, 40_000))
+      void untilKept(cache, 40_000).finally(() => response.destroy())
       return true
     }
 
-    assert.deepEqual(await read(await aMirror(t, [server.url]), 'index', { expected }), content)
+    assert.deepEqual(await read(await aMirror(t, [server.url], cache), 'index', { expected }), content)
     assert.deepEqual(ranges, [undefined, 'bytes=40000-'])
   })
 

@@ -9,6 +9,7 @@ import { fileURLToPath } from 'node:url'
 import { silentLog } from '../../src/log.ts'
 import { bytesOf, downloadFolder, openMirror } from '../../src/sync/mirror.ts'
 import { aBinary, aFolder, aSource, put, serveFolder, sha256, writeDebianArchive } from '../help/archives.ts'
+import { untilKept } from '../help/until.ts'
 
 const content = Buffer.from(Array.from({ length: 20_000 }, (_, i) => `line ${i}\n`).join(''))
 const expected = { sha256: sha256(content), size: content.length }
@@ -17,7 +18,7 @@ const limit = 1e7
 
 type Asked = { range: string | undefined; ifRange: string | undefined }
 
-/** A mirror with one file, and a cache; `breaks`: it stops in the middle of each reply. */
+/** A mirror with one file, and a cache; `breaks`: it stops in the middle of the file, and has nothing behind that. */
 async function aMirror(t: TestContext, { etag = true } = {}) {
   const folder = await aFolder(t)
   const cache = await aFolder(t)
@@ -27,9 +28,14 @@ async function aMirror(t: TestContext, { etag = true } = {}) {
   server.intercept = ({ headers }: IncomingMessage, response: ServerResponse) => {
     state.asked.push({ range: headers.range, ifRange: headers['if-range']?.toString() })
     if (!state.breaks) return false
+    if (headers.range !== undefined) {
+      response.writeHead(503).end()
+      return true
+    }
     const length = { 'content-length': content.length }
     response.writeHead(200, etag ? { ...length, etag: `"${sha256(content).slice(0, 16)}"` } : length)
-    response.write(content.subarray(0, half), () => setTimeout(() => response.destroy(), 150))
+    response.write(content.subarray(0, half))
+    void untilKept(cache, half).finally(() => response.destroy())
     return true
   }
   const read = async (options: { expected?: typeof expected } = {}): Promise<Buffer | null> => {
@@ -160,7 +166,8 @@ for (const signal of ['SIGKILL', 'SIGINT'] as const) {
       ranges.push(request.headers.range)
       if (ranges.length > 1) return false
       response.writeHead(200, { 'content-length': bytes.length })
-      response.write(bytes.subarray(0, half), () => setTimeout(stuck.resolve, 300))
+      response.write(bytes.subarray(0, half))
+      untilKept(home, half).then(stuck.resolve, stuck.reject)
       return true
     }
     const sync = () => startSync(server.url, home)

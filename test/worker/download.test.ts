@@ -13,6 +13,7 @@ import { download, downloadLimits, fileNameOf, type DownloadOptions } from '../.
 import { sentenceOf } from '../../src/errors.ts'
 import { lacksNamespaces, lacksPrograms } from '../help/debs.ts'
 import { aFolder, aServer, files } from '../help/files.ts'
+import { untilKept } from '../help/until.ts'
 
 const options: DownloadOptions = {
   limit: 10_000_000,
@@ -129,26 +130,29 @@ test('a server that is busy is asked again, but not for ever', async (t) => {
 })
 
 test('a broken connection is resumed where it broke', async (t) => {
+  const folder = await aFolder(t)
+  const large = Buffer.alloc(1_300_001, 'a file of several blocks ')
   const ranges: (string | undefined)[] = []
-  const base = await aServer(t, (request, response) => {
+  const base = await aServer(t, async (request, response) => {
     ranges.push(request.headers.range)
     if (ranges.length === 1) {
-      response.writeHead(200, { 'content-length': content.length, etag: '"1"' })
-      response.write(content.subarray(0, 100_000), () => setTimeout(() => response.destroy(), 20))
-      return
+      response.writeHead(200, { 'content-length': large.length, etag: '"1"' })
+      response.write(large.subarray(0, 600_000))
+      await untilKept(folder, 512 * 1024) // it is written in blocks of that size
+      return void response.destroy()
     }
     assert.equal(request.headers['if-range'], '"1"')
     const from = Number(/bytes=(\d+)-/.exec(request.headers.range ?? '')?.[1])
-    const range = `bytes ${from}-${content.length - 1}/${content.length}`
-    response.writeHead(206, { 'content-range': range, 'content-length': content.length - from })
-    response.end(content.subarray(from))
+    const range = `bytes ${from}-${large.length - 1}/${large.length}`
+    response.writeHead(206, { 'content-range': range, 'content-length': large.length - from })
+    response.end(large.subarray(from))
   })
-  const path = join(await aFolder(t), 'a')
+  const path = join(folder, 'a')
 
   const got = await download({ url: `${base}/a`, ...unknown }, path, options)
 
-  assert.equal(got.sha256, sha256)
-  assert.deepEqual(await readFile(path), content)
+  assert.equal(got.sha256, createHash('sha256').update(large).digest('hex'))
+  assert.deepEqual(await readFile(path), large)
   assert.match(ranges[1] ?? '', /^bytes=[1-9]\d*-$/)
 })
 
