@@ -23,7 +23,7 @@ export const threads = {
   import: 'server/import-thread.ts',
   sync: 'cmd/sync-thread.ts',
 } as const
-export type ThreadName = keyof typeof threads
+type ThreadName = keyof typeof threads
 
 /** Threads that use assets: each of them gets a copy of all. */
 const users: ReadonlySet<ThreadName> = new Set(['database'])

@@ -30,13 +30,13 @@ const zstd = promisify(zstdCompress)
 /** Characters of a body that is compressed at once, in less time than it takes to ask another thread. */
 const smallBody = 4096
 
-export type Credentials = {
+type Credentials = {
   cookie?: string | undefined
   workerKey?: string | undefined
   signupSecret?: string | undefined
 }
 
-export type ClientOptions = Credentials & {
+type ClientOptions = Credentials & {
   /** Where the server is: `https://rebuilder.example/amd64`. A path is kept, a slash at its end dropped. */
   base: string
   /** Milliseconds a request may take. */
@@ -45,7 +45,7 @@ export type ClientOptions = Credentials & {
 }
 
 /** What a call takes; members that the endpoint does not know are left out. */
-export type Given<E> = {
+type Given<E> = {
   params?: ParamsOf<E>
   query?: Partial<QueryOf<E>>
   body?: Sendable<BodyOf<E>>

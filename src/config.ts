@@ -11,36 +11,36 @@ export type Setting<T> = {
 }
 
 /** Text; null: none where it is not set. */
-export function words(fallback: string, doc: string, environment?: string): Setting<string>
-export function words(fallback: null, doc: string, environment?: string): Setting<string | null>
-export function words(fallback: string | null, doc: string, environment?: string): Setting<string | null> {
+function words(fallback: string, doc: string, environment?: string): Setting<string>
+function words(fallback: null, doc: string, environment?: string): Setting<string | null>
+function words(fallback: string | null, doc: string, environment?: string): Setting<string | null> {
   return { kind: 'words', fallback, doc, environment }
 }
 /** A whole number, not below 0. */
-export function count(fallback: number, doc: string, environment?: string): Setting<number>
-export function count(fallback: null, doc: string, environment?: string): Setting<number | null>
-export function count(fallback: number | null, doc: string, environment?: string): Setting<number | null> {
+function count(fallback: number, doc: string, environment?: string): Setting<number>
+function count(fallback: null, doc: string, environment?: string): Setting<number | null>
+function count(fallback: number | null, doc: string, environment?: string): Setting<number | null> {
   return { kind: 'count', fallback, doc, environment }
 }
 /** True or false. */
-export function flag(fallback: boolean, doc: string): Setting<boolean> {
+function flag(fallback: boolean, doc: string): Setting<boolean> {
   return { kind: 'flag', fallback, doc, environment: undefined }
 }
 /** A list of texts. */
-export function list(doc: string): Setting<readonly string[]> {
+function list(doc: string): Setting<readonly string[]> {
   return { kind: 'list', fallback: [], doc, environment: undefined }
 }
 /** A table whose keys the operator chooses: `[endpoints."URL"]`, `[backend.debian]`, `[profile.trixie]`. */
-export function table(doc: string): Setting<Readonly<Record<string, unknown>>> {
+function table(doc: string): Setting<Readonly<Record<string, unknown>>> {
   return { kind: 'table', fallback: {}, doc, environment: undefined }
 }
 /** An array of tables: `[[sync]]`. */
-export function tables(doc: string): Setting<readonly Readonly<Record<string, unknown>>[]> {
+function tables(doc: string): Setting<readonly Readonly<Record<string, unknown>>[]> {
   return { kind: 'tables', fallback: [], doc, environment: undefined }
 }
 
 export type SettingsTable = Readonly<Record<string, Setting<unknown>>>
-export type Settings<T extends SettingsTable> = {
+type Settings<T extends SettingsTable> = {
   readonly [Name in keyof T]: T[Name] extends Setting<infer V> ? V : never
 }
 

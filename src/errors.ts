@@ -124,7 +124,7 @@ export function sentenceOf(error: unknown): string {
 }
 
 /** The known word nearest to a mistyped one, or undefined when none is near enough to be meant. */
-export function nearest(word: string, known: Iterable<string>): string | undefined {
+function nearest(word: string, known: Iterable<string>): string | undefined {
   let best: string | undefined
   let bestDistance = Math.max(2, Math.floor(word.length / 3)) + 1
   for (const candidate of known) {

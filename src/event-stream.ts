@@ -55,7 +55,7 @@ function withLine(event: ServerEvent, line: string): ServerEvent {
 /** A stream on which nothing comes for so long is lost: servers of ours send something every 15 s. */
 const longestSilence = 60_000
 
-export type Following = {
+type Following = {
   /** Id of the last event that is known; null: from where the address says. */
   after: string | null
   signal: AbortSignal

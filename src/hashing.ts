@@ -76,7 +76,7 @@ export function* differenceOf(original: number, rebuilt: number): Parts<Differen
 }
 
 /** A part of an open file; it may reach beyond its end. */
-export type Range = { readonly file: number; readonly start: number; readonly size: number }
+type Range = { readonly file: number; readonly start: number; readonly size: number }
 
 /** Whether two parts of open files hold the same bytes. */
 export function* areEqual(a: Range, b: Range): Parts<boolean> {

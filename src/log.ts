@@ -9,7 +9,7 @@ export type Log = {
   debug: (text: string) => void
 }
 
-export type LogOptions = {
+type LogOptions = {
   /** The least important lines that are still written. */
   level: Severity
   /** Where lines go; a line has no line end. */

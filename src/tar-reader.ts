@@ -14,7 +14,7 @@ export type TarHeader = {
 /** Takes the content of a member part by part: `size` bytes in all. Parts are good until it returns. */
 export type TakeContent = (part: Buffer) => void
 
-export type TarReader = {
+type TarReader = {
   /** Takes the next bytes. @throws Complaint where they are no tar, and whatever `begin` or a taker throws */
   push: (chunk: Uint8Array) => void
   /** How many bytes that come now nobody asks for. They count as taken: who reads from a file reads on behind them. */

@@ -89,7 +89,7 @@ export type Given<T extends OptionsTable> = {
 }
 
 /** `'queue push <distro> [name]'` → `[string, string | undefined]` */
-export type Positionals<U extends string> = U extends `${infer Word} ${infer Rest}`
+type Positionals<U extends string> = U extends `${infer Word} ${infer Rest}`
   ? [...Positional<Word>, ...Positionals<Rest>]
   : Positional<U>
 type Positional<W extends string> = W extends `<...${string}>` | `[...${string}]`
@@ -132,7 +132,7 @@ export type Context = {
   allCommands: () => Promise<readonly Command[]>
 }
 
-export type Argument = { readonly name: string; readonly required: boolean; readonly variadic: boolean }
+type Argument = { readonly name: string; readonly required: boolean; readonly variadic: boolean }
 
 type More = {
   /** Paragraphs that help prints below the first sentence. */
@@ -148,7 +148,7 @@ type More = {
 }
 
 /** What ended a command: nothing for success, or the exit code. */
-export type Outcome = Promise<number | void>
+type Outcome = Promise<number | void>
 
 export type Command = {
   /** As declared: `ctl pkgs ls` or `worker build <distro> <artifact-url>`. */

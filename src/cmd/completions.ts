@@ -8,7 +8,7 @@ type ShownOption = Named & { short: string | undefined; choices: readonly string
 
 const programs = ['rebuilderd', 'rebuildctl', 'rebuilderd-worker'] as const
 export const shells = ['bash', 'zsh', 'fish'] as const
-export type Shell = (typeof shells)[number]
+type Shell = (typeof shells)[number]
 
 /** A completion script for all names of the program. */
 export function completionsFor(shell: Shell, commands: readonly Command[]): string {

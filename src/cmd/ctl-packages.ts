@@ -62,7 +62,7 @@ function reasonsOf(given: readonly string[]): Reason[] {
   })
 }
 
-export type PackageQuery = Partial<QueryOf<typeof listBinaryPackages>>
+type PackageQuery = Partial<QueryOf<typeof listBinaryPackages>>
 
 /** Filters as the server takes them. */
 export function queryOf(filters: PackageFilters): PackageQuery {

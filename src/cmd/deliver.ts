@@ -7,7 +7,7 @@ import { foretold, type Changes } from './foretell.ts'
 import { counted, jsonLinePieces, paintFor, shownCount, shownJson } from './output.ts'
 import { EmptyList, post, scopeName } from './post.ts'
 
-export type Delivery = ServerOptions & {
+type Delivery = ServerOptions & {
   readonly printJson?: boolean
   readonly json: boolean
   readonly dryRun: boolean
@@ -15,7 +15,7 @@ export type Delivery = ServerOptions & {
 }
 
 /** Reports from one place, in the order they come. */
-export type Run = {
+type Run = {
   /** Name in the configuration; null where it has none. */
   profile: string | null
   /** Runs of one place go one after the other, others at once. */

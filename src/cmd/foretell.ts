@@ -9,7 +9,7 @@ import { listQueue } from '../wire/queue.ts'
 import { recordsOf } from './lists.ts'
 
 /** Binary packages as people read them, in the order of their names. */
-export type Titles = { count: number; all: () => Iterable<string> }
+type Titles = { count: number; all: () => Iterable<string> }
 /** `queued` is how many build inputs would be queued. */
 export type Changes = { added: Titles; gone: Titles; unchanged: number; queued: number }
 

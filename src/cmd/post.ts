@@ -22,12 +22,12 @@ export class EmptyList extends Complaint {
 }
 
 /** What came of a report. `scope` is what the server tells of its import; null where it is one of upstream's. */
-export type Posted =
+type Posted =
   | { outcome: 'posted'; scope: Scope | null }
   /** Jobs that were missing, and are queued again. */
   | { outcome: 'unchanged'; queued: number }
 
-export type PostOptions = {
+type PostOptions = {
   /** Send it though it is empty, short, or the same again. */
   force: boolean
   signal?: AbortSignal

@@ -9,7 +9,7 @@ const longest = 16 * 1024 * 1024
 /** Bytes that are looked at to see which member a list is. */
 const nearness = 80
 
-export type Found = {
+type Found = {
   /** A package of the report that is being read. */
   onPackage: (document: unknown) => void
   /** The report is over; its list of packages is empty in it. */

@@ -24,7 +24,7 @@ const signals = { SIGINT: 130, SIGTERM: 143 } as const
 type Output = Writable & { isTTY?: boolean; columns?: number }
 
 /** What a program has of its process, which is all of it; tests run many within theirs. */
-export type Surroundings = {
+type Surroundings = {
   readonly env: Readonly<Record<string, string | undefined>>
   readonly stdin: AsyncIterable<Uint8Array>
   readonly stdout: Output

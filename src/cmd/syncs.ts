@@ -10,7 +10,7 @@ import { forgetSync, listSyncs, writeSync, type SyncState } from '../wire/sync.t
 import { counted } from './output.ts'
 import type { SyncOutcome, SyncServer, SyncTask, SyncWord } from './sync-thread.ts'
 
-export type Sync = { name: string; everySeconds: number; profile: Profile }
+type Sync = { name: string; everySeconds: number; profile: Profile }
 
 const usualEvery = '15m'
 const leastSeconds = 60
@@ -56,7 +56,7 @@ export function secondsOf(given: unknown, what: string): number {
   })
 }
 
-export type Runner = {
+type Runner = {
   /** Where reports go, and what we may do there. */
   server: SyncServer
   log: Log

@@ -33,7 +33,7 @@ export const setupOptions = {
   }),
   requireIsolation: flag('Refuse to build where this machine cannot keep builds apart'),
 } as const satisfies OptionsTable
-export type SetupOptions = Given<typeof setupOptions>
+type SetupOptions = Given<typeof setupOptions>
 
 type Environment = Context['environment']
 
@@ -122,7 +122,7 @@ export function diffoscopeOf(settings: WorkerSettings): DiffoscopeSettings {
   }
 }
 
-export type Setup = { settings: WorkerSettings; folder: string; identity: Identity; rebuild: RebuildSettings }
+type Setup = { settings: WorkerSettings; folder: string; identity: Identity; rebuild: RebuildSettings }
 
 /** Everything that rebuilding needs, from configuration and command line; makes the worker's key when it is new. */
 export async function setUp(given: SetupOptions, { environment, signal }: Context): Promise<Setup> {

@@ -9,7 +9,7 @@ const readsAtOnce = 64
 /** Texts of attestations that are kept in memory, in characters: people ask for the packages that everybody has. */
 const mostKept = 6 * 1024 * 1024
 
-export type Bounds = { most: number; longest: number }
+type Bounds = { most: number; longest: number }
 /** JSON texts of attestations; null where there is none, undefined where it is beyond the bounds. */
 export type AttestationReader = (files: readonly (string | null)[]) => Promise<(string | null | undefined)[]>
 

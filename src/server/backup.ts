@@ -16,7 +16,7 @@ import { written } from './store/work.ts'
 import { blockSize, checkpointPages } from './store/written.ts'
 import { tarEnd, tarHeader, tarPadding } from './tar.ts'
 
-export type BackupSite = Pick<Service, 'db' | 'data' | 'holdingStill' | 'now' | 'log' | 'stopping'>
+type BackupSite = Pick<Service, 'db' | 'data' | 'holdingStill' | 'now' | 'log' | 'stopping'>
 
 /** Milliseconds that a backup may take: a caller that stops reading must not keep files for ever. */
 const longest = 12 * 3_600_000
@@ -56,7 +56,7 @@ async function* inPieces(parts: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8
  * name. Nothing waits for it: the database is copied file by file beside the work of its thread, and files stay
  * as they are once they are written.
  */
-export async function* backup(site: BackupSite): AsyncGenerator<Uint8Array> {
+async function* backup(site: BackupSite): AsyncGenerator<Uint8Array> {
   const { log, now, stopping } = site
   const [held, done] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
   const over = site.holdingStill(() => (held.resolve(), done.promise))

@@ -16,7 +16,7 @@ export type Bounds = {
 }
 
 /** JSON text in which lists of bytes are replaced by strings, and what each of the strings stands for. */
-export type Short = { text: Uint8Array; lists: ReadonlyMap<string, Uint8Array> }
+type Short = { text: Uint8Array; lists: ReadonlyMap<string, Uint8Array> }
 
 /** Lists of fewer characters stay as they are. */
 const shortest = 256

@@ -7,7 +7,7 @@ import type { Database } from './store/database.ts'
 import { workerByKey, type WorkerRow } from './store/workers.ts'
 
 /** A worker as far as only its registration and its operator change it. */
-export type KnownWorker = Pick<WorkerRow, 'id' | 'key' | 'name' | 'tags' | 'draining' | 'proven'>
+type KnownWorker = Pick<WorkerRow, 'id' | 'key' | 'name' | 'tags' | 'draining' | 'proven'>
 
 /** What proves who is calling. */
 export type Secrets = {

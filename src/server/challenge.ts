@@ -11,7 +11,7 @@ const lifetime = 5 * 60_000
 const mostAnswered = 100_000
 
 /** Questions that only the holder of a key can answer: each is for one key, for a short time, and for one answer. */
-export type Challenges = {
+type Challenges = {
   ask: (workerKey: string) => string
   /** @throws Refusal 403 where the answer is wrong, late, or was given before */
   check: (body: RegisterRequest, workerKey: string) => void

@@ -18,7 +18,7 @@ const otherFiles = 256
 type Guest = { network: string; requests: number; idleSince: number; isOneTooMany: boolean }
 
 /** Whether a request is served; one that is not has been answered. */
-export type Admission = (incoming: IncomingMessage, outgoing: ServerResponse) => boolean
+type Admission = (incoming: IncomingMessage, outgoing: ServerResponse) => boolean
 
 /**
  * Bounds the connections of a server.

@@ -81,7 +81,7 @@ export function openWatchers(isProxied: boolean, most = mostWatchers, ofOne = mo
 }
 
 /** The newest events, read once for all who watch. */
-export type EventTail = {
+type EventTail = {
   /** Events after an id, as many as are sent at once; what is committed before the call is among them. */
   after: (id: number) => Promise<EventRow[]>
 }
@@ -135,7 +135,7 @@ export function openEventTail(db: Database): EventTail {
 }
 
 /** What streams of events are made from. */
-export type EventSources = {
+type EventSources = {
   db: Database
   tail: EventTail
   pulse: Pulse

@@ -9,7 +9,7 @@ import type { Service } from './service.ts'
 const day = 86_400_000
 const firstRest = 10 * 60_000
 
-export type Housekeeping = {
+type Housekeeping = {
   /** Runs work that needs every kept file to stay: nothing is removed meanwhile. */
   holdingStill: <T>(work: () => Promise<T>) => Promise<T>
   /** One round: old logs are forgotten, files that nobody names are removed. */

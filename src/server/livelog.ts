@@ -21,7 +21,7 @@ export type LiveLogs = {
 }
 
 /** The end of a log: whole lines as they are, how many are before them, and the offset after the last of them. */
-export type LogTail = { text: Uint8Array; linesBefore: number; end: number }
+type LogTail = { text: Uint8Array; linesBefore: number; end: number }
 
 /** Largest live log in bytes; the report may bring more. */
 const longestLive = 64 * 1024 * 1024

@@ -19,7 +19,7 @@ import { openSqlite } from './store/sqlite.ts'
 import { written } from './store/work.ts'
 
 /** What a look at everything that is kept found. */
-export type CheckResult = {
+type CheckResult = {
   /** Sentences; none: all is well. */
   problems: string[]
   blobs: number
@@ -32,7 +32,7 @@ export type CheckResult = {
 }
 
 /** Told of each few hundred files: how many were read. */
-export type CheckProgress = (files: number) => void
+type CheckProgress = (files: number) => void
 
 const atOnce = 500
 /** Problems told; a spoilt disk has more. */
@@ -111,7 +111,7 @@ async function unknownFiles(db: Database, folder: string): Promise<number> {
 }
 
 /** What a sweep removed. */
-export type Swept = { rows: number; files: number }
+type Swept = { rows: number; files: number }
 
 /**
  * Removes blobs that no row has named for a day: rows first, then files without a row, such as those of reports

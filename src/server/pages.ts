@@ -75,7 +75,7 @@ const securityHeaders = {
 }
 
 /** Builds the place that pages are served from, for one request. */
-export type SiteOf = (c: Context) => Site
+type SiteOf = (c: Context) => Site
 
 /**
  * Mounts all pages, feeds and badges.

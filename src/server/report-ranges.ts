@@ -14,7 +14,7 @@ type Packages = PackageReport['packages']
 /** A range has about as many names. */
 const namesInRange = 64
 
-export type ReportRange = NameRange & {
+type ReportRange = NameRange & {
   readonly packages: Packages
   /** SHA-256 (base64url) of what the report says about them, and of where the range ends. */
   readonly digest: string

@@ -23,7 +23,7 @@ import type { Database } from './store/database.ts'
 /** Largest attestation in bytes. */
 const longestAttestation = 1024 * 1024
 
-export type Results = {
+type Results = {
   db: Database
   blobs: Blobs
   schedule: Schedule
@@ -31,7 +31,7 @@ export type Results = {
   signingKey: SigningKey | null
   log: Log
 }
-export type Reporter = { id: number; key: string; name: string; proven: number }
+type Reporter = { id: number; key: string; name: string; proven: number }
 
 /**
  * Takes the result of a job: blobs first, then everything else in one transaction. The same report again is

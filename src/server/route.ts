@@ -45,7 +45,7 @@ export type Frame = {
 export type Ready = { json: string | Uint8Array }
 
 /** JSON text that comes in pieces, each of which is sent when it is there. */
-export type Pieces = { pieces: AsyncGenerator<string> }
+type Pieces = { pieces: AsyncGenerator<string> }
 
 type Answer<E> =
   | Response
@@ -55,7 +55,7 @@ type Answer<E> =
         : Frame
       : ReplyOf<E> | Ready | Pieces)
 
-export type MountOptions = {
+type MountOptions = {
   /** The handler checks the bytes of the body itself. */
   isRaw?: boolean
   /** What the reply depends on; callers that have this revision get 304. */

@@ -35,7 +35,7 @@ export function rulesOf(given: readonly unknown[]): Rule[] {
   })
 }
 
-export type Ruled = { distribution: string; release: string; source: string; bytes: number }
+type Ruled = { distribution: string; release: string; source: string; bytes: number }
 
 /** What the rules say of a package: for each effect the first rule that matches and has it. */
 export function ruleFor(rules: readonly Rule[], item: Ruled): { priority: number | null; tags: string } {

@@ -27,7 +27,7 @@ import { openSqlite } from './store/sqlite.ts'
 import { refuseHalfTaken } from './takeover.ts'
 import { trendKeeper } from './trends.ts'
 
-export type ServeOptions = {
+type ServeOptions = {
   settings: ServerSettings
   /** Folder of everything that is kept; made when it is missing. */
   data: string

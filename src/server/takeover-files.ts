@@ -15,7 +15,7 @@ import {
 const filesAtOnce = 8
 
 /** `onDamaged` is told of each file that cannot be unpacked and is left out. */
-export type FileSite = { db: Database; theirs: Database; blobs: Blobs; onDamaged: () => void }
+type FileSite = { db: Database; theirs: Database; blobs: Blobs; onDamaged: () => void }
 
 /** Keeps the files of some builds that were not kept with earlier ones: friends share theirs. */
 export async function keptFiles(

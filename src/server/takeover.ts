@@ -65,7 +65,7 @@ export type TakeoverOptions = {
 }
 
 /** Rows taken over by table; `damaged`: logs, diffs and attestations that cannot be unpacked and were left out. */
-export type Taken = Record<UpstreamTable, number> & { damaged: number }
+type Taken = Record<UpstreamTable, number> & { damaged: number }
 
 type Step = { last: number | undefined; count: number; write: (tx: Transaction) => Promise<void> }
 type Stage = { table: UpstreamTable; what: string; next: (after: number) => Promise<Step> }

@@ -212,7 +212,7 @@ async function checkableOf(service: Service, file: FileRow | undefined): Promise
   return { buildId, artifactId, serverKey: isCountersigned ? Buffer.from(publicKey).toString('hex') : null }
 }
 
-export type Signature = { keyid: string; who: 'worker' | 'server' | 'unknown'; isTrue: boolean }
+type Signature = { keyid: string; who: 'worker' | 'server' | 'unknown'; isTrue: boolean }
 export type Attested = {
   artifact: RebuildArtifact
   envelope: Envelope

@@ -28,7 +28,7 @@ import { reasonsOf, tallyOf, trendDays, type TrendDay } from './trends.ts'
 import { added, emptyTally, type Tally } from './web/chart.ts'
 import { originWords } from './web/changes.ts'
 
-export type ArchitectureSummary = {
+type ArchitectureSummary = {
   architecture: string
   tally: Tally
   importedAt: string
@@ -203,7 +203,7 @@ export async function queueView({ db, now }: Service): Promise<QueueView> {
   return { summary, turns }
 }
 
-export type WorkerSummary = { worker: WorkerRow; jobs: HeldRow[]; done: Tally }
+type WorkerSummary = { worker: WorkerRow; jobs: HeldRow[]; done: Tally }
 export type WorkersView = { workers: WorkerSummary[]; total: number }
 
 /** What the page of the workers shows. */

@@ -7,7 +7,7 @@ export type Stanza = {
   readonly line: number
 }
 
-export type StanzaOptions<Name extends string = string> = {
+type StanzaOptions<Name extends string = string> = {
   /** Names the file in complaints. */
   what: string
   /** Fields to keep, as spelled here; the others are only checked for form. Absent: all. */

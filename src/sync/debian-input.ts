@@ -4,12 +4,7 @@ import type { Source } from './debian-packages.ts'
 import type { Profile } from './profile.ts'
 
 /** What a worker builds from: one address per source, version and architecture. */
-export type BuildInputOf = (group: {
-  name: string
-  source: Source
-  version: string
-  architecture: string
-}) => string
+type BuildInputOf = (group: { name: string; source: Source; version: string; architecture: string }) => string
 
 /** Debian's collection of .buildinfo files, in the layout of a pool. */
 const usualTemplate =

@@ -76,7 +76,7 @@ export function complainAbout(failures: readonly Failure[]): void {
 }
 
 /** One report to read, and what it is called where that fails. */
-export type ReportToRead = { scope: string; read: () => Promise<ReportToSend> }
+type ReportToRead = { scope: string; read: () => Promise<ReportToSend> }
 
 /**
  * Reads reports one after the other; one that cannot be read does not keep the others back.

@@ -11,7 +11,7 @@ export type Expected = { sha256: string; size: number }
 /** What a server said of a file, to ask later whether it has changed. */
 export type Validators = { etag: string | null; lastModified: string | null }
 
-export type DownloadOptions = {
+type DownloadOptions = {
   /** Where the file goes once it is complete and proven. */
   target: string
   expected: Expected | null
@@ -29,7 +29,7 @@ export type DownloadOptions = {
   onProgress?: (done: number, total: number | null) => void
 }
 
-export type Downloaded = { outcome: 'new'; validators: Validators } | { outcome: 'unchanged' | 'absent' }
+type Downloaded = { outcome: 'new'; validators: Validators } | { outcome: 'unchanged' | 'absent' }
 
 const usualTries = 4
 const longestWaitMs = 30_000

@@ -32,7 +32,7 @@ export type MirrorFile = {
   chunks: () => AsyncIterable<Uint8Array>
 }
 
-export type FetchOptions = {
+type FetchOptions = {
   /** What a proven index says of the file; any other is refused. */
   expected?: Expected | null
   /** Most bytes that are taken. */
@@ -50,7 +50,7 @@ export type Mirror = {
   remember: (key: string, value: string) => Promise<void>
 }
 
-export type MirrorOptions = {
+type MirrorOptions = {
   addresses: readonly string[]
   folder: DownloadFolder
   log: Log
@@ -104,7 +104,7 @@ function isWeb(address: string): boolean {
 }
 
 /** Where downloads go; `isKept`: they are there at the next sync. */
-export type DownloadFolder = { path: string; isKept: boolean }
+type DownloadFolder = { path: string; isKept: boolean }
 
 /** A folder for what is downloaded: `cache`, or one that is removed when it is disposed of. */
 export async function downloadFolder(cache: string | null): Promise<AsyncDisposable & DownloadFolder> {

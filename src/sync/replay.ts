@@ -4,7 +4,7 @@ import type { Mirror } from './mirror.ts'
 import type { Profile } from './profile.ts'
 
 /** An index, and when it was made. */
-export type Dated = {
+type Dated = {
   /** Tells it from others of the same archive. */
   key: string
   /** Names it in complaints: `the archive's Release`. */

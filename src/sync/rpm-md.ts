@@ -17,7 +17,7 @@ export type RpmPackage = {
 }
 
 /** What repomd.xml says of one file of metadata. */
-export type MetadataFile = {
+type MetadataFile = {
   path: string
   sha256: string | null
   size: number | null
@@ -25,7 +25,7 @@ export type MetadataFile = {
 }
 
 /** A repomd.xml: the file that was asked for, and when the newest of all was made (seconds since 1970), if it tells. */
-export type Metadata = { file: MetadataFile; madeAt: number | null }
+type Metadata = { file: MetadataFile; madeAt: number | null }
 
 /** An element: where it is (`package/format/rpm:sourcerpm`), what it says. */
 type Element = { path: string; attributes: Readonly<Record<string, string>>; text: string; line: number }

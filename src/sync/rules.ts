@@ -1,7 +1,7 @@
 import { Complaint } from '../errors.ts'
 
 /** One rule of `include`: it matches when all conditions that are given hold, and then decides. */
-export type IncludeRule = {
+type IncludeRule = {
   exclude?: boolean | undefined
   component?: string | undefined
   binary_pkgs?: readonly string[] | undefined
@@ -17,7 +17,7 @@ export type Rules = {
 }
 
 /** What rules look at. */
-export type Candidate = {
+type Candidate = {
   name: string
   /** Null where the index does not tell. */
   source: string | null

@@ -3,7 +3,7 @@ import { openScratchFile, type ScratchFile } from './scratch-file.ts'
 import { openWaitingLines, type WaitingLines } from './waiting-lines.ts'
 
 /** Lines of one key, in the order in which they came. */
-export type Group = { key: string; lines: string[] }
+type Group = { key: string; lines: string[] }
 
 /** Lines that are told apart by keys; neither has a line feed, keys have no tab. */
 export type Sorting = {

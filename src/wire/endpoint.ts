@@ -6,14 +6,14 @@ import type { Shape } from './schema.ts'
  * `anyone or admin`: anyone, and administrators are told more.
  */
 export type Caller = 'anyone' | 'anyone or admin' | 'admin' | 'worker' | 'signup' | 'worker or admin'
-export type Method = 'GET' | 'POST' | 'PUT' | 'DELETE'
+type Method = 'GET' | 'POST' | 'PUT' | 'DELETE'
 
 /** A reply that is no JSON document. `none`: 204. `gone`: 501. `bytes`: the stored log, diff, attestation. `events`: server-sent events. */
 export type Special = {
   readonly special: 'none' | 'gone' | 'bytes' | 'events'
   readonly type: string
 }
-export const nothing = { special: 'none', type: '' } as const satisfies Special
+const nothing = { special: 'none', type: '' } as const satisfies Special
 export const gone = { special: 'gone', type: '' } as const satisfies Special
 export const textBytes = { special: 'bytes', type: 'text/plain; charset=utf-8' } as const satisfies Special
 export const jsonBytes = {

@@ -78,7 +78,7 @@ function unescaped(file: string): string {
   }
 }
 
-export type DescribeContext = {
+type DescribeContext = {
   readonly input: HashedFile
   readonly key: SigningKey
   readonly diffoscope: DiffoscopeSettings | null

@@ -4,7 +4,7 @@ import { readdir, rmdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 
-export type GroupLimits = {
+type GroupLimits = {
   /** Bytes of memory, null: no limit. */
   memoryBytes: number | null
   /** Processes and threads at once, null: no limit. */
@@ -26,7 +26,7 @@ export type ControlGroup = {
   remove: () => Promise<void>
 }
 
-export type Hierarchy = { root: string; own: string; version: 1 | 2 }
+type Hierarchy = { root: string; own: string; version: 1 | 2 }
 
 /**
  * Makes control groups for one job below our own ones, as far as this machine lets us: v2 with `cgroup.kill`,
@@ -143,10 +143,7 @@ const wanted = ['memory', 'pids']
  * processes of its own (cgroup-v2.rst, "No Internal Process Constraint"): so we leave it for a leaf beside those of
  * the builds. That helps where the group is ours alone, as that of a service with `Delegate=yes` is.
  */
-export async function handOn(
-  { root, own }: Hierarchy,
-  controllers: readonly string[] = wanted,
-): Promise<void> {
+async function handOn({ root, own }: Hierarchy, controllers: readonly string[] = wanted): Promise<void> {
   const group = join(root, own)
   const ask = (): boolean =>
     written(join(group, 'cgroup.subtree_control'), controllers.map((name) => `+${name}`).join(' '))
@@ -164,7 +161,7 @@ export async function handOn(
  * lets hand them on; a group without controllers still has `cgroup.kill`.
  * @returns its folder, null where we may make none
  */
-export async function makeUnified(
+async function makeUnified(
   { root, own }: Hierarchy,
   name: string,
   controllers: readonly string[] = wanted,

@@ -25,7 +25,7 @@ export type DiffoscopeSettings = {
   html: boolean
 }
 
-export type Differences = {
+type Differences = {
   text: Uint8Array
   /** null where none was asked for, or it is not to be had: then `note` says why. */
   html: Uint8Array | null
@@ -37,7 +37,7 @@ const htmlBytes = 20_000_000
 /** It finishes the piece at hand, so a page may get somewhat larger. */
 const longestHtml = 2 * htmlBytes
 
-export type DiffoscopeOptions = {
+type DiffoscopeOptions = {
   /** Where it may keep temporary files. */
   directory: string
   /** `off`: right on this machine, for files that the caller answers for. */

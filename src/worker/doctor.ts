@@ -167,7 +167,7 @@ export type BackendHealth = {
   install: string | null
 }
 
-export type MachineHealth = {
+type MachineHealth = {
   backends: readonly BackendHealth[]
   /** How builds are isolated here; null: not at all. */
   isolation: UserNamespace | null

@@ -9,7 +9,7 @@ export type Asked = { id: number; task: Task; files: FilesOf<Task> }
 /** What it answers, once for each task: it touches the files no more. */
 export type HashReply = { id: number } & ({ answer: AnswerOf<Task> } | { error: SystemError })
 /** An error of the operating system as it goes from thread to thread: a clone would lose its code. */
-export type SystemError = {
+type SystemError = {
   message: string
   code: string | undefined
   errno: number | undefined

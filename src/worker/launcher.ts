@@ -16,7 +16,7 @@ export type Child = {
 }
 
 /** What goes into a sandbox. */
-export type Launch = {
+type Launch = {
   /** Path of backends/sandbox.pl on disk. */
   script: string
   /** Working directory on the outside. */

@@ -3,7 +3,7 @@ import { statusOf } from '../request.ts'
 import { appendLog } from '../wire/queue.ts'
 
 /** Sends the log of a running job while it grows, so that it can be watched. */
-export type LiveLog = {
+type LiveLog = {
   add: (chunk: Uint8Array) => void
   /** Ends it; what was not sent yet comes with the report. */
   stop: () => Promise<void>

@@ -9,9 +9,9 @@ import { launch, type Child } from './launcher.ts'
 import { sandboxArguments, type SandboxPlan } from './sandbox.ts'
 
 /** Output kept of a process when nobody said how much. */
-export const defaultLogBytes = 32 * 1024 * 1024
+const defaultLogBytes = 32 * 1024 * 1024
 
-export type ProcessRun = {
+type ProcessRun = {
   /** Program and arguments. */
   command: readonly [string, ...string[]]
   /** Where it runs in a sandbox. */

@@ -52,7 +52,7 @@ export type RebuildJob = {
 /** A finished job: what a report says apart from which job it was. */
 export type Result = Omit<RebuildReport, 'queue_id' | 'lease'>
 
-export type RebuildOptions = {
+type RebuildOptions = {
   /** Empty folder of this job, private; whoever made it removes it. */
   directory: string
   settings: RebuildSettings

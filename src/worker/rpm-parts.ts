@@ -1,7 +1,7 @@
 import { open, type FileHandle } from 'node:fs/promises'
 
 /** A piece of a file, in bytes. */
-export type Part = { readonly name: string; readonly start: number; readonly size: number }
+type Part = { readonly name: string; readonly start: number; readonly size: number }
 
 /** A header says how large it is; more than this is none of rpm's (its own limit is 256 MiB). */
 const longestHeader = 256 * 1024 * 1024

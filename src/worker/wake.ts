@@ -36,7 +36,7 @@ export function waitFor(count: number, listeners: number | undefined, random: nu
     : waveMilliseconds * Math.log2(place + 1)
 }
 
-export type WakeOptions = { random?: () => number; lateMilliseconds?: number }
+type WakeOptions = { random?: () => number; lateMilliseconds?: number }
 
 /**
  * Listens to the events of a server until the signal is aborted. Where many do, most hear that a job is begun before it

@@ -8,7 +8,7 @@ import { connect, type Socket } from 'node:net'
 /** `startedAt`: when its first bytes were there (performance.now()). */
 export type Answer = { status: number; head: string; body: Buffer; startedAt: number }
 
-export type Ask = { method: string; path: string; headers?: Record<string, string>; body?: Uint8Array }
+type Ask = { method: string; path: string; headers?: Record<string, string>; body?: Uint8Array }
 
 export type Connection = {
   /** @throws Error where the connection breaks off, or no answer comes within two minutes */

@@ -30,7 +30,7 @@ function hexOf(random: () => number): string {
 }
 
 /** How a report is made; a seed always gives the same one. */
-export type ReportShape = { seed: number; sources: number; binaries: number; release: string }
+type ReportShape = { seed: number; sources: number; binaries: number; release: string }
 
 /** The shape of Debian trixie/main/amd64. */
 export const trixie: ReportShape = { seed: 1, sources: 17_897, binaries: 35_135, release: 'trixie' }

@@ -10,7 +10,7 @@ import { writeWorker } from '../../src/server/store/workers.ts'
 import { reportOf, trixie } from './data.ts'
 
 /** How much history the large database has. */
-export type LargeShape = { releases: number; binaries: number; sources: number; attempts: number }
+type LargeShape = { releases: number; binaries: number; sources: number; attempts: number }
 
 /** 500,000 binaries, 255,000 inputs, 2,000,000 builds. */
 export const half: LargeShape = { releases: 14, binaries: 35_135, sources: 17_897, attempts: 8 }

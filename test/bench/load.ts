@@ -3,7 +3,7 @@ import { zstdCompressSync, zstdDecompressSync } from 'node:zlib'
 import { headerIn, openConnection, type Answer, type Connection } from './connection.ts'
 import { logsOf, seeded } from './data.ts'
 
-export type ReadsJob = {
+type ReadsJob = {
   kind: 'reads'
   base: string
   paths: readonly string[]

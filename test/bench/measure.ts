@@ -21,7 +21,7 @@ export type Row = {
 export type Add = (row: Row) => void
 /** The server asked: one of ours, whose process we can look at, or any address. */
 export type Target = { address: string; process: ServerProcess | null; data: string }
-export type Scale = {
+type Scale = {
   seconds: number
   connections: readonly number[]
   workers: readonly number[]

@@ -24,7 +24,7 @@ export type ServerProcess = {
 const root = fileURLToPath(new URL('../../', import.meta.url))
 export const signupSecret = 'bench'
 
-export type StartOptions = {
+type StartOptions = {
   data: string
   port?: number
   /** Run dist/rebuilderd where it is built. */

@@ -20,7 +20,7 @@ import {
 import { aServer } from '../help/files.ts'
 import { runHere, runProgram, type Ended } from '../cmd/program.ts'
 
-export type Verdict = 'GOOD' | 'claimed' | 'BAD' | 'FAIL' | 'UNKWN'
+type Verdict = 'GOOD' | 'claimed' | 'BAD' | 'FAIL' | 'UNKWN'
 
 /** SHA-256 and SHA-512 of some bytes. */
 export function hashesOf(text: string | Uint8Array): { sha256: string; sha512: string } {
@@ -80,7 +80,7 @@ export async function aRebuilder(
   return server
 }
 
-export type Heard = { path: string; body: Record<string, unknown>; reply: string }
+type Heard = { path: string; body: Record<string, unknown>; reply: string }
 
 /** Passes requests on to a server, and keeps what was said. @param change what becomes of each reply */
 export async function aListener(
@@ -171,8 +171,8 @@ export async function aWitness(
   })
 }
 
-export type Checked = Ended & { document: CheckDocument }
-export type CheckDocument = {
+type Checked = Ended & { document: CheckDocument }
+type CheckDocument = {
   summary: { count: number; size: number } & Record<string, { count: number; percent: number }>
   alarms: string[]
   warnings: string[]

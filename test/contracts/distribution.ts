@@ -7,7 +7,7 @@ import { checked } from '../../src/wire/schema.ts'
 import { sync } from '../help/sync.ts'
 
 /** A distribution's archive, made by the test: a profile for it that holds at least one package, and its address. */
-export type ArchiveUnderTest = { profile: Record<string, unknown> & { source: string }; root: string }
+type ArchiveUnderTest = { profile: Record<string, unknown> & { source: string }; root: string }
 
 /** What every distribution must hold to, whatever its formats are. */
 export function distributionContract(

@@ -31,7 +31,7 @@ const hashed = (file: string) => ({ file, sha256: 'a'.repeat(64), sha512: 'b'.re
  * Debian sid: good (GOOD, attested), bad (BAD, with a diff), fail (FAIL), runs, waits (in contrib, with waits-doc for
  * all, of no component). Arch Linux, which has no release: good 2, and good 1, which left.
  */
-export async function aStockedServer(t: TestContext) {
+async function aStockedServer(t: TestContext) {
   const server = await startServer(t)
   const key = generateSigningKey()
   const workerKey = Buffer.from(key.publicKey).toString('base64')

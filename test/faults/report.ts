@@ -10,7 +10,7 @@ export function paced({ least, most, seconds }: Goal): (done: number) => boolean
   return (done) => done < least || (done < most && performance.now() < end)
 }
 
-export type FaultScale = { kills: Goal; cuts: Goal; reportCuts: Goal; workerKills: Goal }
+type FaultScale = { kills: Goal; cuts: Goal; reportCuts: Goal; workerKills: Goal }
 const exactly = (count: number): Goal => ({ least: count, most: count, seconds: 0 })
 /** About five minutes on two processors that have nothing else to do. */
 export const longRun: FaultScale = {

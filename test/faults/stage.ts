@@ -24,7 +24,7 @@ export type Moment =
   /** The build has printed this. */
   | { prints: string }
 
-export type Trap = { moment: Moment; spring: () => Promise<void> }
+type Trap = { moment: Moment; spring: () => Promise<void> }
 
 /** Holds the trap of the moment, which springs once. */
 export function trapHolder() {
@@ -38,7 +38,7 @@ export function trapHolder() {
   }
   return { set: (next: Trap | null) => (trap = next), springIf, isSet: () => trap !== null }
 }
-export type TrapHolder = ReturnType<typeof trapHolder>
+type TrapHolder = ReturnType<typeof trapHolder>
 
 /** Listens on loopback; what it answers with is up to `answer`. */
 async function listening(answer: (request: IncomingMessage, response: ServerResponse) => Promise<void>) {

@@ -48,7 +48,7 @@ export function through(program: string, args: readonly string[], input: Uint8Ar
 
 // --- a web server over a folder
 
-export type WebServer = {
+type WebServer = {
   url: string
   /** Paths that were asked for. */
   requests: string[]

@@ -15,7 +15,7 @@ export { aFolder } from './files.ts'
 
 const run = promisify(execFile)
 export const sandbox = fileURLToPath(new URL('../../src/worker/backends/sandbox.pl', import.meta.url))
-export const buildPath = '/build/reproducible-path'
+const buildPath = '/build/reproducible-path'
 
 /** Why tests that build packages cannot run here, or false. */
 export function lacksPrograms(...programs: string[]): string | false {

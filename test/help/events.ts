@@ -1,7 +1,7 @@
 /** Reads streams of events. */
 import assert from 'node:assert/strict'
 
-export type Told = { id: number; kind: string; data: unknown }
+type Told = { id: number; kind: string; data: unknown }
 
 /** The first events of a stream; it is left then. */
 export async function eventsOf(

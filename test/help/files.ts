@@ -13,7 +13,7 @@ export async function aFolder(t: TestContext): Promise<string> {
   return folder
 }
 
-export type Answer = (request: IncomingMessage, response: ServerResponse) => void | Promise<void>
+type Answer = (request: IncomingMessage, response: ServerResponse) => void | Promise<void>
 
 /** A server on a free port of the loopback device; gone when the test is. @returns its address without a slash */
 export async function aServer(t: TestContext, answer: Answer): Promise<string> {

@@ -40,7 +40,7 @@ export async function dockerArchive(layers: readonly Uint8Array[], names = ['app
   return aTar([...files, ['config.json', '{}'], ['manifest.json', JSON.stringify(images)]])
 }
 
-export type Platform = { os: string; architecture: string }
+type Platform = { os: string; architecture: string }
 
 /** An OCI layout with an image per platform, as `podman save --format oci-archive` writes it for one. */
 export async function ociArchive(

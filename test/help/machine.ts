@@ -1,7 +1,7 @@
 import { existsSync, readFileSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 
-export type Leftovers = { mounts: string[]; groups: string[]; processes: string[]; entries: string[] }
+type Leftovers = { mounts: string[]; groups: string[]; processes: string[]; entries: string[] }
 
 /** What a job has left on this machine: things that bear the name of its folder, or of our process. */
 export function leftovers(folder: string): Leftovers {

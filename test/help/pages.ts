@@ -25,7 +25,7 @@ export const hostileLog = [
   '',
 ].join('\n')
 
-export const hostileDiff = [
+const hostileDiff = [
   '--- hello_1.0-1_amd64.deb',
   '+++ hello_1.0-1_amd64.deb',
   '│ @@ -1 +1 @@',

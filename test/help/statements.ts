@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 /** A statement as it stands in a file: `where` names the place, `pattern` finds it among texts that were run. */
-export type Written = { where: string; pattern: RegExp; text: string }
+type Written = { where: string; pattern: RegExp; text: string }
 
 const statement = /^\s*(SELECT|INSERT|UPDATE|DELETE|WITH)\b/
 

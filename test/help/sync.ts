@@ -2,7 +2,7 @@ import { openLog, type Log } from '../../src/log.ts'
 import { checkedProfile, reportsOf, type SyncOptions } from '../../src/sync/index.ts'
 import type { PackageReport } from '../../src/wire/packages.ts'
 
-export type Outcome = { reports: PackageReport[]; error: Error | null; log: string[] }
+type Outcome = { reports: PackageReport[]; error: Error | null; log: string[] }
 
 /** Runs a sync to its end, and keeps what it yielded before it failed. */
 export async function sync(

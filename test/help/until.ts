@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 
 /** Waits until it is so: as long as a loaded machine may need, and no longer. */
-export async function until(isSo: () => boolean | Promise<boolean>, what = 'it'): Promise<void> {
+async function until(isSo: () => boolean | Promise<boolean>, what = 'it'): Promise<void> {
   const end = performance.now() + 60_000
   while (!(await isSo())) {
     assert.ok(performance.now() < end, `${what} did not happen within a minute`)

@@ -6,12 +6,12 @@ import type { RebuildReport } from '../../src/wire/builds.ts'
 import { aServer } from './files.ts'
 import type { aJob } from './jobs.ts'
 
-export type Seen = { method: string; path: string; headers: IncomingMessage['headers']; body: unknown }
+type Seen = { method: string; path: string; headers: IncomingMessage['headers']; body: unknown }
 
 /** What the server does with one request, and when; undefined: what upstream's does. */
-export type Whim = (seen: Seen) => number | undefined | Promise<undefined>
+type Whim = (seen: Seen) => number | undefined | Promise<undefined>
 
-export type Upstream = {
+type Upstream = {
   base: string
   /** Every request, in order. */
   seen: readonly Seen[]

@@ -17,7 +17,7 @@ export type Daemon = {
   stop: () => Promise<void>
 }
 
-export type DaemonOptions = {
+type DaemonOptions = {
   /** Its configuration, its cookie and, in `their-daemon`, its database are kept here. */
   folder: string
   env: Record<string, string>

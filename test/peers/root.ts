@@ -8,8 +8,8 @@ import { promisify } from 'node:util'
 
 const run = promisify(execFile)
 
-export const programs = ['rebuildctl', 'rebuilderd', 'rebuilderd-worker', 'debian-repro-status'] as const
-export type Program = (typeof programs)[number]
+const programs = ['rebuildctl', 'rebuilderd', 'rebuilderd-worker', 'debian-repro-status'] as const
+type Program = (typeof programs)[number]
 
 /** How to start one of upstream's programs: its own loader, since this machine's libc may be older. */
 export type Peers = { command: (program: Program, args: readonly string[]) => [string, string[]] }
@@ -124,7 +124,7 @@ export function ended(child: ChildProcess): Promise<Ended> {
   })
 }
 
-export type Started = { child: ChildProcess; printed: () => string; stop: () => Promise<void> }
+type Started = { child: ChildProcess; printed: () => string; stop: () => Promise<void> }
 
 /** Starts a program that runs until it is told to stop. */
 export function started(

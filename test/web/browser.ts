@@ -11,13 +11,13 @@ export const missing: string | false = existsSync(executablePath)
   ? false
   : 'chromium is missing: apt-get install -y --no-install-recommends chromium'
 
-export type Visit = {
+type Visit = {
   page: Page
   /** What the console said and which requests left the server or failed: all of it is trouble. */
   troubles: string[]
 }
 
-export type Look = { width?: number; colorScheme?: 'light' | 'dark'; scripts?: boolean }
+type Look = { width?: number; colorScheme?: 'light' | 'dark'; scripts?: boolean }
 
 /** One program for all tests of a file: it takes longer to start than most of them. */
 let started: Promise<Browser> | undefined

@@ -1,7 +1,7 @@
 import { printable } from '../../log.ts'
 
 export const statuses = ['GOOD', 'BAD', 'FAIL', 'UNKWN'] as const
-export type Status = (typeof statuses)[number]
+type Status = (typeof statuses)[number]
 
 /** What a rebuilder says of one package. */
 export type Answer = {

@@ -63,7 +63,7 @@ export function openingOf(
   }
 }
 
-export type ProofOptions = {
+type ProofOptions = {
   /** Keys that speak for this rebuilder. */
   signers: readonly Signer[]
   sent: Sent

@@ -25,7 +25,7 @@ import { publishedHashes, publishedPlaces, type Published } from './published.ts
 import { counted } from '../output.ts'
 import type { Rebuilder } from './rebuilders.ts'
 
-export type CheckOptions = {
+type CheckOptions = {
   rebuilders: readonly Rebuilder[]
   /** Distinct rebuilders that must agree. */
   threshold: number

@@ -11,7 +11,7 @@ export type Fetched = {
   drop: () => void
 }
 
-export type FetchOptions = {
+type FetchOptions = {
   /** Sent as JSON; absent: GET. */
   body?: unknown
   headers?: Readonly<Record<string, string>>
@@ -88,7 +88,7 @@ export async function jsonOf(url: string, options: FetchOptions): Promise<unknow
   return parsedJson(await textOf(reply))
 }
 
-export function parsedJson(text: string): unknown {
+function parsedJson(text: string): unknown {
   try {
     return JSON.parse(text)
   } catch {

@@ -16,9 +16,9 @@ import { openImageTree, type ImageLayer, type ImageTree } from './image-tree.ts'
 import { longestInput } from './inside.ts'
 
 /** What a system needs to be checked, taken out of an image into a folder of its own, without any link. */
-export type OpenedImage = AsyncDisposable & { root: string }
+type OpenedImage = AsyncDisposable & { root: string }
 
-export type ImageOptions = {
+type ImageOptions = {
   /** Where `-` is read from. */
   input: AsyncIterable<Uint8Array>
   signal: AbortSignal

@@ -4,7 +4,7 @@ import { keyOf, type Installed } from './installed.ts'
 import type { Proof } from './proofs.ts'
 
 /** How sure we are of a package, the worst first. */
-export const standings = ['BAD', 'FAIL', 'unknown', 'partly', 'claimed', 'verified'] as const
+const standings = ['BAD', 'FAIL', 'unknown', 'partly', 'claimed', 'verified'] as const
 export type Standing = (typeof standings)[number]
 
 /** One rebuilder, with what came of it. `identity`: who it is, whatever its address; two addresses of one key are one voice. */
@@ -15,7 +15,7 @@ export type Witness = {
 }
 
 /** What one rebuilder says of one package. */
-export type Voice = {
+type Voice = {
   url: string
   identity: string
   answer: Answer
@@ -180,7 +180,7 @@ export function disagreements(all: readonly Judged[]): Judged[] {
 }
 
 export type Tally = { count: number; size: number; percent: number; percentOfSize: number }
-export type Summary = { count: number; size: number; by: Readonly<Record<Standing, Tally>> }
+type Summary = { count: number; size: number; by: Readonly<Record<Standing, Tally>> }
 
 /** Packages by standing; sizes are bytes on the disk, of the packages whose size is known. */
 export function summaryOf(all: readonly Judged[]): Summary {

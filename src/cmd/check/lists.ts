@@ -10,7 +10,7 @@ import { jsonElements } from './json-stream.ts'
 export type ListOptions = { cache: Cache | null; signal: AbortSignal; now: () => Date }
 
 /** Keys of packages that are asked for, and of those among them whose epochs are not told. */
-export type Wanted = { keys: ReadonlySet<string>; loose: ReadonlySet<string> }
+type Wanted = { keys: ReadonlySet<string>; loose: ReadonlySet<string> }
 
 type Answers = { listed: Map<string, Answer>; malformed: number }
 

@@ -9,7 +9,7 @@ import type { Installed } from './installed.ts'
 import { jsonElements } from './json-stream.ts'
 
 /** What came of a look-up. */
-export type LookedUp = {
+type LookedUp = {
   /** By position of the package. */
   answers: Map<number, Answer>
   /** Attestations that came before anybody could tell whose they should be: null where the server could send none. */
@@ -22,7 +22,7 @@ export type LookedUp = {
 /** Takes an attestation that came with an answer. */
 export type TakeAttestation = (position: number, answer: Answer, attestation: unknown) => void
 
-export type Question = {
+type Question = {
   packages: readonly Installed[]
   positions: readonly number[]
   /** Whether the attestation of a package is here already. */

@@ -2,7 +2,7 @@ import { Complaint } from '../../errors.ts'
 import { stanzasIn } from '../../sync/deb822.ts'
 
 /** One entry of a `Packages` index (wiki.debian.org/DebianRepository/Format#A.22Packages.22_Indices). */
-export type Entry = { name: string; version: string; architecture: string; sha256: string }
+type Entry = { name: string; version: string; architecture: string; sha256: string }
 
 const longestStanza = 4 * 1024 * 1024
 const gap = Buffer.from('\n\n')

@@ -18,7 +18,7 @@ import { wantedEntries } from './packages-index.ts'
  */
 export type Published = ReadonlyMap<string, string | null>
 
-export type PublishedOptions = {
+type PublishedOptions = {
   /** The system that is checked; null where there is only a list. */
   root: string | null
   /** It was unpacked for this check only: what is found there is not kept for a next time. */
@@ -35,7 +35,7 @@ type Finding = { hashes: Published; problems: readonly string[] }
 const longestIndex = 4 * 1024 * 1024 * 1024
 
 /** What hashes are looked for in: indexes and package files that were kept; and what was found the last time. */
-export type Places = {
+type Places = {
   files: readonly Index[]
   kept: readonly { path: string; key: string }[]
   stamp: string

@@ -9,7 +9,7 @@ import { packageOfFile } from './package-file.ts'
 import { sbomPackages } from './sbom.ts'
 
 /** Where the packages come from: one downloaded file, a bill of materials, a list, else the system below `root`. */
-export type Source = Named & {
+type Source = Named & {
   /** What `root` is called where it holds something that was unpacked. */
   called: string | undefined
   distro: string | undefined

@@ -26,7 +26,7 @@ const colours: Readonly<Record<Standing, keyof Paint>> = {
 }
 
 /** How a report is shown. */
-export type Show = {
+type Show = {
   /** How many packages are listed; null: all. */
   most: number | null
   paint: Paint

@@ -4,7 +4,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import { resolve, sep } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 
-export type FileServer = { address: string; close: () => Promise<void> }
+type FileServer = { address: string; close: () => Promise<void> }
 
 /** Serves the files below a folder on a free loopback port, as a mirror does. */
 export async function serveFolder(folder: string): Promise<FileServer> {

@@ -24,7 +24,7 @@ const officialNeeds: readonly Need[] = [
 /** Without root, other users inside a build root come from ranges of ids. */
 const ordinaryNeeds: readonly Need[] = [{ file: 'newuidmap', package: 'uidmap' }]
 
-export type NeedsOptions = {
+type NeedsOptions = {
   official: boolean
   install: boolean
   isRoot: boolean

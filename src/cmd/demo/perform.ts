@@ -18,7 +18,7 @@ import type { Judged } from './watch.ts'
 /** Small, and of different kinds: configuration, data, scripts, a compiled program. */
 const officialPackages = ['base-files', 'tzdata', 'midge', 'hostname']
 
-export type Given = {
+type Given = {
   local: boolean
   package: readonly string[]
   once: boolean

@@ -12,7 +12,7 @@ import { readLogRules } from '../../worker/logrules.ts'
 import { runWorker } from '../../worker/loop.ts'
 import type { RebuildSettings } from '../../worker/rebuild.ts'
 
-export type StageOptions = {
+type StageOptions = {
   /** Folder of this demonstration alone. */
   folder: string
   /** Folder that outlives it: build roots, downloads. */

@@ -1,12 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Client } from '../../client.ts'
-import {
-  getBuild,
-  listArtifacts,
-  type RebuildArtifact,
-  type RebuildDetails,
-  type ReportArtifact,
-} from '../../wire/builds.ts'
+import { getBuild, listArtifacts, type RebuildArtifact, type RebuildDetails } from '../../wire/builds.ts'
 import {
   listSourcePackages,
   submitPackages,
@@ -21,18 +15,17 @@ export type Judged = {
   build: RebuildDetails
   artifacts: readonly RebuildArtifact[]
 }
-export type Compared = Pick<ReportArtifact, 'sha256' | 'rebuilt_sha256'>
 
-export type Scope = { distribution: string; release: string }
+type Scope = { distribution: string; release: string }
 
-export type WatchOptions = {
+type WatchOptions = {
   client: Client
   signal: AbortSignal
   onVerdict: (judged: Judged) => Promise<void> | void
   /** Told every half second. */
   onStatus: (status: Status) => void
 }
-export type Status = { done: number; all: number; running: readonly string[] }
+type Status = { done: number; all: number; running: readonly string[] }
 
 /**
  * Sends package reports to the server; empty ones are left out.

@@ -2,7 +2,7 @@ import { mkdirSync, readFileSync, readdirSync, rmSync, rmdirSync, statSync, type
 import { Complaint } from '../../errors.ts'
 
 /** Keeps other programs from writing to a database. */
-export type Barrier = { release: () => void }
+type Barrier = { release: () => void }
 
 /**
  * Makes a database file read-only for every other program that opens it in SQLite's usual way, such as `sqlite3`.

@@ -52,7 +52,7 @@ export type BinaryRow = Row & {
   worker: string | null
   index: IndexTrust
 }
-export type BinaryDetailsRow = BinaryRow & { signature: string | null }
+type BinaryDetailsRow = BinaryRow & { signature: string | null }
 
 const binaries = {
   columns:

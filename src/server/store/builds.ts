@@ -95,7 +95,7 @@ export type BuildFilter = JobFilter & {
   since?: string | undefined
 }
 
-export type BuildPage = { total: number; rows: BuildRow[] }
+type BuildPage = { total: number; rows: BuildRow[] }
 type Asked = { filter: BuildFilter; request: PageRequest }
 
 /** Finished rebuilds, the newest attempt and all before it. */
@@ -167,7 +167,7 @@ function buildConditions(
   ]
 }
 
-export type BuildDetailsRow = BuildRow & {
+type BuildDetailsRow = BuildRow & {
   evidence: string | null
   environment_sha256: string | null
   index: IndexTrust
@@ -384,7 +384,7 @@ export function inputsOfGroup(tx: Transaction, groupId: number): Promise<GroupIn
   )
 }
 
-export type Names = Row & {
+type Names = Row & {
   name: string
   version: string
   distribution: string
@@ -409,7 +409,7 @@ export function failedFiles(inputId: number, buildId: number, reason: string | n
       AND NOT EXISTS (SELECT 1 FROM artifacts a WHERE a.build_id = ${buildId} AND a.name = binary_packages.name AND a.file = binary_packages.file)`
 }
 
-export type Counters = Row & {
+type Counters = Row & {
   retries: number
   infrastructure_retries: number
   backend: string

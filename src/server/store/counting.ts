@@ -25,7 +25,7 @@ type Count<T = unknown> = {
 const counts = new Map<string, Count>()
 
 /** Rows of a table that meet conditions; `revision` changes whenever a row might meet others than before. */
-export type Counting = {
+type Counting = {
   /** With its alias, such as `builds h`; more may be joined to it. */
   table: Sql
   /** What tells its rows apart, such as `h.id`. */
@@ -34,7 +34,7 @@ export type Counting = {
   revision: string
 }
 
-export type Counted = { n: number; ids: readonly number[] | null }
+type Counted = { n: number; ids: readonly number[] | null }
 
 /**
  * How many rows there are, and while those are few, which.

@@ -10,7 +10,7 @@ import { noteWritten } from './written.ts'
 
 type Call = (...args: number[]) => number
 /** Takes the original import, gives the one to use instead. */
-export type Wrap = (original: Call) => Call
+type Wrap = (original: Call) => Call
 
 /** Numbers of wasi's errno (github.com/WebAssembly/WASI, wasi_snapshot_preview1) by node's error code. */
 const errnos: Readonly<Record<string, number>> = {

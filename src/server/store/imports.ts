@@ -110,7 +110,7 @@ export async function scopeWithDigest(
   )
 }
 
-export type MissingJobs = { last: number | null; first_missing: number | null; last_missing: number | null }
+type MissingJobs = { last: number | null; first_missing: number | null; last_missing: number | null }
 
 /** The first and the last of some inputs of a scope after an id that miss a job, and the last id looked at; null where there is none. */
 export async function missingJobs(
@@ -128,7 +128,7 @@ export async function missingJobs(
   return row ?? { last: null, first_missing: null, last_missing: null }
 }
 
-export type ScopeRow = {
+type ScopeRow = {
   distribution: string
   release: string
   architecture: string

@@ -2,7 +2,7 @@
 import { sql, type Database, type Row, type Sql } from './database.ts'
 import { whereOf } from './page.ts'
 
-export type ListFilterV0 = {
+type ListFilterV0 = {
   name?: string | undefined
   status?: string | undefined
   distro?: string | undefined

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { Complaint } from '../../errors.ts'
 
 /** Holds a data folder for this process. */
-export type Lock = { release: () => Promise<void> }
+type Lock = { release: () => Promise<void> }
 
 /**
  * Takes a data folder for this process alone. The lock is an abstract socket named after the folder's device and

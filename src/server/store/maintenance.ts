@@ -80,7 +80,7 @@ export async function unqueuedInputs(db: Reader): Promise<number> {
   return (await db.all(trusted(unqueued))).length
 }
 
-export type BlobRow = { id: number; sha256: string; size: number }
+type BlobRow = { id: number; sha256: string; size: number }
 
 /** Kept blobs after an id, some at a time. */
 export function blobsAfter(db: Database, after: number, limit: number): Promise<BlobRow[]> {

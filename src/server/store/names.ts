@@ -45,7 +45,7 @@ const known = new Map<Kind, Known>()
 export type Containing = { names: string[]; rows: number; isCut: boolean; spelt: readonly [string, string] }
 
 /** Where in a name a text is looked for. */
-export type Place = 'anywhere' | 'beginning'
+type Place = 'anywhere' | 'beginning'
 
 /**
  * Names that a text is part of, or begins, whatever the case of its ASCII letters.

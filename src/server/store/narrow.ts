@@ -89,7 +89,7 @@ export async function numberOf(tx: Transaction, query: Sql): Promise<number> {
   return row?.n ?? 0
 }
 
-export type Narrowed = Found & { total: number }
+type Narrowed = Found & { total: number }
 /** Rows beyond which looking them all up would take longer than anybody may wait. */
 const longestLead = 50_000
 /** A share of all rows (one in so many) of which a page is walked to at once, wherever they lie. */

@@ -95,7 +95,7 @@ export function inputConditions(filter: JobFilter): Sql[] {
 
 const withScope = sql`${jobs.from} JOIN scopes c ON c.id = i.scope_id`
 
-export type JobPage = { total: number; rows: JobRow[] }
+type JobPage = { total: number; rows: JobRow[] }
 type Asked = { filter: JobFilter; request: PageRequest }
 
 /** Jobs, running and waiting. */
@@ -202,7 +202,7 @@ function eachFileOnce(rows: readonly (ArtifactRow & { id: number })[]): Artifact
 }
 
 /** What was handed out under a name: to whom, and the job while it is still that worker's. */
-export type NamedLease = Row & { worker_id: number | null; job_id: number | null }
+type NamedLease = Row & { worker_id: number | null; job_id: number | null }
 
 /** The lease of a token; null: none was handed out under it. */
 export async function leaseNamed(tx: Transaction, token: string): Promise<NamedLease | null> {
@@ -436,7 +436,7 @@ export async function newestLease(
   )
 }
 
-export type Unruled = Row & {
+type Unruled = Row & {
   id: number
   distribution: string
   release: string

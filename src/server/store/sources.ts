@@ -72,7 +72,7 @@ const sources = {
   walked: ['id', 'name', 'version', 'decided_at'],
 } satisfies Listing
 
-export type SourcePage = { total: number; rows: SourceRow[] }
+type SourcePage = { total: number; rows: SourceRow[] }
 
 /** Source packages; with an architecture the result of that architecture's input. */
 export function listSourceRows(

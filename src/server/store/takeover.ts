@@ -207,7 +207,7 @@ export async function takeBinaries(
 }
 
 /** Kept files by kind and id there. */
-export type TakenBlobs = ReadonlyMap<BlobKind, ReadonlyMap<number, Blob>>
+type TakenBlobs = ReadonlyMap<BlobKind, ReadonlyMap<number, Blob>>
 
 /** Builds with their artifacts. What a server of upstream calls GOOD without having compared any file is none. */
 export async function takeBuilds(

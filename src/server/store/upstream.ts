@@ -40,7 +40,7 @@ export type UpstreamSchema = {
   /** Where binaries have their component: 0.26 keeps it with the source package. */
   componentOf: 'source' | 'binary'
 }
-export type SchemaTrouble = { isNewer: boolean; what: string }
+type SchemaTrouble = { isNewer: boolean; what: string }
 
 /** Recognises a database by its tables, columns and migrations; or says what is strange about it. */
 export async function upstreamSchema(db: Database): Promise<UpstreamSchema | SchemaTrouble> {
@@ -82,7 +82,7 @@ export async function countOf(db: Database, name: UpstreamTable): Promise<number
 }
 
 /** A slice of a table: rows after an id, in the order of ids. */
-export type Slice = { after: number; limit: number }
+type Slice = { after: number; limit: number }
 
 export type TheirWorker = Row & { id: number; name: string; key: string; address: string; last_ping: string }
 /** A slice of their workers, by id. */

@@ -7,7 +7,7 @@ import { binaryCount, hasComponent, type PackageFilter } from './packages.ts'
 import { given, whereOf } from './page.ts'
 import { question } from './work.ts'
 
-export type VerdictCounts = { good: number; bad: number; fail: number; unknown: number }
+type VerdictCounts = { good: number; bad: number; fail: number; unknown: number }
 
 /** Listed build inputs by verdict. */
 export async function countVerdicts(db: Database, filter: PackageFilter): Promise<VerdictCounts> {

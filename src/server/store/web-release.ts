@@ -44,7 +44,7 @@ export type SourceFilter = {
   search?: string | undefined
 }
 
-export type ListedSource = Row & {
+type ListedSource = Row & {
   id: number
   name: string
   version: string

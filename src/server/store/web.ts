@@ -3,7 +3,7 @@ import { first, joined, sql, trusted, type Database, type Row, type Sql } from '
 import { findNames } from './names.ts'
 import { generationsNamed, type Generation } from './generations.ts'
 
-export type ScopeCount = Row & {
+type ScopeCount = Row & {
   distribution: string
   release: string
   architecture: string
@@ -41,7 +41,7 @@ export function trendRows(db: Database, since: string): Promise<TrendRow[]> {
      WHERE s.day >= ${since} GROUP BY s.day, r.id, s.status, s.reason ORDER BY s.day`)
 }
 
-export type SourceTally = Row & { distribution: string; release: string; status: string; n: number }
+type SourceTally = Row & { distribution: string; release: string; status: string; n: number }
 
 /** Listed source packages of every release by verdict. */
 export function sourceTallies(db: Database): Promise<SourceTally[]> {
@@ -63,14 +63,14 @@ export function snapshotTaken(day: string): Sql[] {
   ]
 }
 
-export type JobCount = Row & { state: string; n: number }
+type JobCount = Row & { state: string; n: number }
 
 /** Jobs by their state. */
 export function jobCounts(db: Database): Promise<JobCount[]> {
   return db.all<JobCount>(sql`SELECT state, sum(n) AS n FROM job_counts GROUP BY state`)
 }
 
-export type Farm = Row & { online: number; known: number; busy: number }
+type Farm = Row & { online: number; known: number; busy: number }
 
 const farm = sql`
   SELECT coalesce(sum(online), 0) AS online, count(*) AS known,
@@ -82,7 +82,7 @@ export async function farmOf(db: Database): Promise<Farm> {
   return (await first(db.all<Farm>(farm))) ?? noFarm
 }
 
-export type GenerationsAndFarm = { generations: Generation[]; farm: Farm }
+type GenerationsAndFarm = { generations: Generation[]; farm: Farm }
 
 /** What pages about the farm depend on, asked in one go. */
 export async function generationsAndFarm(
@@ -96,7 +96,7 @@ export async function generationsAndFarm(
 /** Builds that are looked at for numbers about the present. */
 const recentBuilds = 20_000
 
-export type Pace = Row & { worker: string | null; status: string; n: number; oldest: string }
+type Pace = Row & { worker: string | null; status: string; n: number; oldest: string }
 
 /** Finished builds since a moment, by worker and verdict; of a very busy time its newest part. */
 export function paceOf(db: Database, since: string): Promise<Pace[]> {

@@ -5,7 +5,7 @@ import type { Database, Sql, Transaction } from './database.ts'
  * thread to thread, and what waits at the same moment shares one commit. It may run twice (once more by itself where
  * another of its group failed), so it does nothing but ask and change the database.
  */
-export type Work = (tx: Transaction, input: never) => Promise<unknown>
+type Work = (tx: Transaction, input: never) => Promise<unknown>
 
 const known = new Map<string, Work>()
 /** Work that nobody is told of before later work is on disk: its commit needs no fsync of its own. */

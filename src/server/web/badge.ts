@@ -1,6 +1,6 @@
 import { html } from './html.ts'
 
-export type Badge = { label: string; message: string; colour: string }
+type Badge = { label: string; message: string; colour: string }
 
 /** What a badge says of a package; null: it is not listed. */
 export function badgeOf(counts: { good: number; bad: number; fail: number; total: number } | null): Badge {

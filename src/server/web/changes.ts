@@ -3,7 +3,7 @@ import { chip, html, name, releaseSegment, segments, time, type Html } from './h
 import { tableOf } from './table.ts'
 
 /** A verdict that differs from the one before. turn: 1 worse, 2 better, 3 first or otherwise different. */
-export type Change = {
+type Change = {
   at: string
   build_id: number
   distribution: string

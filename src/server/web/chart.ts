@@ -64,7 +64,7 @@ export function legend(tally: Tally, hrefOf?: (verdict: Verdict) => string): Htm
   </ul>`
 }
 
-export type Day = { day: string; tally: Tally }
+type Day = { day: string; tally: Tally }
 
 /** Height of a trend in units of its own: per cent. */
 const height = 100

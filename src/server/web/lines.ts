@@ -1,7 +1,7 @@
 /** Logs and diffs as lines of harmless text, bounded. */
 import { count, harmless, html, raw, type Html } from './html.ts'
 
-export type Line = { number: number; text: string }
+type Line = { number: number; text: string }
 export type Clip = {
   /** What is shown, in order. */
   lines: Line[]
