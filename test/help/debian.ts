@@ -9,6 +9,7 @@ import {
   type BackendRun,
 } from '../../src/worker/backend.ts'
 import { aFolder, debianArchitecture, serveFolder } from './debs.ts'
+import { patienceMilliseconds, patienceSeconds } from './until.ts'
 
 export type DebianRun = Partial<Omit<BackendRun, 'backend' | 'input' | 'job'>> & {
   options?: BackendRun['backend']['options']
@@ -28,7 +29,7 @@ export async function rebuildDebian(
   const folder = directory ?? join(await aFolder(t), 'job')
   await mkdir(folder, { mode: 0o700 })
   const inputUrl = job.inputUrl ?? `${await serveFolder(t, dirname(input))}/${basename(input)}`
-  const timeoutSeconds = given.timeoutSeconds ?? 150
+  const timeoutSeconds = given.timeoutSeconds ?? patienceSeconds
   return runBackend({
     backend: { ...builtInBackend('debian'), options },
     input,
@@ -47,7 +48,7 @@ export async function rebuildDebian(
     maxLogBytes: null,
     silent: true,
     isolation: 'auto',
-    signal: AbortSignal.timeout((timeoutSeconds + 30) * 1000),
+    signal: AbortSignal.timeout(timeoutSeconds * 1000 + patienceMilliseconds),
     ...given,
     timeoutSeconds,
   })

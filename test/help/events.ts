@@ -1,5 +1,6 @@
 /** Reads streams of events. */
 import assert from 'node:assert/strict'
+import { patienceMilliseconds } from './until.ts'
 
 type Told = { id: number; kind: string; data: unknown }
 
@@ -12,7 +13,7 @@ export async function eventsOf(
   const leave = new AbortController()
   const reply = await fetch(address, {
     headers,
-    signal: AbortSignal.any([leave.signal, AbortSignal.timeout(20_000)]),
+    signal: AbortSignal.any([leave.signal, AbortSignal.timeout(patienceMilliseconds)]),
   })
   assert.equal(reply.headers.get('content-type'), 'text/event-stream')
   const told: Told[] = []

@@ -8,6 +8,7 @@ import { readLogRules } from '../../src/worker/logrules.ts'
 import type { WorkerOptions } from '../../src/worker/loop.ts'
 import type { RebuildJob, RebuildSettings } from '../../src/worker/rebuild.ts'
 import { aFolder } from './files.ts'
+import { patienceMilliseconds, patienceSeconds } from './until.ts'
 
 /** Settings whose backend `test` is this shell script. */
 export async function rebuildSettings(
@@ -26,7 +27,7 @@ export async function rebuildSettings(
     key: generateSigningKey(),
     originals: null,
     cache: join(folder, 'cache'),
-    timeoutSeconds: 30,
+    timeoutSeconds: patienceSeconds,
     maxLogBytes: null,
     silent: true,
     logRules: await readLogRules(null),
@@ -69,7 +70,7 @@ export async function workerOptions(
   const stop = new AbortController()
   t.after(() => stop.abort())
   return {
-    client: openClient({ base, workerKey, signupSecret: 'let me in', timeout: 5000 }),
+    client: openClient({ base, workerKey, signupSecret: 'let me in', timeout: patienceMilliseconds }),
     name: 'w1',
     directory: await aFolder(t),
     settings,

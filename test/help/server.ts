@@ -12,6 +12,7 @@ import { submitPackages, type PackageReport, type ReportedArtifact } from '../..
 import { popQueue, type Assignment, type RebuildRequest } from '../../src/wire/queue.ts'
 import { registerWorker } from '../../src/wire/workers.ts'
 import { watchReplies } from './described.ts'
+import { patienceMilliseconds } from './until.ts'
 
 export const signupSecret = 'let me in'
 
@@ -51,7 +52,13 @@ export async function startServer(t: TestContext, options: Options = {}): Promis
   stopsOf(t).push(stop)
   t.after(stop)
   const clientOf = (key: string): Client =>
-    openClient({ base: server.address, cookie: server.cookie, workerKey: key, signupSecret, timeout: 30_000 })
+    openClient({
+      base: server.address,
+      cookie: server.cookie,
+      workerKey: key,
+      signupSecret,
+      timeout: patienceMilliseconds,
+    })
   const worker = async (key: string, name = key): Promise<Client> => {
     const client = clientOf(key)
     await client.call(registerWorker, { body: { name, tags: [] } })

@@ -1,6 +1,7 @@
 import { openLog, type Log } from '../../src/log.ts'
 import { checkedProfile, reportsOf, type SyncOptions } from '../../src/sync/index.ts'
 import type { PackageReport } from '../../src/wire/packages.ts'
+import { patienceMilliseconds } from './until.ts'
 
 type Outcome = { reports: PackageReport[]; error: Error | null; log: string[] }
 
@@ -13,7 +14,13 @@ export async function sync(
   const log: Log = openLog({ level: 'debug', write: (line) => lines.push(line), systemd: true })
   const reports: PackageReport[] = []
   const outcome: Outcome = { reports, error: null, log: lines }
-  const settings = { log, signal: AbortSignal.timeout(30_000), cache: null, retryMs: 1, ...options }
+  const settings = {
+    log,
+    signal: AbortSignal.timeout(patienceMilliseconds),
+    cache: null,
+    retryMs: 1,
+    ...options,
+  }
   try {
     for await (const report of reportsOf(checkedProfile('the profile', profile), settings))
       reports.push({ ...report, packages: [...report.packages] })

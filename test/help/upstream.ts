@@ -4,6 +4,7 @@ import type { TestContext } from 'node:test'
 import { plainBytes } from '../../src/compression.ts'
 import type { RebuildReport } from '../../src/wire/builds.ts'
 import { aServer } from './files.ts'
+import { patienceMilliseconds } from './until.ts'
 import type { aJob } from './jobs.ts'
 
 type Seen = { method: string; path: string; headers: IncomingMessage['headers']; body: unknown }
@@ -18,7 +19,7 @@ type Upstream = {
   /** Reports that were accepted. */
   reports: readonly RebuildReport[]
   hand: (job: ReturnType<typeof aJob>, lease?: string) => void
-  /** Resolves once this many requests to a path have come. */
+  /** Resolves once this many requests to a path have been answered. */
   until: (path: string, times?: number) => Promise<void>
 }
 
@@ -31,7 +32,8 @@ export async function anUpstream(
   const seen: Seen[] = []
   const reports: RebuildReport[] = []
   const jobs: unknown[] = []
-  const arrivals = new EventTarget()
+  const answered: string[] = []
+  const answers = new EventTarget()
   let nextId = 1
 
   const base = await aServer(t, async (request, response) => {
@@ -55,11 +57,12 @@ export async function anUpstream(
       if (now.path === '/api/v1/builds') reports.push(now.body as RebuildReport)
       response.writeHead(204).end()
     }
-    arrivals.dispatchEvent(new Event('arrival'))
+    answered.push(now.path)
+    answers.dispatchEvent(new Event('answer'))
   })
   const until = async (path: string, times = 1): Promise<void> => {
-    while (seen.filter((one) => one.path.endsWith(path)).length < times)
-      await once(arrivals, 'arrival', { signal: AbortSignal.timeout(20_000) })
+    while (answered.filter((one) => one.endsWith(path)).length < times)
+      await once(answers, 'answer', { signal: AbortSignal.timeout(patienceMilliseconds) })
   }
   const hand = ({ job, artifacts }: ReturnType<typeof aJob>, lease?: string): void => {
     const queued = {

@@ -2,10 +2,9 @@ import { test } from 'node:test'
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { access, readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { plainBytes } from '../../src/compression.ts'
 import { silentLog } from '../../src/log.ts'
 import { patience, runWorker } from '../../src/worker/loop.ts'
@@ -13,6 +12,8 @@ import { forgetHeld, lostReport, makeScratch } from '../../src/worker/scratch.ts
 import { openSpool } from '../../src/worker/spool.ts'
 import { aFolder, aServer, aStandIn, files } from '../help/files.ts'
 import { aJob, rebuildSettings, workerOptions } from '../help/jobs.ts'
+import { forEver } from '../help/machine.ts'
+import { until, untilThere } from '../help/until.ts'
 import { anUpstream } from '../help/upstream.ts'
 
 const mirror = { '/hello.buildinfo': 'Source: hello\n', '/hello.deb': 'good bytes' }
@@ -57,21 +58,26 @@ test('a worker registers, takes a job and reports it as upstream expects', async
 test('a job is pinged while it is worked on', async (t) => {
   const upstream = await anUpstream(t)
   upstream.hand(aJob(await aServer(t, files(mirror))))
-  const settings = await rebuildSettings(t, `sleep 0.5; ${good}`)
+  const enough = join(await aFolder(t), 'enough')
+  const settings = await rebuildSettings(t, `${untilThere(enough)}; ${good}`)
 
-  void runWorker(await workerOptions(t, upstream.base, settings, { pingMilliseconds: 100 }))
+  void runWorker(await workerOptions(t, upstream.base, settings, { pingMilliseconds: 50 }))
+  await upstream.until('/api/v1/queue/1/ping', 2)
+  await writeFile(enough, '')
   await upstream.until('/builds')
 
-  const pings = upstream.seen.filter(({ path }) => path === '/api/v1/queue/1/ping').length
-  assert.ok(pings >= 2, `${pings} pings`)
+  assert.equal(upstream.reports[0]?.status, 'GOOD')
 })
 
 test('a ping that fails does not disturb the build', async (t) => {
   const upstream = await anUpstream(t, ({ path }) => (path.endsWith('/ping') ? 503 : undefined))
   upstream.hand(aJob(await aServer(t, files(mirror))))
-  const settings = await rebuildSettings(t, `sleep 0.3; ${good}`)
+  const failed = join(await aFolder(t), 'failed')
+  const settings = await rebuildSettings(t, `${untilThere(failed)}; ${good}`)
 
   void runWorker(await workerOptions(t, upstream.base, settings, { pingMilliseconds: 50 }))
+  await upstream.until('/ping')
+  await writeFile(failed, '')
   await upstream.until('/builds')
 
   assert.equal(upstream.reports[0]?.status, 'GOOD')
@@ -82,7 +88,10 @@ test('a job that the server took away is stopped and not reported; the next one 
   const first = aJob(await aServer(t, files(mirror)))
   upstream.hand(first)
   upstream.hand({ ...first, job: { ...first.job, version: '2-1' } })
-  const settings = await rebuildSettings(t, `[ "$REBUILDERD_VERSION" = 2-1 ] || exec sleep 60; ${good}`)
+  const settings = await rebuildSettings(
+    t,
+    `[ "$REBUILDERD_VERSION" = 2-1 ] || exec sleep ${forEver}; ${good}`,
+  )
 
   void runWorker(await workerOptions(t, upstream.base, settings, { pingMilliseconds: 200 }))
   await upstream.until('/builds')
@@ -107,7 +116,7 @@ test('a result outlives a server that is away and a restart of the worker', asyn
   await first
   isAway = false
   void runWorker(await workerOptions(t, upstream.base, settings, { directory }))
-  await upstream.until('/builds', 2)
+  await until(() => upstream.reports.length > 0, 'that the result arrives')
 
   assert.equal(upstream.reports[0]?.status, 'GOOD')
 })
@@ -128,7 +137,7 @@ test('a result that neither the disk nor the server takes is held until one of t
   upstream.hand(aJob(await aServer(t, files(mirror))))
 
   void runWorker(await workerOptions(t, upstream.base, await rebuildSettings(t, good), { directory }))
-  await upstream.until('/builds', 2)
+  await until(() => upstream.reports.length > 0, 'that the result arrives')
 
   assert.equal(upstream.reports[0]?.status, 'GOOD')
 })
@@ -140,7 +149,8 @@ test('told to stop, a worker finishes what it has and takes no more', async (t) 
   upstream.hand(aJob(base))
   const stop = new AbortController()
   const said: string[] = []
-  const settings = await rebuildSettings(t, `sleep 0.4; ${good}`)
+  const asked = join(await aFolder(t), 'asked')
+  const settings = await rebuildSettings(t, `${untilThere(asked)}; ${good}`)
   const options = await workerOptions(t, upstream.base, settings, {
     log: { ...silentLog, info: (text) => said.push(text) },
     signal: stop.signal,
@@ -148,8 +158,9 @@ test('told to stop, a worker finishes what it has and takes no more', async (t) 
   })
 
   const working = runWorker(options)
-  while (!said.some((line) => line.endsWith('begins'))) await sleep(10)
+  await until(() => said.some((line) => line.endsWith('begins')))
   stop.abort()
+  await writeFile(asked, '')
   await working
 
   assert.ok(
@@ -164,12 +175,13 @@ test('told a second time, a worker drops its job and hands it back to a server t
   const upstream = await anUpstream(t)
   upstream.hand(aJob(await aServer(t, files(mirror))), 'lease-1')
   const drop = new AbortController()
-  const settings = await rebuildSettings(t, 'exec sleep 60')
+  const begun = join(await aFolder(t), 'begun')
+  const settings = await rebuildSettings(t, `touch ${begun}; exec sleep ${forEver}`)
   const options = await workerOptions(t, upstream.base, settings, { signal: drop.signal, drop: drop.signal })
 
   const working = runWorker(options)
-  await upstream.until('/pop')
-  setTimeout(() => drop.abort(), 300)
+  await until(() => existsSync(begun))
+  drop.abort()
   await working
 
   assert.deepEqual(
@@ -182,13 +194,14 @@ test("a dropped job of upstream's server is not reported as a failure of the pac
   const upstream = await anUpstream(t)
   upstream.hand(aJob(await aServer(t, files(mirror))))
   const drop = new AbortController()
-  const settings = await rebuildSettings(t, 'exec sleep 60')
+  const begun = join(await aFolder(t), 'begun')
+  const settings = await rebuildSettings(t, `touch ${begun}; exec sleep ${forEver}`)
 
   const working = runWorker(
     await workerOptions(t, upstream.base, settings, { signal: drop.signal, drop: drop.signal }),
   )
-  await upstream.until('/pop')
-  setTimeout(() => drop.abort(), 300)
+  await until(() => existsSync(begun))
+  drop.abort()
   await working
 
   assert.deepEqual(upstream.reports, [])
@@ -199,8 +212,7 @@ test('two jobs run at once when asked for', async (t) => {
   const base = await aServer(t, files(mirror))
   for (let i = 0; i < 2; i++) upstream.hand(aJob(base))
   const meeting = await aFolder(t)
-  const script = `touch ${meeting}/$$; for i in $(seq 50); do [ "$(ls ${meeting} | wc -l)" = 2 ] && break; sleep 0.1; done
-[ "$(ls ${meeting} | wc -l)" = 2 ] && ${good}`
+  const script = `touch ${meeting}/$$; while [ "$(ls ${meeting} | wc -l)" != 2 ]; do sleep 0.05; done; ${good}`
 
   void runWorker(await workerOptions(t, upstream.base, await rebuildSettings(t, script), { jobs: 2 }))
   await upstream.until('/builds', 2)
@@ -224,8 +236,7 @@ test('the next job is asked for and built while the result of the last one is on
   const settings = await rebuildSettings(t, `${good}; mkdir ${folder}/$$`)
 
   const working = runWorker(await workerOptions(t, upstream.base, settings, { signal: stop.signal }))
-  for (let i = 0; i < 1000 && (await readdir(folder)).length < 2; i++) await sleep(20)
-  assert.equal((await readdir(folder)).length, 2)
+  await until(async () => (await readdir(folder)).length === 2, 'the second build')
   assert.deepEqual(upstream.reports, [])
   stop.abort()
   built.resolve(undefined)
@@ -367,9 +378,15 @@ test('the log is sent while it grows, only to servers that know leases', async (
   const base = await aServer(t, files(mirror))
   upstream.hand(aJob(base), 'lease-1')
   upstream.hand(aJob(base))
-  const settings = await rebuildSettings(t, `echo one; sleep 1.4; echo two; sleep 1.2; ${good}`)
+  const folder = await aFolder(t)
+  const [first, second] = [join(folder, 'first'), join(folder, 'second')]
+  const script = `echo one; ${untilThere(first)}; echo two; ${untilThere(second)}; ${good}`
 
-  void runWorker(await workerOptions(t, upstream.base, settings))
+  void runWorker(await workerOptions(t, upstream.base, await rebuildSettings(t, script)))
+  await upstream.until('/log?offset=0')
+  await writeFile(first, '')
+  await upstream.until('/log?offset=4')
+  await writeFile(second, '')
   await upstream.until('/builds', 2)
 
   const pieces = upstream.seen.filter(({ path }) => path.includes('/log'))
@@ -424,7 +441,7 @@ for (const [what, lease, expected] of [
     upstream.hand(aJob(await aServer(t, files(mirror))), lease)
     await aStandIn(t, 'diffoscope', 'echo text; case "$*" in *--html=*) echo page > diffoscope.html ;; esac')
     const settings = await rebuildSettings(t, good.replace('good bytes', 'other'), {
-      diffoscope: { args: [], timeoutSeconds: 60, maxBytes: null, html: true },
+      diffoscope: { args: [], timeoutSeconds: 600, maxBytes: null, html: true },
     })
 
     void runWorker(await workerOptions(t, upstream.base, settings))

@@ -1,12 +1,15 @@
 import { test } from 'node:test'
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
-import { existsSync } from 'node:fs'
+import { existsSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { parseEnvelope, verifyEnvelope } from '../../src/attestation.ts'
 import { plainBytes } from '../../src/compression.ts'
 import { rebuild, type Result } from '../../src/worker/rebuild.ts'
 import { aFolder, aServer, aStandIn, files } from '../help/files.ts'
 import { aJob, rebuildSettings } from '../help/jobs.ts'
+import { forEver } from '../help/machine.ts'
+import { patienceSeconds, untilThere, withinLimit } from '../help/until.ts'
 
 const { signal } = new AbortController()
 const mirror = {
@@ -138,32 +141,43 @@ test('what the build printed is kept, and what went wrong stands below it', asyn
 })
 
 test('a build that takes too long → FAIL build_timeout with the marker in the log', async (t) => {
-  const result = await resultOf(t, 'echo begins; exec sleep 30', { timeoutSeconds: 1 })
+  const script = `echo begins; exec sleep ${forEver}`
+  const { reason, seconds, log } = await withinLimit(
+    async (timeoutSeconds) => {
+      const result = await resultOf(t, script, { timeoutSeconds })
+      return { reason: result.reason, seconds: timeoutSeconds, log: await textOf(result.build_log) }
+    },
+    (outcome) => outcome.log.startsWith('begins'),
+  )
 
-  assert.equal(result.reason, 'build_timeout')
-  assert.match(await textOf(result.build_log), /begins\n\n\nTRUNCATED DUE TO TIMEOUT: 1 seconds\n\n/)
+  assert.equal(reason, 'build_timeout')
+  assert.equal(log, `begins\n\n\nTRUNCATED DUE TO TIMEOUT: ${seconds} seconds\n\n`)
 })
 
 test('the log is handed on while it grows', async (t) => {
   const base = await aServer(t, files(mirror))
-  const settings = await rebuildSettings(t, `echo one; sleep 0.2; echo two; ${make('good bytes')}`)
+  const seen = join(await aFolder(t), 'seen')
+  const script = `echo one; ${untilThere(seen)}; echo two; ${make('good bytes')}`
+  const settings = await rebuildSettings(t, script)
   const chunks: string[] = []
 
   await rebuild(aJob(base), {
     directory: await aFolder(t),
     settings,
     signal,
-    onLog: (chunk) => chunks.push(Buffer.from(chunk).toString()),
+    onLog: (chunk) => {
+      chunks.push(Buffer.from(chunk).toString())
+      writeFileSync(seen, '')
+    },
   })
 
-  assert.equal(chunks.join(''), 'one\ntwo\n')
-  assert.ok(chunks.length > 1)
+  assert.deepEqual(chunks, ['one\n', 'two\n'])
 })
 
 test('a job ends when it is told to, and leaves no process', async (t) => {
   const stop = new AbortController()
   const base = await aServer(t, files(mirror))
-  const settings = await rebuildSettings(t, 'echo $$; exec sleep 30')
+  const settings = await rebuildSettings(t, `echo $$; exec sleep ${forEver}`)
   const reason = new Error('enough')
   let pid = 0
 
@@ -202,12 +216,17 @@ test('an input that is the artifact itself is downloaded once', async (t) => {
 test('files are fetched a few at a time, in whatever order, and judged in theirs', async (t) => {
   const names = ['a.deb', 'b.deb', 'c.deb', 'd.deb', 'e.deb', 'f.deb']
   const waiting: (() => void)[] = []
-  let most = 0
+  let [asked, most] = [0, 0]
+  const answer = (): void => {
+    do waiting.pop()?.()
+    while (asked > names.length && waiting.length > 0)
+  }
   const base = await aServer(t, async (request, response) => {
-    await new Promise<void>((answer) => {
-      waiting.push(answer)
+    asked += 1
+    await new Promise<void>((begin) => {
+      waiting.push(begin)
       most = Math.max(most, waiting.length)
-      setTimeout(() => waiting.pop()?.(), 200)
+      if (waiting.length >= 4 || asked > names.length) setTimeout(answer, 50) // until then there may come one too many
     })
     response.end(`bytes of ${request.url}`)
   })
@@ -258,7 +277,7 @@ test('without diffoscope the verdict stands, with a note', async (t) => {
 const noDiffoscope = { skip: existsSync('/usr/bin/diffoscope') ? false : 'diffoscope is not installed' }
 
 test('a file that differs gets its diff as a page, too, in one run', noDiffoscope, async (t) => {
-  const diffoscope = { args: [], timeoutSeconds: 60, maxBytes: null, html: true }
+  const diffoscope = { args: [], timeoutSeconds: patienceSeconds, maxBytes: null, html: true }
 
   const result = await resultOf(t, make('good <b>BYTES'), { diffoscope })
 
@@ -281,7 +300,7 @@ for (const [what, script, note] of [
 ] as const) {
   test(`a page that is ${what} is left out, with a note, and the text stays`, async (t) => {
     await aStandIn(t, 'diffoscope', `echo "$@"; ${script}`)
-    const diffoscope = { args: ['--max-page-size=7'], timeoutSeconds: 60, maxBytes: null, html: true }
+    const diffoscope = { args: ['--max-page-size=7'], timeoutSeconds: 600, maxBytes: null, html: true }
 
     const result = await resultOf(t, make('good BYTES'), { diffoscope })
 
@@ -289,14 +308,14 @@ for (const [what, script, note] of [
     assert.equal(artifact?.diffoscope_html, undefined)
     assert.match(
       await textOf(artifact?.diffoscope ?? null),
-      /^--max-page-size=\d+ --max-page-size=7 --text=- --html=diffoscope\.html --timeout=60 -- /,
+      /^--max-page-size=\d+ --max-page-size=7 --text=- --html=diffoscope\.html --timeout=600 -- /,
     )
     assert.match(result.evidence?.note ?? '', note)
   })
 }
 
 test('a file that differs gets its diff', noDiffoscope, async (t) => {
-  const diffoscope = { args: [], timeoutSeconds: 60, maxBytes: null, html: false }
+  const diffoscope = { args: [], timeoutSeconds: patienceSeconds, maxBytes: null, html: false }
 
   const result = await resultOf(t, make('good BYTES'), { diffoscope })
 

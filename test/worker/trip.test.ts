@@ -1,11 +1,13 @@
 import { test, type TestContext } from 'node:test'
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
+import { existsSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { openClient } from '../../src/client.ts'
 import { parseEnvelope, publicKeyFromPem, verifyEnvelope } from '../../src/attestation.ts'
 import { plainBytes } from '../../src/compression.ts'
+import { silentLog } from '../../src/log.ts'
 import {
   getAttestation,
   getBuild,
@@ -16,12 +18,13 @@ import {
 } from '../../src/wire/builds.ts'
 import { getPublicKeys } from '../../src/wire/meta.ts'
 import { listQueue, watchLog } from '../../src/wire/queue.ts'
-import { listWorkers } from '../../src/wire/workers.ts'
 import { builtInBackend } from '../../src/worker/backend.ts'
 import { runWorker } from '../../src/worker/loop.ts'
 import { returnReport } from '../../src/worker/scratch.ts'
+import { openWake, type Wake } from '../../src/worker/wake.ts'
 import { aFolder, aServer, files } from '../help/files.ts'
 import { rebuildSettings, workerOptions } from '../help/jobs.ts'
+import { forEver } from '../help/machine.ts'
 import {
   aPackage,
   anArtifact,
@@ -31,6 +34,7 @@ import {
   startServer,
   type TestServer,
 } from '../help/server.ts'
+import { patienceMilliseconds, until, untilThere } from '../help/until.ts'
 
 const original = 'good bytes'
 const sha256 = createHash('sha256').update(original).digest('hex')
@@ -57,7 +61,7 @@ async function rebuilt(
   const workerKey = Buffer.from(settings.key.publicKey).toString('base64')
   const stop = new AbortController()
   const working = runWorker({
-    client: openClient({ base: server.address, workerKey, signupSecret }),
+    client: openClient({ base: server.address, workerKey, signupSecret, timeout: patienceMilliseconds }),
     name: 'w1',
     directory: await aFolder(t),
     settings: { ...settings, backends: new Map([['debian', { ...backend, name: 'debian' }]]) },
@@ -70,8 +74,7 @@ async function rebuilt(
     signal: stop.signal,
     drop: stop.signal,
   })
-  while ((await server.call(listBuilds, {})).total < packages.length)
-    await new Promise((resolve) => setTimeout(resolve, 30))
+  await until(async () => (await server.call(listBuilds, {})).total === packages.length)
   stop.abort()
   await working
   return Buffer.from(settings.key.publicKey).toString('hex')
@@ -119,41 +122,42 @@ test('new work reaches an idle worker at once, and its log can be watched while 
   const server = await startServer(t)
   const mirror = await aServer(t, files({ '/hello.deb': original, '/hello.buildinfo': original }))
   const seenIt = join(await aFolder(t), 'seen')
-  const waits = `while [ ! -e ${seenIt} ]; do sleep 0.1; done`
-  const settings = await rebuildSettings(t, `echo begins; ${waits}; ${script}`)
+  const settings = await rebuildSettings(t, `echo begins; ${untilThere(seenIt)}; ${script}`)
   const [backend = builtInBackend('debian')] = settings.backends.values()
   const options = await workerOptions(t, server.address, {
     ...settings,
     backends: new Map([['debian', { ...backend, name: 'debian' }]]),
   })
-  const working = runWorker({ ...options, idleSeconds: 600 })
-  while ((await server.call(listWorkers, {})).total < 2)
-    await new Promise((resolve) => setTimeout(resolve, 20))
-  await new Promise((resolve) => setTimeout(resolve, 300))
+  const listening = openWake(server.address, silentLog, options.signal)
+  const idle = Promise.withResolvers<undefined>()
+  const wake: Wake = (signal) => {
+    idle.resolve(undefined)
+    return listening(signal)
+  }
+  void runWorker({ ...options, idleSeconds: 3600, eagerMilliseconds: 0, wake })
+  await idle.promise // it has found nothing, and would look again in an hour
 
   const artifacts = [anArtifact({ url: `${mirror}/hello.deb` })]
   await importPackages(server.call, [aPackage({ url: `${mirror}/hello.buildinfo`, artifacts })])
-  const [job] = await until(async () => {
+  const { id } = await until(async () => {
     const { records } = await server.call(listQueue, {})
-    return records.filter(({ started_at }) => started_at !== null)
-  }, 60_000)
+    return records.find(({ started_at }) => started_at !== null)
+  })
   const seen = await until(async () => {
-    const log = await server
-      .call(watchLog, { params: { id: job?.id ?? 0 }, query: {} })
-      .catch(() => new Uint8Array())
-    return log.length === 0 ? [] : [Buffer.from(log).toString()]
-  }, 60_000)
+    const log = await server.call(watchLog, { params: { id }, query: {} }).catch(() => null)
+    return log !== null && log.length > 0 && Buffer.from(log).toString()
+  })
   await writeFile(seenIt, '')
 
-  assert.deepEqual(seen, ['begins\n'])
-  await until(async () => (await server.call(listBuilds, {})).records, 60_000)
-  void working
+  assert.equal(seen, 'begins\n')
+  await until(async () => (await server.call(listBuilds, {})).total > 0)
 })
 
 test('a job that a worker dropped is due at once in its old place, and counts as no attempt', async (t) => {
   const server = await startServer(t)
   const mirror = await aServer(t, files({ '/hello.deb': original, '/hello.buildinfo': original }))
-  const settings = await rebuildSettings(t, 'exec sleep 60')
+  const begun = join(await aFolder(t), 'begun')
+  const settings = await rebuildSettings(t, `touch ${begun}; exec sleep ${forEver}`)
   const [backend = builtInBackend('debian')] = settings.backends.values()
   const drop = new AbortController()
   const options = await workerOptions(t, server.address, {
@@ -164,10 +168,7 @@ test('a job that a worker dropped is due at once in its old place, and counts as
   await importPackages(server.call, [aPackage({ url: `${mirror}/hello.buildinfo`, artifacts })])
 
   const working = runWorker({ ...options, signal: drop.signal, drop: drop.signal })
-  await until(async () => {
-    const { records } = await server.call(listQueue, {})
-    return records.filter(({ started_at }) => started_at !== null)
-  }, 60_000)
+  await until(() => existsSync(begun))
   drop.abort()
   await working
 
@@ -200,14 +201,3 @@ test('a worker that dropped a job gets it again once nobody else wanted it; aski
   assert.notEqual(records[0]?.started_at, null, 'a lease that is over frees nothing')
   await assert.rejects(other.call(submitBuild, { body: returnReport(held) }), { status: 404 })
 })
-
-/** Asks until there is something, and fails after so many milliseconds. */
-async function until<T>(ask: () => Promise<T[]>, milliseconds: number): Promise<T[]> {
-  const end = Date.now() + milliseconds
-  for (;;) {
-    const found = await ask()
-    if (found.length > 0) return found
-    assert.ok(Date.now() < end, `nothing after ${milliseconds} ms`)
-    await new Promise((resolve) => setTimeout(resolve, 30))
-  }
-}
