@@ -1,7 +1,7 @@
 import type * as v from 'valibot'
 import { problemOf } from '../wire/schema.ts'
 import { withoutByteLists, type Bounds } from './byte-lists.ts'
-import { safeParseGradually } from './gradual.ts'
+import { lookedGradually } from './gradual.ts'
 import { Refusal } from './refusal.ts'
 
 const megabyte = 1024 * 1024
@@ -26,7 +26,7 @@ export async function parsedBody<const T extends v.GenericSchema>(
   const given = bytes.length > harmless ? await parsedLong(bytes, bounds) : parsed(bytes)
   // To the schemas a list is an object whose members are all missing: an empty request is for everything.
   if (Array.isArray(given)) throw new Refusal(400, 'Json deserialize error: expected an object, got a list')
-  const result = await safeParseGradually(schema, given)
+  const result = await lookedGradually(schema, given)
   if (result.success) return result.output
   throw new Refusal(400, `Json deserialize error: ${problemOf(result.issues[0])}`)
 }

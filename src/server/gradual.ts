@@ -1,18 +1,20 @@
 import { setImmediate as turn } from 'node:timers/promises'
 import * as v from 'valibot'
+import { looked, type Looked, type Shape } from '../wire/schema.ts'
 
 /** Members of a list checked before others get their turn: a few milliseconds. */
 const slice = 250
 
-type Result = ReturnType<typeof v.safeParse<v.GenericSchema>>
-
 /**
- * Checks a large object as valibot's safeParse does, but its long lists some members at a time, so that the report
+ * Checks a large object as `looked` does, but its long lists some members at a time, so that the report
  * of a whole release does not keep everybody else waiting.
  * @param given what it holds is replaced by what was checked, so that a whole release is not in memory twice
  */
-export async function safeParseGradually(schema: v.GenericSchema, given: unknown): Promise<Result> {
-  const whole = (): Result => v.safeParse(schema, given, { abortEarly: true })
+export async function lookedGradually<const T extends v.GenericSchema>(
+  schema: T,
+  given: unknown,
+): Promise<Looked<Shape<T>>> {
+  const whole = (): Looked<Shape<T>> => looked(schema, given)
   if (!isObjectSchema(schema) || typeof given !== 'object' || given === null) return whole()
   const lists = new Map<string, unknown[]>()
   for (const [name, members] of Object.entries(given)) {
@@ -24,7 +26,7 @@ export async function safeParseGradually(schema: v.GenericSchema, given: unknown
     lists.set(name, checked)
   }
   const emptied = Object.fromEntries([...lists.keys()].map((name) => [name, []]))
-  const rest = v.safeParse(schema, { ...given, ...emptied }, { abortEarly: true })
+  const rest = looked(schema, { ...given, ...emptied })
   if (rest.success) Object.assign(rest.output as object, Object.fromEntries(lists))
   return rest
 }
@@ -32,7 +34,7 @@ export async function safeParseGradually(schema: v.GenericSchema, given: unknown
 async function membersOf(item: v.GenericSchema, members: unknown[]): Promise<unknown[] | null> {
   const schema = v.array(item)
   for (let start = 0; start < members.length; start += slice) {
-    const result = v.safeParse(schema, members.slice(start, start + slice), { abortEarly: true })
+    const result = looked(schema, members.slice(start, start + slice))
     if (!result.success) return null
     for (const [index, member] of result.output.entries()) members[start + index] = member
     await turn()

@@ -2,14 +2,13 @@ import { Readable, type Transform } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { createZstdDecompress } from 'node:zlib'
 import type { Context } from 'hono'
+import { isToldAgain } from './costly.ts'
 import { codingFor, compressorFor, type Coding } from './encoding.ts'
 import { describe, type Revision } from './revision.ts'
 import { putNewest } from './newest.ts'
 
-/** A list that took this long to make is given out again for a while, though the data has moved on. */
+/** Milliseconds: a list that took longer to make is given out again for a while. */
 const costly = 50
-/** For how many times as long as it took. */
-const patience = 10
 
 type Kept = {
   revision: Revision
@@ -49,8 +48,7 @@ export function keeper(most: number) {
   }
 
   const isFresh = (list: Kept, { tag }: Revision): boolean =>
-    list.revision.tag === tag ||
-    (list.took > costly && performance.now() - list.madeAt < patience * list.took)
+    list.revision.tag === tag || isToldAgain(costly, list.took, list.madeAt)
 
   const fetch = async (key: string, revision: Revision, text: () => AsyncIterable<string>): Promise<Kept> => {
     const known = await kept.get(key)?.catch(() => undefined)

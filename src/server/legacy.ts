@@ -15,7 +15,7 @@ import {
   writesV0,
   type QueueItemV0,
 } from '../wire/v0.ts'
-import { briefly } from './briefly.ts'
+import { briefly } from './costly.ts'
 import { keeper } from './kept.ts'
 import type { Mount } from './route.ts'
 import { constantRevision, revisionOf } from './revision.ts'

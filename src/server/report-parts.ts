@@ -4,6 +4,7 @@
  */
 import * as v from 'valibot'
 import { PackageReport, ReportedPackage } from '../wire/packages.ts'
+import { checked } from '../wire/schema.ts'
 import { parsedBody, wholeRelease } from './body.ts'
 
 /** Bytes of packages that are read at once, more or less. */
@@ -33,14 +34,14 @@ function readInParts(bytes: Uint8Array): PackageReport | null {
   const packages: ReportedPackage[] = []
   try {
     const list = packageList(bytes, (start, end) => {
-      const members = v.parse(Members, JSON.parse(`[${textOf(start, end)}]`), { abortEarly: true })
+      const members = checked(Members, JSON.parse(`[${textOf(start, end)}]`), 'packages')
       if (members.length === 0 && packages.length > 0) throw new SyntaxError('a comma and nothing behind it')
       for (const one of members) packages.push(one)
     })
     if (list === null) return null
     const outside = textOf(0, list.start) + textOf(list.end)
     if (outside.includes('\\')) return null // who knows whether it names the same list once more
-    const rest = v.parse(PackageReport, JSON.parse(outside))
+    const rest = checked(PackageReport, JSON.parse(outside), 'the report')
     return rest.packages.length === 0 ? { ...rest, packages } : null
   } catch {
     return null

@@ -1,5 +1,5 @@
 import type { Context, Hono } from 'hono'
-import * as v from 'valibot'
+import type * as v from 'valibot'
 import { Complaint, chainOf, didYouMean, explain, sentenceOf } from '../errors.ts'
 import { printable, type Log } from '../log.ts'
 import {
@@ -14,7 +14,7 @@ import {
   type ReplyOf,
   type Special,
 } from '../wire/endpoint.ts'
-import { problemOf } from '../wire/schema.ts'
+import { looked, problemOf } from '../wire/schema.ts'
 import type { Door, Identity } from './callers.ts'
 import { parsedBody } from './body.ts'
 import { acceptsZstd, bodyOf, codingFor, encoded, encodedStream, type Coding } from './encoding.ts'
@@ -167,7 +167,7 @@ function unknownFilter(name: string, known: readonly string[]): Refusal {
 }
 
 function checkedText(schema: v.GenericSchema, given: unknown, status: 400 | 404): unknown {
-  const result = v.safeParse(schema, given, { abortEarly: true })
+  const result = looked(schema, given)
   if (result.success) return result.output
   throw new Refusal(
     status,

@@ -1,7 +1,7 @@
 import { matchesGlob } from 'node:path'
 import * as v from 'valibot'
 import { Complaint } from '../errors.ts'
-import { problemOf } from '../wire/schema.ts'
+import { looked, problemOf } from '../wire/schema.ts'
 
 const Tag = v.pipe(
   v.string(),
@@ -29,7 +29,7 @@ export type Rule = v.InferOutput<typeof Rule>
  */
 export function rulesOf(given: readonly unknown[]): Rule[] {
   return given.map((item, index) => {
-    const result = v.safeParse(Rule, item, { abortEarly: true })
+    const result = looked(Rule, item)
     if (result.success) return result.output
     throw new Complaint(`schedule.rule number ${index + 1}: ${problemOf(result.issues[0])}`, { exitCode: 2 })
   })

@@ -1,7 +1,7 @@
 import * as v from 'valibot'
 import { loadSettings, syncSettings } from '../config.ts'
 import { Complaint, didYouMean } from '../errors.ts'
-import { problemOf, text } from '../wire/schema.ts'
+import { looked, problemOf, text } from '../wire/schema.ts'
 import { globOf } from './rules.ts'
 
 const Texts = v.optional(v.array(text()), [])
@@ -63,7 +63,7 @@ const removed: Readonly<Record<string, string>> = {
  * @throws Complaint naming the key, with what to write instead
  */
 export function checkedProfile(what: string, given: unknown): Profile {
-  const result = v.safeParse(Profile, given, { abortEarly: true })
+  const result = looked(Profile, given)
   if (result.success) return result.output
   const [issue] = result.issues
   const key = issue.path?.at(-1)?.key

@@ -134,7 +134,8 @@ function isList(value: unknown): value is Iterable<unknown> {
   )
 }
 
-type Looked<T> =
+/** What came of looking at data from outside. */
+export type Looked<T> =
   | { success: true; output: T }
   | { success: false; issues: readonly [v.BaseIssue<unknown>, ...v.BaseIssue<unknown>[]] }
 

@@ -4,6 +4,7 @@ import * as v from 'valibot'
 import { assetText } from '../assets.ts'
 import { Complaint, didYouMean, during } from '../errors.ts'
 import { isReason, type Reason } from '../wire/reasons.ts'
+import { looked } from '../wire/schema.ts'
 import { tellable } from './verdict.ts'
 
 /** What a line of a log says about a build that failed. */
@@ -57,12 +58,12 @@ export function logRulesOf(toml: string): LogRule[] {
 }
 
 function ruleOf(given: unknown, number: number): LogRule {
-  const { success, output, issues } = v.safeParse(Rule, given, { abortEarly: true })
-  if (!success) {
-    const [issue] = issues
+  const result = looked(Rule, given)
+  if (!result.success) {
+    const [issue] = result.issues
     throw bad(number, `${v.getDotPath(issue) ?? 'it'}: ${issue.message}`)
   }
-  const { pattern, reason, ignore_case, temporary } = output
+  const { pattern, reason, ignore_case, temporary } = result.output
   if (!isReason(reason) || !tellable.has(reason)) {
     const all = `a log can tell: ${[...tellable].join(', ')}`
     throw bad(number, `${reason} is no reason that a log can tell`, didYouMean(reason, tellable) ?? all)

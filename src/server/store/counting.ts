@@ -1,4 +1,5 @@
 /** Numbers that no index and no counter knows, counted some rows at a time, so that everything else goes on meanwhile. */
+import { isToldAgain } from '../costly.ts'
 import { putNewest } from '../newest.ts'
 import { first, joined, sql, trusted, type Row, type Sql, type Transaction } from './database.ts'
 
@@ -8,9 +9,8 @@ export const bounds = { few: 10_000 }
 /** Milliseconds of one turn, and rows between two looks at the clock. */
 const turn = 8
 const step = 2500
-/** A count that took more milliseconds is told again for so many times as long, though the data has moved on. */
+/** Milliseconds: a count that took longer is told again for a while. */
 const costly = 100
-const patience = 10
 const mostKept = 200
 
 type Count<T = unknown> = {
@@ -19,7 +19,7 @@ type Count<T = unknown> = {
   at: number
   value: T
   took: number
-  doneAt: number | null
+  madeAt: number | null
 }
 
 const counts = new Map<string, Count>()
@@ -59,9 +59,9 @@ export async function remembered(
   make: () => Promise<number>,
 ): Promise<number> {
   const count = begun(`once ${key}`, revision, 0)
-  if (count.doneAt !== null) return count.value
+  if (count.madeAt !== null) return count.value
   count.value = await make()
-  count.doneAt = performance.now()
+  count.madeAt = performance.now()
   return count.value
 }
 
@@ -100,7 +100,7 @@ async function inTurns<T>(
 ): Promise<T | null> {
   const where = joined(conditions, ' AND ')
   const count = begun(JSON.stringify([what, table, where]), revision, start)
-  if (count.doneAt !== null) return count.value
+  if (count.madeAt !== null) return count.value
   const [rowid, own] = [trusted(id), trusted(table.text.split(' ').slice(0, 2).join(' '))]
   const ends = await first(
     tx.all<{ first: number | null; last: number | null }>(
@@ -120,7 +120,7 @@ async function inTurns<T>(
   }
   count.took += performance.now() - begin
   if (count.at < last) return null
-  count.doneAt = performance.now()
+  count.madeAt = performance.now()
   return count.value
 }
 
@@ -129,10 +129,8 @@ function begun<T>(key: string, revision: string, start: T): Count<T> {
   const known = counts.get(key) as Count<T> | undefined // what the key says
   const isGood =
     known !== undefined &&
-    (known.doneAt === null ||
-      known.revision === revision ||
-      (known.took > costly && performance.now() - known.doneAt < patience * known.took))
-  const count: Count<T> = isGood ? known : { revision, at: 0, value: start, took: 0, doneAt: null }
+    (known.madeAt === null || known.revision === revision || isToldAgain(costly, known.took, known.madeAt))
+  const count: Count<T> = isGood ? known : { revision, at: 0, value: start, took: 0, madeAt: null }
   putNewest(counts, key, count, mostKept)
   return count
 }

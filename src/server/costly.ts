@@ -1,3 +1,15 @@
+/** For how many times as long as it took to make something costly is told again. */
+const patience = 10
+
+/**
+ * Whether what was costly to make is told again, though the data has moved on.
+ * @param costly milliseconds from which it was
+ * @param took milliseconds it took, up to `madeAt` of `performance.now()`
+ */
+export function isToldAgain(costly: number, took: number, madeAt: number): boolean {
+  return took > costly && performance.now() - madeAt < patience * took
+}
+
 /** Milliseconds for which a costly answer is given again. */
 const keptMs = 2000
 

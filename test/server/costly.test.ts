@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { briefly } from '../../src/server/briefly.ts'
+import { briefly } from '../../src/server/costly.ts'
 
 test('an answer that was costly is given again for two seconds, others are made anew', async (t) => {
   t.mock.timers.enable({ apis: ['setTimeout'] })
