@@ -32,7 +32,7 @@ const pieceSize = 128 * 1024
 export function mountBackup(mount: Mount, service: Service): void {
   mount(getBackup, async () => {
     const body = Stream.from(inPieces(backup(service))) as ReadableStream<Uint8Array> // what the generator yields
-    return new Response(body, { headers: { 'content-type': getBackup.reply.type } })
+    return new Response(body, { headers: { 'content-type': getBackup.reply.type, 'accept-ranges': 'none' } })
   })
 }
 

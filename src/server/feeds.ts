@@ -1,6 +1,6 @@
 /** Atom feeds of changes of verdicts, and badges of packages. */
 import type { Context, Hono } from 'hono'
-import { bytesReply } from './route.ts'
+import { bytesReply } from './replies.ts'
 import { found, notFound } from './refusal.ts'
 import { revisionOf } from './revision.ts'
 import type { Service } from './service.ts'

@@ -17,8 +17,10 @@ import {
 import { looked, problemOf } from '../wire/schema.ts'
 import type { Door, Identity } from './callers.ts'
 import { parsedBody } from './body.ts'
-import { acceptsZstd, bodyOf, codingFor, encoded, encodedStream, type Coding } from './encoding.ts'
+import { bodyOf, codingFor, encodedStream } from './encoding.ts'
+import { frameReply, type Frame } from './frames.ts'
 import { Refusal } from './refusal.ts'
+import { jsonReply, streamReply } from './replies.ts'
 import { noRoom, openRooms, type BodyRoom } from './room.ts'
 import { describe, isUnchanged, notModified, type Revision } from './revision.ts'
 
@@ -34,13 +36,6 @@ export type Asked<E> = Identity & {
   context: Context
 }
 
-/** A kept zstd frame, for endpoints that reply with bytes. */
-export type Frame = {
-  frame: Uint8Array
-  plain: () => AsyncGenerator<Uint8Array>
-  /** In place of ours, or beside them. */
-  headers?: Readonly<Record<string, string>>
-}
 /** JSON text that is ready. */
 export type Ready = { json: string | Uint8Array }
 
@@ -243,87 +238,6 @@ async function piecesReply(c: Context, { pieces }: Pieces): Promise<Response> {
   return streamReply(encodedStream(all(), coding, 'piecewise'), coding, {
     'content-type': 'application/json',
   })
-}
-
-/** A JSON document in the coding the caller likes best. */
-async function jsonReply(
-  c: Context,
-  text: string | Uint8Array,
-  headers: Record<string, string> = {},
-): Promise<Response> {
-  return bytesReply(c, typeof text === 'string' ? new TextEncoder().encode(text) : text, {
-    'content-type': 'application/json',
-    ...headers,
-  })
-}
-
-/** Bytes that go in one packet: to compress what a worker is told takes longer than all else that is done for its reply. */
-const onePacket = 1400
-
-/** Bytes in the coding the caller likes best. */
-export async function bytesReply(
-  c: Context,
-  bytes: Uint8Array,
-  headers: Record<string, string>,
-): Promise<Response> {
-  const isTiny = c.req.method === 'POST' && bytes.length <= onePacket
-  const coding = codingFor(c.req.header('accept-encoding'), isTiny)
-  const sent = await encoded(bytes, coding)
-  const told = coding === 'identity' ? headers : { ...headers, 'content-encoding': coding }
-  return new Response(sent as Uint8Array<ArrayBuffer>, {
-    headers: { ...told, vary: 'accept-encoding', 'content-length': String(sent.length) },
-  })
-}
-
-/** The same of bytes that come in parts: one part is sent as it is, many are passed on as they come. */
-async function partsReply(
-  c: Context,
-  parts: AsyncGenerator<Uint8Array>,
-  headers: Record<string, string>,
-): Promise<Response> {
-  const coding = codingFor(c.req.header('accept-encoding'))
-  const first = await parts.next()
-  const second = await parts.next()
-  if (second.done === true) return bytesReply(c, first.value ?? new Uint8Array(0), headers)
-  const all = async function* (): AsyncGenerator<Uint8Array> {
-    yield first.value as Uint8Array // there is a second one
-    yield second.value
-    yield* parts
-  }
-  return streamReply(encodedStream(all(), coding), coding, headers)
-}
-
-function streamReply(
-  body: ReadableStream<Uint8Array>,
-  coding: Coding,
-  headers: Record<string, string>,
-): Response {
-  const told = coding === 'identity' ? headers : { ...headers, 'content-encoding': coding }
-  return new Response(body as ReadableStream<Uint8Array<ArrayBuffer>>, {
-    headers: { ...told, vary: 'accept-encoding' },
-  })
-}
-
-/** A kept frame: as it lies on disk where the caller takes zstd, else unpacked. */
-async function frameReply(
-  c: Context,
-  type: string,
-  { frame, plain, headers: own }: Frame,
-): Promise<Response> {
-  const headers = {
-    'content-type': type,
-    'x-content-type-options': 'nosniff',
-    'content-security-policy': "default-src 'none'",
-    ...own,
-  }
-  if (!acceptsZstd(c.req.header('accept-encoding'))) return partsReply(c, plain(), headers)
-  const told = {
-    ...headers,
-    'content-encoding': 'zstd',
-    vary: 'accept-encoding',
-    'content-length': String(frame.length),
-  }
-  return new Response(frame as Uint8Array<ArrayBuffer>, { headers: told })
 }
 
 function refusalIn(error: unknown): Refusal | undefined {

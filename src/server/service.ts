@@ -6,7 +6,8 @@ import type { Pulse, Watchers } from './events.ts'
 import type { LiveLogs } from './livelog.ts'
 import type { Schedule } from './queue.ts'
 import { Refusal, found } from './refusal.ts'
-import type { Frame, Site } from './route.ts'
+import type { Frame } from './frames.ts'
+import type { Site } from './route.ts'
 import { longestBlob, type Blobs } from './store/blobs.ts'
 import type { Database } from './store/database.ts'
 import type { TrendKeeper } from './trends.ts'
@@ -66,5 +67,5 @@ export async function frameOf(
     log.error(`the file ${sha256} of the data folder is missing or damaged`)
     throw new Refusal(404, 'the server no longer has this file as it was stored')
   }
-  return { frame, plain: () => plainParts(frame, longestBlob) }
+  return { frame, sha256, plain: () => plainParts(frame, longestBlob) }
 }

@@ -1,7 +1,7 @@
 /** Site maps for search engines (sitemaps.org/protocol.html), where the operator wants to be found. */
 import type { Context, Hono } from 'hono'
 import { found, notFound } from './refusal.ts'
-import { bytesReply } from './route.ts'
+import { bytesReply } from './replies.ts'
 import type { Service } from './service.ts'
 import { distributionNames, releaseNames } from './store/origins.ts'
 import { listedNames, releaseNamed } from './store/web-release.ts'

@@ -12,15 +12,15 @@ type Method = 'GET' | 'POST' | 'PUT' | 'DELETE'
 export type Special = {
   readonly special: 'none' | 'gone' | 'bytes' | 'events'
   readonly type: string
+  /** The bytes never change: parts of them can be asked for (Range), and they have a name (ETag). */
+  readonly isKept?: true
 }
 const nothing = { special: 'none', type: '' } as const satisfies Special
 export const gone = { special: 'gone', type: '' } as const satisfies Special
-export const textBytes = { special: 'bytes', type: 'text/plain; charset=utf-8' } as const satisfies Special
-export const jsonBytes = {
-  special: 'bytes',
-  type: 'application/json; charset=utf-8',
-} as const satisfies Special
-export const htmlBytes = { special: 'bytes', type: 'text/html; charset=utf-8' } as const satisfies Special
+export const growingText = { special: 'bytes', type: 'text/plain; charset=utf-8' } as const satisfies Special
+export const textBytes = { ...growingText, isKept: true } as const satisfies Special
+export const jsonBytes = { ...textBytes, type: 'application/json; charset=utf-8' } as const satisfies Special
+export const htmlBytes = { ...textBytes, type: 'text/html; charset=utf-8' } as const satisfies Special
 export const eventStream = { special: 'events', type: 'text/event-stream' } as const satisfies Special
 
 type Body = v.GenericSchema

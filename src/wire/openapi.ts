@@ -115,10 +115,19 @@ function responsesOf(row: Endpoint): Schema {
   }
 }
 
-function specialAnswer({ special, type }: Special): Schema {
+function specialAnswer({ special, type, isKept }: Special): Schema {
   if (special === 'none') return { 204: { description: 'Done.' } }
   if (special === 'gone') return { 501: { description: 'There is no such thing any more.' } }
-  return { 200: { description: 'The bytes.', content: { [type]: {} } } }
+  const whole = { 200: { description: 'The bytes.', content: { [type]: {} } } }
+  return isKept === true ? { ...whole, ...ofKept(type) } : whole
+}
+
+function ofKept(type: string): Schema {
+  return {
+    206: { description: 'The part that was asked for.', content: { [type]: {} } },
+    304: { description: 'The caller has it already, unchanged.' },
+    416: { description: 'It has no such part.', content: lineOfText },
+  }
 }
 
 function json(schema: Schema): Schema {

@@ -9,7 +9,7 @@ import {
   pageQuery,
   sourceIdentityQuery,
 } from './common.ts'
-import { endpoint, megabytes, textBytes } from './endpoint.ts'
+import { endpoint, megabytes, growingText } from './endpoint.ts'
 import { Sha256 } from './packages.ts'
 import { Reason } from './reasons.ts'
 import { Count, DateTime, Id, Int32, orNull, text, type Shape } from './schema.ts'
@@ -153,7 +153,7 @@ export const watchLog = endpoint('GET', '/api/v1/queue/{id}/log', {
   refusals: [413, 429],
   params: IdPath,
   query: v.object(logQuery),
-  reply: textBytes,
+  reply: growingText,
   upstream: false,
 })
 

@@ -394,6 +394,75 @@ testRows('logs, diffs and attestations', {
       assert.equal(reply.headers['content-encoding'], /^(gzip|br|deflate)$/.exec(accepted)?.[0])
     }
   },
+  'one range: 206 of the plain bytes, or of the frame where zstd is taken; none of it there: 416 (ours)':
+    async ({ get }) => {
+      const frame = (await get(logs, { 'accept-encoding': 'zstd' })).bytes
+      for (const [accepted, all] of [
+        ['', Buffer.from(log)],
+        ['zstd', frame],
+      ] as const) {
+        const size = all.length
+        for (const [range, first, last] of [
+          ['bytes=0-0', 0, 0],
+          ['bytes=3-9', 3, 9],
+          ['Bytes = 3 - 9999999', 3, size - 1],
+          ['bytes=5-', 5, size - 1],
+          ['bytes=-4', size - 4, size - 1],
+          ['bytes=-999999999999999', 0, size - 1],
+        ] as const) {
+          const reply = await get(logs, { 'accept-encoding': accepted, range })
+          told(reply, 206)
+          assert.deepEqual(reply.bytes, all.subarray(first, last + 1), range)
+          const {
+            'content-range': place,
+            'content-length': length,
+            'content-encoding': coding,
+          } = reply.headers
+          assert.deepEqual(
+            [place, length, coding],
+            [`bytes ${first}-${last}/${size}`, String(reply.bytes.length), /zstd/.exec(accepted)?.[0]],
+          )
+        }
+        for (const range of [`bytes=${size}-`, 'bytes=-0', 'bytes=999999999999999-']) {
+          const reply = await get(logs, { 'accept-encoding': accepted, range })
+          told(reply, 416, /none of those/)
+          assert.equal(reply.headers['content-range'], `bytes */${size}`)
+        }
+      }
+    },
+  'several ranges, words nobody knows, codings made for one caller: all of it; accept-ranges tells (ours)':
+    async ({ get, sent }) => {
+      const [several, wrong] = [
+        'bytes=0-1,4-5',
+        'lines=1-2, bytes=5-2, bytes=, bytes=-, bytes=1000000000000000000-',
+      ]
+      for (const range of [several, ...wrong.split(', ')]) told(await get(logs, { range }), 200, log)
+      const packed = await get(logs, { 'accept-encoding': 'gzip', range: 'bytes=0-1' })
+      assert.deepEqual([packed.status, packed.headers['accept-ranges']], [200, 'none'])
+      const head = await sent('HEAD', logs, { headers: { range: 'bytes=0-1' } })
+      told(head, 200, '')
+      assert.deepEqual(
+        [head.headers['accept-ranges'], head.headers['content-length']],
+        ['bytes', String(log.length)],
+      )
+    },
+  'ETag: the same for ever, another in each coding; If-None-Match is 304, If-Range decides about parts (ours)':
+    async ({ get, sent }) => {
+      const [plain, frame, packed] = await Promise.all(
+        ['', 'zstd', 'gzip'].map(async (accepted) => {
+          const { etag = '' } = (await get(logs, { 'accept-encoding': accepted })).headers
+          told(await get(logs, { 'accept-encoding': accepted, 'if-none-match': etag }), 304, '')
+          return etag
+        }),
+      )
+      assert.equal(new Set([plain, frame, packed]).size, 3)
+      assert.match(packed ?? '', /^W\//)
+      const range = 'bytes=0-3'
+      told(await get(logs, { range, 'if-range': plain ?? '' }), 206, log.slice(0, 4))
+      for (const condition of [frame ?? '', `W/${plain}`, new Date().toUTCString()])
+        told(await get(logs, { range, 'if-range': condition }), 200, log)
+      told(await sent('HEAD', logs, { headers: { 'if-none-match': plain ?? '' } }), 304, '')
+    },
   'headers: nosniff, and nothing may load': async ({ get }) => {
     for (const target of [logs, diff, attestation]) {
       const { headers } = await get(target)
