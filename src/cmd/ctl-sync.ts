@@ -1,4 +1,3 @@
-import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { ReportToSend } from '../wire/packages.ts'
 import { choice, command, flag, text, texts, type Context, type Given, type OptionsTable } from './command.ts'
@@ -7,6 +6,7 @@ import { deliver } from './deliver.ts'
 import { counted } from './output.ts'
 import { openProgressLine, shownBytes, type ProgressLine } from './progress.ts'
 import { Complaint, didYouMean, during } from '../errors.ts'
+import { makeFolders } from '../folders.ts'
 import { setRuntimePace } from '../runtime.ts'
 import type { Progress } from '../sync/mirror.ts'
 import type { Profile } from '../sync/profile.ts'
@@ -124,7 +124,7 @@ export const pkgsSyncStdin = command(
   deliveryOptions,
   async (_, options, context) => {
     const folder = cacheOf(context)
-    await mkdir(folder, { recursive: true, mode: 0o700 })
+    makeFolders(folder, 0o700)
     const { readReports } = await import('./reports-in.ts')
     const run = { profile: null, place: 'standard input', reports: readReports(context.input, folder) }
     return deliver([run], options, context)

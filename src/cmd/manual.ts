@@ -1,8 +1,9 @@
-import { mkdir, writeFile } from 'node:fs/promises'
+import { writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { assetText } from '../assets.ts'
 import { serverSettings, syncSettings, workerSettings, type SettingsTable } from '../config.ts'
 import { during } from '../errors.ts'
+import { makeFolders } from '../folders.ts'
 import { command, longName, type Command, type Option, type OptionsTable } from './command.ts'
 import { completionsFor } from './completions.ts'
 import { exitCodes, docOf, flagsOf, groupDocs } from './help.ts'
@@ -19,7 +20,7 @@ export const manual = command(
     for (const [name, content] of manualFiles(await allCommands())) {
       const path = join(directory, name)
       await during(`writing ${path}`, async () => {
-        await mkdir(dirname(path), { recursive: true })
+        makeFolders(dirname(path))
         await writeFile(path, content)
       })
       out(path)

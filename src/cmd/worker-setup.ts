@@ -2,7 +2,7 @@ import { access } from 'node:fs/promises'
 import { arch, homedir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { isTable, loadSettings, workerSettings, type WorkerSettings } from '../config.ts'
-import { Complaint } from '../errors.ts'
+import { chainOf, Complaint, fileProblem } from '../errors.ts'
 import { builtInBackend, usualBackends, type BackendSettings } from '../worker/backend.ts'
 import { cacheLimit } from '../worker/cache.ts'
 import { checkBackends } from '../worker/doctor.ts'
@@ -158,10 +158,13 @@ const secretFiles = [
 ]
 
 function unusable(folder: string, error: unknown): unknown {
-  const isDenied =
-    error instanceof Error && 'code' in error && ['EACCES', 'EROFS', 'EPERM'].includes(String(error.code))
-  if (!isDenied) return error
-  return new Complaint(`cannot write to ${folder}`, { hint: 'give another folder: --data DIR', cause: error })
+  const isOfFile =
+    error instanceof Complaint || chainOf(error).some((link) => fileProblem(link) !== undefined)
+  if (!isOfFile) return error
+  return new Complaint(`cannot use the folder ${folder}`, {
+    hint: 'give another folder: --data DIR',
+    cause: error,
+  })
 }
 
 // What Node, the Linux kernel's world and Debian call one architecture.

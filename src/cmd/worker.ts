@@ -1,8 +1,9 @@
 import { hostname, tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { openClient } from '../client.ts'
 import { Complaint, during } from '../errors.ts'
+import { makeFolders } from '../folders.ts'
 import { printable } from '../log.ts'
 import { builtInBackends, digestOfScripts, scriptsOf } from '../worker/backend.ts'
 import { diffoscope } from '../worker/diffoscope.ts'
@@ -206,7 +207,7 @@ const workerBackends = command(
 
 async function copyScripts(folder: string): Promise<void> {
   await during(`copying scripts to ${folder}`, async () => {
-    await mkdir(folder, { recursive: true })
+    makeFolders(folder)
     for (const backend of builtInBackends) {
       for (const [name, bytes] of scriptsOf(backend))
         await writeFile(join(folder, name), bytes, { mode: 0o755 })

@@ -1,8 +1,9 @@
 import { randomBytes } from 'node:crypto'
-import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises'
+import { chmod, readFile, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { generateSigningKey, signingKeyFromPem, signingKeyToPem, type SigningKey } from '../attestation.ts'
 import { Complaint, during } from '../errors.ts'
+import { makeFolders } from '../folders.ts'
 
 /**
  * The administrators' secret: what the configuration says, else what the file holds, else a random one. The file
@@ -49,7 +50,7 @@ function randomCookie(): string {
 }
 
 async function writeSecret(file: string, content: string): Promise<void> {
-  await mkdir(dirname(file), { recursive: true, mode: 0o700 })
+  makeFolders(dirname(file), 0o700)
   await writeFile(file, content, { mode: 0o600, flush: true })
   await chmod(file, 0o600) // an older file may be open to others
 }

@@ -1,9 +1,10 @@
-import { accessSync, constants, existsSync, mkdirSync } from 'node:fs'
+import { accessSync, constants } from 'node:fs'
 import { createServer, type IncomingMessage, type Server as HttpServer, type ServerResponse } from 'node:http'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { getRequestListener } from '@hono/node-server'
 import type { ServerSettings } from '../config.ts'
 import { Complaint, during, explain } from '../errors.ts'
+import { makeFolders } from '../folders.ts'
 import type { Log } from '../log.ts'
 import { publicKeyToPem } from '../attestation.ts'
 import { wireTime } from '../wire/schema.ts'
@@ -151,7 +152,7 @@ export async function startServer(options: ServeOptions): Promise<RunningServer>
 
 function openFolder(data: string): void {
   try {
-    makeFolder(data)
+    makeFolders(data, 0o700)
     accessSync(data, constants.R_OK | constants.W_OK | constants.X_OK)
   } catch (error) {
     throw new Complaint(`cannot write to the data folder ${data}`, {
@@ -169,14 +170,6 @@ function connectionsOf(settings: ServerSettings, log: Log): number {
   if (possible < wanted)
     log.warning(`at most ${possible} connections at once: this process may not open more files (ulimit -n)`)
   return possible
-}
-
-/** Makes a folder and those above it. Node's own way never ends where a file system refuses with ENOENT, as /proc does. */
-function makeFolder(path: string): void {
-  if (existsSync(path)) return
-  const above = dirname(path)
-  if (above !== path) makeFolder(above)
-  mkdirSync(path, { mode: 0o700 })
 }
 
 /** The operator's settings as numbers. `max_retries = 0` means what leaving it out means. */

@@ -1,7 +1,8 @@
-import { constants, mkdirSync, statSync } from 'node:fs'
+import { constants, statSync } from 'node:fs'
 import { copyFile, mkdir, rm } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { Complaint, during } from '../errors.ts'
+import { makeFolders } from '../folders.ts'
 import { wireTime } from '../wire/schema.ts'
 import { copiesFolder } from './housekeeping.ts'
 import { isLocked } from './store/barrier.ts'
@@ -88,7 +89,7 @@ type State = {
 export async function takeOver(options: TakeoverOptions): Promise<Taken> {
   const { file, data } = options
   refuseUnreadable(file)
-  mkdirSync(data, { recursive: true, mode: 0o700 })
+  makeFolders(data, 0o700)
   const lock = await lockFolder(data)
   const copies = join(data, copiesFolder)
   const closing: (() => Promise<void>)[] = [

@@ -1,21 +1,11 @@
 import { createHash } from 'node:crypto'
 import { constants, createReadStream } from 'node:fs'
-import {
-  access,
-  mkdir,
-  mkdtemp,
-  readFile,
-  readdir,
-  rename,
-  rm,
-  stat,
-  utimes,
-  writeFile,
-} from 'node:fs/promises'
+import { access, mkdtemp, readFile, readdir, rename, rm, stat, utimes, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Complaint, sentenceOf } from '../errors.ts'
+import { makeFolders } from '../folders.ts'
 import type { Log } from '../log.ts'
 import { addressOf } from './address.ts'
 import { download, mismatchOf, NotAsTold, type Expected, type Validators } from './download.ts'
@@ -109,7 +99,7 @@ type DownloadFolder = { path: string; isKept: boolean }
 /** A folder for what is downloaded: `cache`, or one that is removed when it is disposed of. */
 export async function downloadFolder(cache: string | null): Promise<AsyncDisposable & DownloadFolder> {
   if (cache !== null) {
-    await mkdir(cache, { recursive: true, mode: 0o700 })
+    makeFolders(cache, 0o700)
     return { path: cache, isKept: true, [Symbol.asyncDispose]: () => sweep(cache) }
   }
   const path = await mkdtemp(join(tmpdir(), 'rebuilderd-sync-'))

@@ -1,8 +1,9 @@
 import { randomUUID } from 'node:crypto'
-import { chmod, link, mkdir, open, readFile, rm } from 'node:fs/promises'
+import { chmod, link, open, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { generateSigningKey, signingKeyFromDer, signingKeyToDer, type SigningKey } from '../attestation.ts'
 import { during } from '../errors.ts'
+import { makeFolders } from '../folders.ts'
 
 /** Who this worker is: its key signs attestations, and its public key is its name towards the server. */
 export type Identity = {
@@ -18,7 +19,7 @@ export const keyFile = 'rebuilder.v2.key'
  * @throws Complaint where the file is no key: it is never replaced
  */
 export async function openIdentity(directory: string): Promise<Identity> {
-  await mkdir(directory, { recursive: true, mode: 0o700 })
+  makeFolders(directory, 0o700)
   const path = join(directory, keyFile)
   const key = await during(`reading the worker's key ${path}`, async () => {
     const stored = (await readKey(path)) ?? (await makeKey(path))

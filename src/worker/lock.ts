@@ -1,6 +1,7 @@
 import { createServer } from 'node:net'
-import { mkdir, stat } from 'node:fs/promises'
+import { stat } from 'node:fs/promises'
 import { Complaint } from '../errors.ts'
+import { makeFolders } from '../folders.ts'
 
 /**
  * Makes a folder ours alone while this process lives. The lock is an abstract unix socket (unix(7)) named after
@@ -8,7 +9,7 @@ import { Complaint } from '../errors.ts'
  * @throws Complaint where another process holds it
  */
 export async function lockFolder(directory: string): Promise<AsyncDisposable & { directory: string }> {
-  await mkdir(directory, { recursive: true, mode: 0o700 })
+  makeFolders(directory, 0o700)
   const { dev, ino } = await stat(directory)
   const server = createServer((socket) => socket.destroy())
   server.unref()

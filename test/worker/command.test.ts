@@ -52,6 +52,12 @@ for (const [what, address, more, expected] of [
   ['a path', './hello_1.0-1_amd64.deb', [], /is not an http or https address[^]*http\.server/],
   ['an input that is a path', 'http://127.0.0.1:1/a.deb', ['--input-url', '/x'], /^rebuilderd.*: \/x is not/],
   ['a folder where it may write nothing', 'http://127.0.0.1:1/a.deb', ['--data', '/sys/x'], /\/sys\/x/],
+  [
+    'a folder that cannot be',
+    'http://127.0.0.1:1/a.deb',
+    ['--data', '/proc/x/y'],
+    /made in \/proc[^]*--data/,
+  ],
 ] as const) {
   test(`worker build with ${what} does not end as if it were BAD`, async (t) => {
     const home = await aFolder(t)

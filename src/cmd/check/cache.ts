@@ -1,6 +1,7 @@
 import { createHash, createHmac, randomBytes, randomUUID } from 'node:crypto'
-import { link, mkdir, readFile, readdir, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { link, readFile, readdir, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { makeFolders } from '../../folders.ts'
 
 /**
  * What earlier checks found, as files below one folder. They are sealed with a secret that lies elsewhere: caches are
@@ -42,7 +43,7 @@ export async function openCache(folder: string, state: string): Promise<Cache | 
       const aside = `${path}.${randomUUID()}`
       const content = Buffer.from(given)
       try {
-        await mkdir(join(folder, kind), { recursive: true, mode: 0o700 })
+        makeFolders(join(folder, kind), 0o700)
         await writeFile(aside, Buffer.concat([sealOf(kind, key, content), content]), { mode: 0o600 })
         await rename(aside, path)
         await removeOldest(join(folder, kind))
@@ -72,7 +73,7 @@ async function secretIn(state: string): Promise<Buffer | null> {
   const known = await readFile(path).catch(() => null)
   if (known !== null) return known.length === sealBytes ? known : null
   const aside = `${path}.${randomUUID()}`
-  await mkdir(state, { recursive: true, mode: 0o700 })
+  makeFolders(state, 0o700)
   try {
     await writeFile(aside, randomBytes(sealBytes), { mode: 0o600 })
     await link(aside, path).catch(() => {}) // it is there already

@@ -1,9 +1,10 @@
 import { randomUUID } from 'node:crypto'
-import { mkdir, open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { keyidOf } from '../../attestation.ts'
 import { Complaint, during } from '../../errors.ts'
+import { makeFolders } from '../../folders.ts'
 import type { Rebuilder } from './rebuilders.ts'
 
 /** Keys by the address of the rebuilder that had them when we first met. */
@@ -32,7 +33,7 @@ export async function readPins(file: string): Promise<Pins> {
 export async function addPins(file: string, met: Pins, now: Date): Promise<void> {
   if (met.size === 0) return
   await during(`keeping the keys of rebuilders in ${file}`, async () => {
-    await mkdir(dirname(file), { recursive: true, mode: 0o700 })
+    makeFolders(dirname(file), 0o700)
     await using _ = await alone(`${file}.lock`)
     const known = await readPins(file)
     const added = [...met].filter(([url]) => !known.has(url))

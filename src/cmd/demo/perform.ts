@@ -1,9 +1,10 @@
 import { execFile } from 'node:child_process'
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { Complaint } from '../../errors.ts'
+import { makeFolders } from '../../folders.ts'
 import { openLog, type Log } from '../../log.ts'
 import type { Context } from '../command.ts'
 import { folderOf } from '../credentials.ts'
@@ -60,7 +61,7 @@ function showsFor({ local, package: names }: Given): Show[] {
 
 async function performIn(folder: string, given: Given, teller: Teller, context: Context): Promise<void> {
   const log = troubleLog(teller)
-  const cache = await cacheFolder(context)
+  const cache = cacheFolder(context)
   await using stage = await openStage({ folder, cache, architecture: await architecture(), log })
   teller.say(`A server listens at ${stage.server.address}, and a worker has registered.`)
   const signal = AbortSignal.any([context.signal, stage.trouble])
@@ -119,15 +120,17 @@ function typed(script: string | undefined): string {
   return script?.endsWith('/src/main.ts') === true ? 'npm start -s --' : 'rebuilderd'
 }
 
-async function cacheFolder({ environment }: Context): Promise<string> {
+function cacheFolder({ environment }: Context): string {
   const own = join(folderOf(environment, 'XDG_CACHE_HOME', '.cache'), 'rebuilderd')
   const folder = isRoot() ? '/var/cache/rebuilderd' : own
-  await mkdir(folder, { recursive: true, mode: 0o700 }).catch((error: unknown) => {
+  try {
+    makeFolders(folder, 0o700)
+  } catch (error) {
     throw new Complaint(`cannot keep build roots and downloads in ${folder}`, {
       cause: error,
       hint: 'XDG_CACHE_HOME names another folder',
     })
-  })
+  }
   return folder
 }
 
