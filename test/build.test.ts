@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { builtFolder } from './help/built.ts'
 import { aFolder } from './help/files.ts'
+import { patienceMilliseconds } from './help/until.ts'
 
 const root = join(import.meta.dirname, '..')
 const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string }
@@ -67,7 +68,11 @@ describe('the built program', { skip: process.arch === 'x64' ? false : 'is made 
       [join(dist, 'rebuilderd'), 'worker --help', /doctor/],
       [join(dist, 'rebuilderd'), '--help', /verifies the packages/],
     ] as const) {
-      const run = spawnSync(path, line.split(' '), { env: bare, encoding: 'utf8', timeout: 120_000 })
+      const run = spawnSync(path, line.split(' '), {
+        env: bare,
+        encoding: 'utf8',
+        timeout: patienceMilliseconds,
+      })
 
       assert.match(run.stdout, expected, `${path} ${line}: ended by ${run.signal}: ${run.stderr}`)
       assert.equal(run.status, 0, line)

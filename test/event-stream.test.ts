@@ -4,6 +4,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { AddressInfo } from 'node:net'
 import { test, type TestContext } from 'node:test'
 import { eventsIn, followedEvents, type ServerEvent } from '../src/event-stream.ts'
+import { patienceMilliseconds, until } from './help/until.ts'
 
 async function* cut(text: string, size: number): AsyncGenerator<Uint8Array> {
   const bytes = new TextEncoder().encode(text)
@@ -51,13 +52,13 @@ async function aServer(
   return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/events`, heard }
 }
 
-function sends(text: string, ending: 'ends' | 'breaks' | 'stays'): Answer {
+/** @param ending `breaks`: once its one event is among those that were read, else it might get lost with the connection */
+function sends(text: string, ending: 'ends' | 'stays' | { breaks: readonly ServerEvent[] }): Answer {
   return (_, response) => {
     response.writeHead(200, { 'content-type': 'text/event-stream' })
-    response.write(text, () => {
-      if (ending === 'ends') response.end()
-      if (ending === 'breaks') response.destroy()
-    })
+    response.write(text)
+    if (ending === 'ends') response.end()
+    else if (ending !== 'stays') void until(() => ending.breaks.length > 0).finally(() => response.destroy())
   }
 }
 const says =
@@ -65,39 +66,38 @@ const says =
   (_, response) =>
     void response.writeHead(status).end()
 
+/** Reads so many events; they are in `events`, and what was told of lost connections in `lost`, as they come. */
 async function read(
   url: string,
   most: number,
-  lost: string[] = [],
-  after: string | null = null,
-): Promise<ServerEvent[]> {
-  const events: ServerEvent[] = []
-  const signal = AbortSignal.timeout(10_000)
+  given: { events?: ServerEvent[]; lost?: string[]; after?: string } = {},
+): Promise<void> {
+  const { events = [], lost = [], after = null } = given
+  const onLost = (why: string): void => void lost.push(why)
   for await (const event of followedEvents(url, {
     after,
-    signal,
-    onLost: (why) => lost.push(why),
+    signal: AbortSignal.timeout(patienceMilliseconds),
+    onLost,
     pause: 10,
   })) {
     events.push(event)
     if (events.length === most) break
   }
-  return events
 }
 
 test('a stream that breaks, ends or is refused for a while goes on after the last event', async (t) => {
+  const [events, lost]: [ServerEvent[], string[]] = [[], []]
   const { url, heard } = await aServer(
     t,
-    sends('id: 7\ndata: one\n\n', 'breaks'),
+    sends('id: 7\ndata: one\n\n', { breaks: events }),
     says(503),
     says(503),
     sends('id: 8\ndata: two\n\n', 'ends'),
     sends(': nothing new\n\n', 'ends'),
     sends('id: 9\ndata: three\n\n', 'stays'),
   )
-  const lost: string[] = []
 
-  const events = await read(url, 3, lost)
+  await read(url, 3, { events, lost })
 
   assert.deepEqual(
     events.map(({ data }) => data),
@@ -113,7 +113,7 @@ test('a stream that breaks, ends or is refused for a while goes on after the las
 test('what is known already is told with the first question', async (t) => {
   const { url, heard } = await aServer(t, sends('id: 100\ndata: x\n\n', 'stays'))
 
-  await read(url, 1, [], '99')
+  await read(url, 1, { after: '99' })
 
   assert.equal(heard[0]?.headers['last-event-id'], '99')
 })
@@ -133,9 +133,11 @@ for (const [what, answer, expected] of [
 }
 
 test('a refusal after the connection was lost ends it', async (t) => {
-  const { url } = await aServer(t, sends('data: one\n\n', 'breaks'), says(403))
+  const events: ServerEvent[] = []
+  const { url } = await aServer(t, sends('data: one\n\n', { breaks: events }), says(403))
 
-  await assert.rejects(read(url, 2), /403/)
+  await assert.rejects(read(url, 2, { events }), /403/)
+  assert.equal(events.length, 1)
 })
 
 test('a stop ends the waiting with its reason', async (t) => {

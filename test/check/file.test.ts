@@ -16,9 +16,8 @@ import {
 } from '../../src/attestation.ts'
 import { packageOfFile } from '../../src/cmd/check/package-file.ts'
 import { temporaryFolder } from '../help/server.ts'
+import { patienceMilliseconds } from '../help/until.ts'
 import { aWitness, hashesOf, runCheck, standingsOf } from './help.ts'
-
-const signal = AbortSignal.timeout(60_000)
 
 async function aTar(files: Readonly<Record<string, string>>): Promise<Buffer> {
   const tar = pack()
@@ -111,7 +110,11 @@ for (const [what, { file, is }] of Object.entries(kinds)) {
     const bytes = await file()
     await writeFile(path, bytes)
 
-    const { distribution, name, version, architecture, sha256 } = await packageOfFile(path, null, signal)
+    const { distribution, name, version, architecture, sha256 } = await packageOfFile(
+      path,
+      null,
+      AbortSignal.timeout(patienceMilliseconds),
+    )
 
     assert.equal(`${distribution} ${name} ${version} ${architecture}`, is)
     assert.equal(sha256?.length, 64)
@@ -121,7 +124,7 @@ for (const [what, { file, is }] of Object.entries(kinds)) {
     const path = join(await temporaryFolder(t), 'download')
     await writeFile(path, (await file()).subarray(0, 120))
 
-    await assert.rejects(packageOfFile(path, null, signal), /reading /)
+    await assert.rejects(packageOfFile(path, null, AbortSignal.timeout(patienceMilliseconds)), /reading /)
   })
 }
 
@@ -134,9 +137,12 @@ test('what is no package is refused in words', async (t) => {
     '!<arch>\nnothing that an archive has in it, at all, at all, at all, no',
   ]) {
     await writeFile(join(folder, 'download'), content)
-    await assert.rejects(packageOfFile(join(folder, 'download'), null, signal), /reading /)
+    await assert.rejects(
+      packageOfFile(join(folder, 'download'), null, AbortSignal.timeout(patienceMilliseconds)),
+      /reading /,
+    )
   }
-  await assert.rejects(packageOfFile(folder, null, signal), /reading /)
+  await assert.rejects(packageOfFile(folder, null, AbortSignal.timeout(patienceMilliseconds)), /reading /)
 })
 
 test('a .deb that dpkg-deb made is read as dpkg-deb reads it', async (t) => {
@@ -147,7 +153,11 @@ test('a .deb that dpkg-deb made is read as dpkg-deb reads it', async (t) => {
   const made = spawnSync('dpkg-deb', ['--build', join(folder, 'tree'), path])
   if (made.status !== 0) return t.skip('dpkg-deb (Debian package dpkg) is missing')
 
-  const { name, version, architecture } = await packageOfFile(path, null, signal)
+  const { name, version, architecture } = await packageOfFile(
+    path,
+    null,
+    AbortSignal.timeout(patienceMilliseconds),
+  )
 
   assert.deepEqual([name, version, architecture], ['hello', '1:2.10-3', 'amd64'])
 })

@@ -17,6 +17,7 @@ import { distributionOf, watchedOnly } from '../../src/cmd/check/sources.ts'
 import { alignedLines, fittingLines } from '../../src/cmd/output.ts'
 import { inPieces } from '../help/archives.ts'
 import { temporaryFolder } from '../help/server.ts'
+import { patienceMilliseconds } from '../help/until.ts'
 import { aDebian, aRebuilder, aRoot, bytesOf, hashesOf, listingOf, runCheck, standingsOf } from './help.ts'
 
 /** `name version architecture` */
@@ -289,7 +290,7 @@ async function hashesBelow(
   packages: readonly Installed[],
   where: { root: string | null; indexes: readonly string[] },
 ): ReturnType<typeof publishedHashes> {
-  const options = { ...where, cache: null, signal: AbortSignal.timeout(10_000) }
+  const options = { ...where, cache: null, signal: AbortSignal.timeout(patienceMilliseconds) }
   return publishedHashes(packages, await publishedPlaces(packages, options), options)
 }
 

@@ -18,6 +18,7 @@ import {
   type TestServer,
 } from '../help/server.ts'
 import { aServer } from '../help/files.ts'
+import { patienceMilliseconds } from '../help/until.ts'
 import { runHere, runProgram, type Ended } from '../cmd/program.ts'
 
 type Verdict = 'GOOD' | 'claimed' | 'BAD' | 'FAIL' | 'UNKWN'
@@ -171,7 +172,7 @@ export async function aWitness(
   })
 }
 
-type Checked = Ended & { document: CheckDocument }
+export type Checked = Ended & { document: CheckDocument }
 type CheckDocument = {
   summary: { count: number; size: number } & Record<string, { count: number; percent: number }>
   alarms: string[]
@@ -202,14 +203,15 @@ type CheckDocument = {
   }[]
 }
 
-/** Runs `ctl check --json`; where variables are given, as a process: the runtime reads some of them itself. */
+/** Runs `ctl check --json`, with time enough for a busy machine unless told otherwise; where variables are given, as a process: the runtime reads some of them itself. */
 export async function runCheck(
   home: string,
   args: readonly string[],
   options: { input?: string; environment?: Record<string, string> } = {},
 ): Promise<Checked> {
   const run = options.environment === undefined ? runHere : runProgram
-  const ended = await run(['ctl', 'check', '--json', ...args], { home, ...options })
+  const timeout = args.includes('--timeout') ? [] : ['--timeout', String(patienceMilliseconds / 1000)]
+  const ended = await run(['ctl', 'check', '--json', ...timeout, ...args], { home, ...options })
   const document = ended.stdout === '' ? {} : (JSON.parse(ended.stdout) as unknown)
   return { ...ended, document: document as CheckDocument } // tests look at what they expect
 }

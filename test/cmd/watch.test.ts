@@ -1,10 +1,9 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { test, type TestContext } from 'node:test'
 import type { Assignment } from '../../src/wire/queue.ts'
-import { appendLog } from '../../src/wire/queue.ts'
+import { appendLog, popQueue } from '../../src/wire/queue.ts'
 import { submitBuild } from '../../src/wire/builds.ts'
 import { openScreen } from '../../src/cmd/follow.ts'
 import type { Context } from '../../src/cmd/command.ts'
@@ -17,6 +16,7 @@ import {
   temporaryFolder,
   type TestServer,
 } from '../help/server.ts'
+import { until } from '../help/until.ts'
 import { cleanEnvironment, firstArgs, program, runProgram } from './program.ts'
 
 /** The program while it runs. */
@@ -31,13 +31,12 @@ async function running(t: TestContext, args: readonly string[]) {
     child.kill('SIGKILL')
     await ended
   })
-  const until = async (pattern: RegExp): Promise<void> => {
-    for (let waited = 0; !pattern.test(said.out + said.err); waited += 20) {
-      assert.ok(waited < 60_000, `${String(pattern)} never came: ${said.out}${said.err}`)
-      await sleep(20)
-    }
-  }
-  return { said, ended, until, stop: () => child.kill('SIGINT') }
+  const says = (pattern: RegExp): Promise<true> =>
+    until(
+      () => pattern.test(said.out + said.err),
+      () => `${String(pattern)} after ${said.out}${said.err}`,
+    )
+  return { said, ended, says, stop: () => child.kill('SIGINT') }
 }
 
 async function aRunningJob(server: TestServer): Promise<Assignment> {
@@ -63,11 +62,11 @@ test('a log is followed while it grows, to the end that only the report brings, 
   const { job, ...rest } = await aRunningJob(server)
   const program = await running(t, ['ctl', 'pkgs', 'log', '--follow', 'hello', '-H', server.address])
 
-  await program.until(/runs at worker-1/)
+  await program.says(/runs at worker-1/)
   await appended(server, job.id, 0, 'begins\n')
-  await program.until(/begins/)
+  await program.says(/begins/)
   await appended(server, job.id, 7, 'halfway ä\n')
-  await program.until(/halfway/)
+  await program.says(/halfway/)
   const build_log = new TextEncoder().encode('begins\nhalfway ä\nthe end\n')
   await server.call(submitBuild, { body: { ...aResult({ job, ...rest }), build_log } })
 
@@ -81,10 +80,10 @@ test('a job that has not begun is waited for, and then followed', async (t) => {
   await importPackages(server.call, [aPackage()])
   const program = await running(t, ['ctl', 'pkgs', 'log', '--follow', 'hello', '-H', server.address])
 
-  await program.until(/hello 1\.0-1 \(job 1\) has not begun; waiting/)
+  await program.says(/hello 1\.0-1 \(job 1\) has not begun; waiting/)
   const job = await pop(server.call)
   assert.ok(job !== null)
-  await program.until(/runs at worker-1/)
+  await program.says(/runs at worker-1/)
   await server.call(submitBuild, { body: aResult(job) })
 
   assert.equal(await program.ended, 0)
@@ -97,7 +96,7 @@ test('a job that begins and ends between two looks shows its log; waiting for on
   await importPackages(server.call, [aPackage()])
   const args = ['ctl', 'pkgs', 'log', '--follow', 'hello', '-H', server.address]
   const [patient, other] = [await running(t, args), await running(t, args)]
-  await Promise.all([patient.until(/waiting/), other.until(/waiting/)])
+  await Promise.all([patient.says(/waiting/), other.says(/waiting/)])
 
   other.stop()
   const code = await other.ended
@@ -140,7 +139,7 @@ test('queue watch prints what happens, and again from an event on', async (t) =>
   const job = await aRunningJob(server)
   await server.call(submitBuild, { body: aResult(job, { status: 'FAIL', reason: 'build_failed' }) })
 
-  await program.until(/"verdict"/)
+  await program.says(/"verdict"/)
   program.stop()
 
   assert.equal(await program.ended, 130)
@@ -156,25 +155,36 @@ test('queue watch prints what happens, and again from an event on', async (t) =>
   )
   const second = events[1]?.id ?? 0
   const later = await running(t, ['ctl', 'queue', 'watch', '--after', String(second), '-H', server.address])
-  await later.until(/FAIL {2}hello 1\.0-1 \(debian, sid, amd64\) build_failed/)
+  await later.says(/FAIL {2}hello 1\.0-1 \(debian, sid, amd64\) build_failed/)
   assert.doesNotMatch(later.said.out, /started/)
 })
+
+/** Another distribution has its only package rebuilt. */
+async function theLastJob({ call }: TestServer): Promise<void> {
+  const [distribution, architecture] = ['archlinux', 'x86_64']
+  await importPackages(call, [aPackage({ name: 'last' })], { distribution, release: null, architecture })
+  const wants = { supported_backends: [distribution], architecture, supported_architectures: [architecture] }
+  const given = await call(popQueue, { body: wants })
+  assert.ok(given !== 'Nothing')
+  await call(submitBuild, { body: aResult(given.Rebuild) })
+}
 
 test('queue watch leaves out other distributions and kinds', async (t) => {
   const server = await startServer(t)
   const job = await aRunningJob(server)
   await server.call(submitBuild, { body: aResult(job) })
+  await theLastJob(server)
   const watch = ['ctl', 'queue', 'watch', '--after', '0', '-H', server.address]
   const [others, queue] = [
     await running(t, [...watch, '--distro', 'archlinux']),
     await running(t, [...watch, '--kind', 'queue']),
   ]
 
-  await queue.until(/1 job started: hello 1\.0-1 \(debian, sid, amd64\)/)
-  await sleep(200)
+  await Promise.all([others.says(/GOOD {2}last/), queue.says(/started: last/)]) // events come in their order
 
-  assert.equal(others.said.out, '')
+  assert.match(queue.said.out, /1 job started: hello 1\.0-1 \(debian, sid, amd64\)/)
   assert.doesNotMatch(queue.said.out, /GOOD/)
+  assert.doesNotMatch(others.said.out, /hello/)
 })
 
 test('a followed log cannot command a terminal, not even in pieces', () => {

@@ -14,14 +14,15 @@ export const patienceSeconds = 4 * (patienceMilliseconds / 1000)
  */
 export async function until<T>(
   ask: () => T | Promise<T>,
-  what = 'it',
+  what: string | (() => string) = 'it',
 ): Promise<Exclude<T, false | null | undefined>> {
   const end = performance.now() + patienceMilliseconds
   for (;;) {
     const answer = await ask()
     if (answer !== false && answer !== null && answer !== undefined)
       return answer as Exclude<T, false | null | undefined> // as was just seen
-    assert.ok(performance.now() < end, `${what} did not happen within minutes`)
+    if (performance.now() > end)
+      assert.fail(`${typeof what === 'string' ? what : what()} did not happen within minutes`)
     await sleep(10)
   }
 }

@@ -8,7 +8,7 @@ import { bytesOf, downloadFolder, openMirror, type Mirror } from '../../src/sync
 import { Unreachable } from '../../src/sync/download.ts'
 import { silentServers } from '../../src/sync/silent-servers.ts'
 import { aFolder, put, serveFolder, sha256 } from '../help/archives.ts'
-import { untilKept } from '../help/until.ts'
+import { patienceMilliseconds, untilKept } from '../help/until.ts'
 
 const content = Buffer.from('content of an index\n'.repeat(5000))
 const expected = { sha256: sha256(content), size: content.length }
@@ -23,7 +23,13 @@ async function aServer(t: TestContext, files: Readonly<Record<string, string | U
 async function aMirror(t: TestContext, addresses: readonly string[], cache?: string): Promise<Mirror> {
   const folder = await downloadFolder(cache ?? null)
   t.after(() => folder[Symbol.asyncDispose]())
-  return openMirror({ addresses, folder, log: silentLog, signal: AbortSignal.timeout(20_000), retryMs: 1 })
+  return openMirror({
+    addresses,
+    folder,
+    log: silentLog,
+    signal: AbortSignal.timeout(patienceMilliseconds),
+    retryMs: 1,
+  })
 }
 
 async function read(mirror: Mirror, path: string, options: Partial<Parameters<Mirror['file']>[1]> = {}) {
@@ -213,13 +219,18 @@ describe('a cache', () => {
 
 test('an aborted download ends at once', async (t) => {
   const { server } = await aServer(t, { index: content })
-  server.intercept = () => true
+  const asked = Promise.withResolvers<void>()
+  server.intercept = () => {
+    asked.resolve()
+    return true
+  }
   const stop = new AbortController()
   await using folder = await downloadFolder(null)
   const mirror = openMirror({ addresses: [server.url], folder, log: silentLog, signal: stop.signal })
 
   const reading = mirror.file('index', { limit })
-  setTimeout(() => stop.abort(new Error('enough')), 50)
+  await Promise.race([asked.promise, reading])
+  stop.abort(new Error('enough'))
 
   await assert.rejects(reading, /enough/)
 })

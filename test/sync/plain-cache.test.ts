@@ -4,10 +4,9 @@ import { join } from 'node:path'
 import { describe, test, type TestContext } from 'node:test'
 import { isKept, keeping, keptChunks } from '../../src/sync/plain-cache.ts'
 import { aFolder, inPieces, put, sha256 } from '../help/archives.ts'
+import { patienceMilliseconds } from '../help/until.ts'
 
 const content = Buffer.from('Package: a\n\n'.repeat(200_000))
-const signal = AbortSignal.timeout(30_000)
-
 async function drain(chunks: AsyncIterable<Uint8Array>): Promise<Buffer> {
   const parts: Uint8Array[] = []
   for await (const part of chunks) parts.push(part)
@@ -27,7 +26,7 @@ describe('an unpacked index', () => {
 
     assert.ok(passed.equals(content))
     assert.equal(await isKept(kept), true)
-    assert.ok((await drain(keptChunks(kept, signal))).equals(content))
+    assert.ok((await drain(keptChunks(kept, AbortSignal.timeout(patienceMilliseconds)))).equals(content))
   })
 
   test('is not kept where it is not what the Release tells, nor where it was not read to its end', async (t) => {
@@ -56,7 +55,7 @@ describe('an unpacked index', () => {
       )
 
       await assert.rejects(
-        drain(keptChunks(kept, signal)),
+        drain(keptChunks(kept, AbortSignal.timeout(patienceMilliseconds))),
         /damaged|cut short|not what was kept|does not belong|do not belong/,
       )
 

@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url'
 import { silentLog } from '../../src/log.ts'
 import { bytesOf, downloadFolder, openMirror } from '../../src/sync/mirror.ts'
 import { aBinary, aFolder, aSource, put, serveFolder, sha256, writeDebianArchive } from '../help/archives.ts'
-import { untilKept } from '../help/until.ts'
+import { patienceMilliseconds, untilKept } from '../help/until.ts'
 
 const content = Buffer.from(Array.from({ length: 20_000 }, (_, i) => `line ${i}\n`).join(''))
 const expected = { sha256: sha256(content), size: content.length }
@@ -40,12 +40,11 @@ async function aMirror(t: TestContext, { etag = true } = {}) {
   }
   const read = async (options: { expected?: typeof expected } = {}): Promise<Buffer | null> => {
     await using downloads = await downloadFolder(cache)
-    const signal = AbortSignal.timeout(20_000)
     const mirror = openMirror({
       addresses: [server.url],
       folder: downloads,
       log: silentLog,
-      signal,
+      signal: AbortSignal.timeout(patienceMilliseconds),
       retryMs: 1,
     })
     const file = await mirror.file('index', { limit, ...options })
@@ -120,7 +119,7 @@ describe('a download that an earlier sync did not end', () => {
   test('is left to the process that still works on it', async (t) => {
     const { state, read, breakOff, parts, cache } = await aMirror(t)
     await breakOff({ expected })
-    const other = spawn('sleep', ['60'])
+    const other = spawn('sleep', ['infinity'])
     t.after(() => other.kill())
     const theirs = join(cache, `sha256-${expected.sha256}.${other.pid}-${'0'.repeat(12)}.part`)
     await put(theirs, content.subarray(0, half + 1))
@@ -147,7 +146,7 @@ describe('a download that an earlier sync did not end', () => {
 })
 
 for (const signal of ['SIGKILL', 'SIGINT'] as const) {
-  test(`a sync that was ended by ${signal} goes on where it stopped`, { timeout: 60_000 }, async (t) => {
+  test(`a sync that was ended by ${signal} goes on where it stopped`, async (t) => {
     const [folder, home] = [await aFolder(t), await aFolder(t)]
     const names = Array.from({ length: 3000 }, (_, i) => `package-${i}-${sha256(String(i)).slice(0, 40)}`)
     await writeDebianArchive(folder, {
