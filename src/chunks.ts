@@ -1,3 +1,5 @@
+import { Complaint } from './errors.ts'
+
 type Chunks = AsyncIterable<Uint8Array>
 
 /** The first `size` bytes or a few more, fewer where there are no more; and the same input again from its start. */
@@ -12,6 +14,26 @@ export async function peeked(chunks: Chunks, size: number): Promise<{ first: Uin
   return { first, all: continued(first, source) }
 }
 
+/** How long an input may be, and what it is, for the message. */
+type Bound = { limit: number; what: string }
+
+/**
+ * All of an input, as one piece.
+ * @throws Complaint where it is longer than `limit` bytes
+ */
+export async function wholeOf(chunks: Chunks, bound?: Bound): Promise<Buffer> {
+  const parts: Uint8Array[] = []
+  let size = 0
+  for await (const part of chunks) {
+    size += part.length
+    if (bound !== undefined && size > bound.limit)
+      throw new Complaint(`${bound.what} is longer than ${bound.limit} bytes`)
+    parts.push(part)
+  }
+  const [only] = parts
+  return parts.length === 1 && only !== undefined ? asBuffer(only) : Buffer.concat(parts)
+}
+
 /** Bytes that were read already, then the rest. */
 export async function* continued(
   first: Uint8Array,
@@ -23,4 +45,9 @@ export async function* continued(
   } finally {
     await rest.return?.()
   }
+}
+
+/** The same bytes, not copied. */
+export function asBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
 }

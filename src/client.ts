@@ -3,10 +3,9 @@ import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { promisify } from 'node:util'
 import { createZstdCompress, zstdCompress, zstdCompressSync } from 'node:zlib'
-import type { FetchError } from 'ofetch'
-import { chainOf, Complaint } from './errors.ts'
+import { wholeOf } from './chunks.ts'
+import { Complaint } from './errors.ts'
 import { printable } from './log.ts'
-import { followEnvironmentProxies } from './proxy.ts'
 import {
   acceptedCodings,
   followed,
@@ -14,6 +13,7 @@ import {
   redirectStatuses,
   requested,
   whyUnreachable,
+  type Asking,
 } from './request.ts'
 import {
   hasBody,
@@ -101,49 +101,59 @@ export function openClient(options: ClientOptions): Client {
     workerHeaders,
     async call(row, given = {}) {
       const address = addressOf(base, row, given.params)
-      const what = `${row.method} ${address}`
-      const sent = hasBody(row) || given.body !== undefined ? await packed(given.body) : undefined
-      const headers = headersFor(row, sent !== undefined)
-      const signals = [AbortSignal.timeout(options.timeout ?? 120_000), options.signal, given.signal]
-      const signal = AbortSignal.any(signals.filter((one) => one !== undefined))
       const url = new URL(address + queryOf(given.query ?? {}))
-      const ask = isSecret(headers) ? requested : followed
-      let response: IncomingMessage
-      let bytes: Uint8Array
-      try {
-        response = await ask(url, { method: row.method, headers, body: sent, signal })
-        bytes = await allOf(plainBody(response))
-      } catch (error) {
-        throw unreachable(whyUnreachable(error, signal), base)
-      }
-      const { statusCode: status = 0 } = response
-      refuseRedirect(status, response.headers.location, base)
-      if (status >= 400) throw refusalOf(status, bytes, base, row)
-      return readReply(row, bytes, what)
+      const body = hasBody(row) || given.body !== undefined ? await packed(given.body) : undefined
+      const headers = headersFor(row, body !== undefined)
+      const signal = anyOf(AbortSignal.timeout(options.timeout ?? 120_000), options.signal, given.signal)
+      const response = await succeeded(base, row, url, { headers, body, signal })
+      const bytes = await reached(base, signal, allOf(response))
+      return readReply(row, bytes, `${row.method} ${address}`)
     },
     async chunks(row) {
-      followEnvironmentProxies()
-      const { ofetch } = await import('ofetch')
       const headers = { ...headersFor(row, false), 'accept-encoding': 'identity' }
-      const signal = options.signal === undefined ? {} : { signal: options.signal }
-      const reply = await ofetch
-        .raw(addressOf(base, row), {
-          method: row.method,
-          headers,
-          responseType: 'stream',
-          retry: false,
-          redirect: isSecret(headers) ? 'manual' : 'follow',
-          ...signal,
-        })
-        .catch(async (error: unknown) => {
-          const { response } = error as FetchError<unknown> // ofetch throws nothing else
-          if (response?._data instanceof ReadableStream)
-            response._data = await new Response(response._data).arrayBuffer()
-          throw troubleOf(error, base, row)
-        })
-      refuseRedirect(reply.status, reply.headers.get('location'), base)
-      return reply._data ?? emptyStream()
+      const url = new URL(addressOf(base, row))
+      const response = await succeeded(base, row, url, { headers, signal: anyOf(options.signal) })
+      return chunksOf(response, base)
     },
+  }
+}
+
+function anyOf(...signals: readonly (AbortSignal | undefined)[]): AbortSignal {
+  return AbortSignal.any(signals.filter((one) => one !== undefined))
+}
+
+/** The reply of an endpoint, which is a success; its body is still to be read. */
+async function succeeded(base: string, row: Endpoint, url: URL, asking: Asking): Promise<IncomingMessage> {
+  const { headers = {}, signal } = asking
+  const ask = isSecret(headers) ? requested : followed
+  const response = await reached(base, signal, ask(url, { ...asking, method: row.method }))
+  const { statusCode: status = 0 } = response
+  if (status < 300) return response
+  const said = await reached(base, signal, allOf(response))
+  refuseRedirect(status, response.headers.location, base)
+  throw refusalOf(status, said, base, row)
+}
+
+/** What comes of asking a server, or that it cannot be reached and why. */
+async function reached<T>(base: string, signal: AbortSignal, asked: Promise<T>): Promise<T> {
+  try {
+    return await asked
+  } catch (error) {
+    throw new Complaint(`cannot reach the server at ${base} (${whyUnreachable(error, signal)})`, {
+      hint: 'is it running there? `rebuilderd serve` starts one; -H names another address',
+    })
+  }
+}
+
+async function allOf(response: IncomingMessage): Promise<Uint8Array> {
+  return wholeOf(plainBody(response))
+}
+
+async function* chunksOf(response: IncomingMessage, base: string): AsyncGenerator<Uint8Array> {
+  try {
+    for await (const part of plainBody(response)) yield part as Uint8Array // no encoding is set
+  } catch (error) {
+    throw new Complaint(`the server at ${base} broke off`, { cause: error })
   }
 }
 
@@ -155,25 +165,15 @@ async function packed(body: unknown): Promise<Uint8Array> {
     const text = first.value ?? ''
     return text.length <= smallBody ? zstdCompressSync(text) : zstd(text)
   }
-  const parts: Uint8Array[] = []
   const all = function* (): Generator<string> {
     yield first.value ?? ''
     yield second.value
     yield* pieces
   }
-  await pipeline(Readable.from(all()), createZstdCompress(), async (chunks: AsyncIterable<Uint8Array>) => {
-    for await (const chunk of chunks) parts.push(chunk)
-  })
-  return Buffer.concat(parts)
+  return pipeline(Readable.from(all()), createZstdCompress(), (chunks: AsyncIterable<Uint8Array>) =>
+    wholeOf(chunks),
+  )
 }
-
-async function allOf(body: AsyncIterable<Uint8Array>): Promise<Uint8Array> {
-  const parts: Uint8Array[] = []
-  for await (const part of body) parts.push(part)
-  return parts.length === 1 && parts[0] !== undefined ? parts[0] : Buffer.concat(parts)
-}
-
-async function* emptyStream(): AsyncGenerator<Uint8Array> {}
 
 /** The address of a server without the slash at its end. */
 function baseOf(given: string): string {
@@ -245,20 +245,6 @@ function readReply<E extends Endpoint>(row: E, bytes: Uint8Array, what: string):
     })
   }
   return checked(reply, document, `the reply of ${what}`) as ReplyOf<E> // checked against the very schema
-}
-
-/** What a failed request of ofetch means for the person. */
-function troubleOf(error: unknown, base: string, row: Endpoint): Complaint {
-  const { response, cause } = error as FetchError<ArrayBuffer> // ofetch throws nothing else
-  if (response === undefined)
-    return unreachable(chainOf(cause ?? error).at(-1)?.message ?? String(error), base)
-  return refusalOf(response.status, new Uint8Array(response._data ?? new ArrayBuffer(0)), base, row)
-}
-
-function unreachable(detail: string, base: string): Complaint {
-  return new Complaint(`cannot reach the server at ${base} (${detail})`, {
-    hint: 'is it running there? `rebuilderd serve` starts one; -H names another address',
-  })
 }
 
 function refusalOf(status: number, body: Uint8Array, base: string, row: Endpoint): ServerSaid {

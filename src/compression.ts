@@ -10,7 +10,7 @@ import {
 } from 'node:zlib'
 import { promisify } from 'node:util'
 import { bunzipped } from './bunzip2.ts'
-import { continued, peeked } from './chunks.ts'
+import { continued, peeked, wholeOf } from './chunks.ts'
 import { Complaint } from './errors.ts'
 import { unxzed } from './unxz.ts'
 
@@ -84,9 +84,7 @@ const largePlain = 512 * 1024
  * @throws Complaint where it is damaged or longer than `limit` bytes
  */
 export async function plainBytes(stored: Uint8Array, limit: number): Promise<Uint8Array> {
-  const parts: Uint8Array[] = []
-  for await (const part of plainParts(stored, limit)) parts.push(part)
-  return parts.length === 1 && parts[0] !== undefined ? parts[0] : Buffer.concat(parts)
+  return wholeOf(plainParts(stored, limit))
 }
 
 /** The same part by part, as a small blob may unpack to a long one; a short one is one part. */

@@ -8,7 +8,8 @@ import { followEnvironmentProxies } from './proxy.ts'
 /** Statuses that name another address, where they come with one (RFC 9110 section 15.4). */
 export const redirectStatuses: readonly number[] = [301, 302, 303, 307, 308]
 
-type Asking = {
+/** What a request takes beside its address. */
+export type Asking = {
   /** Absent: GET, or POST where there is a body. */
   method?: string
   headers?: Readonly<Record<string, string>>

@@ -3,6 +3,7 @@ import { Readable, pipeline, type Transform } from 'node:stream'
 import { promisify } from 'node:util'
 import zlib from 'node:zlib'
 import type { Context } from 'hono'
+import { wholeOf } from '../chunks.ts'
 import { plainAtOnce } from '../compression.ts'
 import { incomingOf } from './incoming.ts'
 import { Refusal } from './refusal.ts'
@@ -153,7 +154,7 @@ async function decoded(
 function sentBody(c: Context, limit: number, room: Room): Promise<Uint8Array> {
   const incoming = incomingOf(c)
   return incoming === undefined
-    ? collected(bounded(c.req.raw.body ?? [], limit, room))
+    ? wholeOf(bounded(c.req.raw.body ?? [], limit, room))
     : fromConnection(incoming, limit, room)
 }
 
@@ -213,12 +214,6 @@ async function* bounded(
 
 /** Bytes that a buffer grows by. */
 const growth = 1024 * 1024
-
-async function collected(chunks: AsyncIterable<Uint8Array>): Promise<Uint8Array> {
-  const all: Uint8Array[] = []
-  for await (const chunk of chunks) all.push(chunk)
-  return Buffer.concat(all)
-}
 
 /**
  * The same into one buffer that grows, so that what is long is not in memory twice, in pieces and as a whole. Only

@@ -2,6 +2,7 @@ import { Readable, type Transform } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { createZstdDecompress } from 'node:zlib'
 import type { Context } from 'hono'
+import { wholeOf } from '../chunks.ts'
 import { isToldAgain } from './costly.ts'
 import { codingFor, compressorFor, type Coding } from './encoding.ts'
 import { describe, type Revision } from './revision.ts'
@@ -101,13 +102,13 @@ async function gathered(
   from: AsyncIterable<Uint8Array>,
   ...through: readonly Transform[]
 ): Promise<Uint8Array> {
-  const parts: Uint8Array[] = []
+  let whole: Uint8Array = new Uint8Array(0)
   await pipeline([
     from,
     ...through,
     async (pieces: AsyncIterable<Uint8Array>) => {
-      for await (const piece of pieces) parts.push(piece)
+      whole = await wholeOf(pieces)
     },
   ])
-  return Buffer.concat(parts)
+  return whole
 }

@@ -1,3 +1,4 @@
+import { asBuffer } from '../chunks.ts'
 import { Complaint } from '../errors.ts'
 
 /** One paragraph: fields by name, the lines of a folded one joined by `\n` without their indent. */
@@ -54,10 +55,6 @@ export function stanzaOf(text: Uint8Array, what: string, wanted?: readonly strin
   const [first, second] = stanzasIn(text, wanted === undefined ? { what } : { what, wanted })
   if (first === undefined || second !== undefined) throw new Complaint(`${what} does not hold one stanza`)
   return first
-}
-
-function asBuffer(bytes: Uint8Array): Buffer {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
 }
 
 const space = 32

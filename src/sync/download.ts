@@ -1,5 +1,6 @@
 import { open, rename } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { FetchError, ofetch } from 'ofetch'
 import { Complaint, sentenceOf } from '../errors.ts'
 import { byTurns, hashesOf } from '../hashing.ts'
 import { followEnvironmentProxies } from '../proxy.ts'
@@ -126,7 +127,7 @@ async function downloadOnce(part: Part, url: string, options: DownloadOptions): 
   const idle = idleLimit(options.idleMs ?? 60_000)
   try {
     const signal = AbortSignal.any([options.signal, idle.signal])
-    const response = await fetch(url, { headers: headersFor(had, known), signal })
+    const response = await asked(url, headersFor(had, known), signal)
     const outcome = outcomeOf(response, url)
     if (outcome !== null) {
       await response.body?.cancel()
@@ -142,6 +143,16 @@ async function downloadOnce(part: Part, url: string, options: DownloadOptions): 
     return { outcome: 'new', validators }
   } finally {
     idle.end()
+  }
+}
+
+/** The reply, whatever its status: which of them mean another try, and when, is for us to say. */
+async function asked(url: string, headers: Record<string, string>, signal: AbortSignal): Promise<Response> {
+  const ours = { retry: false, ignoreResponseError: true, responseType: 'stream' } as const
+  try {
+    return await ofetch.raw(url, { headers, signal, ...ours })
+  } catch (error) {
+    throw error instanceof FetchError ? error.cause : error // its own words are only the address once more
   }
 }
 

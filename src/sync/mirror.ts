@@ -4,6 +4,7 @@ import { access, mkdtemp, readFile, readdir, rename, rm, stat, utimes, writeFile
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { wholeOf } from '../chunks.ts'
 import { Complaint, sentenceOf } from '../errors.ts'
 import { makeFolders } from '../folders.ts'
 import type { Log } from '../log.ts'
@@ -225,14 +226,7 @@ function provenFile(
  * @throws Complaint where it is longer than `limit`
  */
 export async function bytesOf(file: MirrorFile, limit: number): Promise<Buffer> {
-  const parts: Uint8Array[] = []
-  let size = 0
-  for await (const chunk of file.chunks()) {
-    size += chunk.length
-    if (size > limit) throw new Complaint(`${file.origin} is longer than ${limit} bytes`)
-    parts.push(chunk)
-  }
-  return Buffer.concat(parts)
+  return wholeOf(file.chunks(), { limit, what: file.origin })
 }
 
 async function writeWhole(path: string, content: string): Promise<void> {

@@ -1,4 +1,5 @@
 import type { IncomingMessage } from 'node:http'
+import { wholeOf } from '../../chunks.ts'
 import { Complaint } from '../../errors.ts'
 import { acceptedCodings, followed, plainBody, whyUnreachable } from '../../request.ts'
 
@@ -70,9 +71,7 @@ async function* bounded(
 
 /** All of a reply as text. */
 export async function textOf(reply: Fetched): Promise<string> {
-  const parts: Uint8Array[] = []
-  for await (const chunk of reply.chunks) parts.push(chunk)
-  return Buffer.concat(parts).toString('utf8')
+  return (await wholeOf(reply.chunks)).toString('utf8')
 }
 
 /**

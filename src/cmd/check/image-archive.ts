@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import * as v from 'valibot'
+import { wholeOf } from '../../chunks.ts'
 import { Complaint } from '../../errors.ts'
 import { checked } from '../../wire/schema.ts'
 import type { ImageStore, Part } from './image-store.ts'
@@ -62,10 +63,9 @@ export async function* bytesOf(
 
 async function documentOf(part: Part, digest: Digest | null, what: string): Promise<unknown> {
   if (part.size > longestDocument) throw new Complaint(`${what} is too long`)
-  const parts: Uint8Array[] = []
-  for await (const bytes of bytesOf(part, digest, what)) parts.push(bytes)
+  const bytes = await wholeOf(bytesOf(part, digest, what))
   try {
-    return JSON.parse(Buffer.concat(parts).toString('utf8'))
+    return JSON.parse(bytes.toString('utf8'))
   } catch (error) {
     throw new Complaint(`${what} is not JSON`, { cause: error })
   }

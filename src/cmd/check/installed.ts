@@ -1,3 +1,4 @@
+import { wholeOf } from '../../chunks.ts'
 import { Complaint } from '../../errors.ts'
 import { longestInput } from './inside.ts'
 
@@ -71,12 +72,5 @@ export function isWord(given: unknown): given is string {
  * @throws Complaint where it is longer than 256 MB
  */
 export async function wholeInput(input: AsyncIterable<Uint8Array>, what: string): Promise<Buffer> {
-  const parts: Uint8Array[] = []
-  let size = 0
-  for await (const part of input) {
-    size += part.length
-    if (size > longestInput) throw new Complaint(`${what} is longer than ${longestInput} bytes`)
-    parts.push(part)
-  }
-  return Buffer.concat(parts)
+  return wholeOf(input, { limit: longestInput, what })
 }
