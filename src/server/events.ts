@@ -1,5 +1,5 @@
-import { EventEmitter } from 'node:events'
 import { networkOf } from './callers.ts'
+import { putNewest } from './newest.ts'
 import { Refusal } from './refusal.ts'
 import type { Database } from './store/database.ts'
 import { eventsAfter, lastEvent, type EventRow } from './store/events.ts'
@@ -11,34 +11,56 @@ const mostOfOne = 200
 /** Milliseconds between signs of life on a quiet stream. */
 const heartbeat = 15_000
 const eventsAtOnce = 200
+/** Sendings that are kept ready: watchers are told of the same events, each kind of them of its own. */
+const mostTold = 8
+
+/** Watchers that are woken before all others have their turn: to write to each takes a tenth of a millisecond. */
+const wokenAtOnce = 50
 
 /** Tells watchers that something was committed. */
 export type Pulse = {
   beat: () => void
   /** Ends with the next beat (true), the time for a sign of life or the signal (false). */
   next: (signal: AbortSignal) => Promise<boolean>
+  /** Calls back at every beat, at once. */
+  hear: (heard: () => void) => void
 }
 
 /** A pulse that any number may watch. */
 export function openPulse(): Pulse {
-  const emitter = new EventEmitter({ captureRejections: false })
-  emitter.setMaxListeners(0)
+  const hearers: (() => void)[] = []
+  let waiting = new Set<() => void>()
+  const wake = (all: Iterator<() => void>): void => {
+    for (let count = 0; count < wokenAtOnce; count++) {
+      const next = all.next()
+      if (next.done === true) return
+      next.value()
+    }
+    setImmediate(() => wake(all))
+  }
   return {
-    beat: () => void emitter.emit('beat'),
+    beat() {
+      for (const heard of hearers) heard()
+      const all = waiting
+      waiting = new Set() // whoever waits from now on waits for another beat
+      wake(all.values())
+    },
     next: (signal) =>
       new Promise((resolve) => {
+        const among = waiting
         const done = (isBeat: boolean): void => {
           clearTimeout(timer)
           signal.removeEventListener('abort', ended)
-          emitter.removeListener('beat', beaten)
+          among.delete(beaten)
           resolve(isBeat)
         }
         const beaten = (): void => done(true)
         const ended = (): void => done(false)
         const timer = setTimeout(ended, heartbeat)
         signal.addEventListener('abort', ended, { once: true })
-        emitter.once('beat', beaten)
+        among.add(beaten)
       }),
+    hear: (heard) => void hearers.push(heard),
   }
 }
 
@@ -84,6 +106,10 @@ export function openWatchers(isProxied: boolean, most = mostWatchers, ofOne = mo
 type EventTail = {
   /** Events after an id, as many as are sent at once; what is committed before the call is among them. */
   after: (id: number) => Promise<EventRow[]>
+  /** The same of those that were read already; null: not all of them are kept any more. */
+  kept: (id: number) => EventRow[] | null
+  /** The id of the last one that is committed before the call. */
+  newest: () => Promise<number>
 }
 
 /** Events kept in memory for watchers; who is further behind asks the database. */
@@ -124,12 +150,53 @@ export function openEventTail(db: Database): EventTail {
       })
     return next
   }
+  const kept = (id: number): EventRow[] | null => {
+    const start = recent.findLastIndex((event) => event.id <= id) + 1
+    return id < first ? null : recent.slice(start, start + eventsAtOnce)
+  }
   return {
     async after(id) {
       await refresh()
-      if (id < first) return eventsAfter(db, id, eventsAtOnce)
-      const start = recent.findIndex((event) => event.id > id)
-      return start === -1 ? [] : recent.slice(start, start + eventsAtOnce)
+      return kept(id) ?? eventsAfter(db, id, eventsAtOnce)
+    },
+    kept,
+    async newest() {
+      await refresh()
+      return recent.at(-1)?.id ?? first
+    },
+  }
+}
+
+/** Wakes streams where there are new events: most of what is committed is none. */
+type News = Pick<Pulse, 'next'> & {
+  /** Counts a stream: while there is one, events are looked for. */
+  enter: (until: AbortSignal) => void
+}
+
+/** Looks for new events once for all who wait, whenever something was committed. */
+export function openNews(pulse: Pulse, tail: Pick<EventTail, 'newest'>): News {
+  const news = openPulse()
+  let [streams, last, isLooking, isDue] = [0, 0, false, false]
+  const look = async (): Promise<void> => {
+    isDue = true
+    if (isLooking) return
+    isLooking = true
+    while (isDue) {
+      isDue = false
+      const newest = await tail.newest().catch(() => last) // streams look by themselves now and then, and fail with it
+      if (newest > last) news.beat()
+      last = newest
+    }
+    isLooking = false
+  }
+  pulse.hear(() => {
+    if (streams > 0) void look()
+  })
+  return {
+    next: news.next,
+    enter(until) {
+      streams++
+      until.addEventListener('abort', () => streams--, { once: true })
     },
   }
 }
@@ -138,7 +205,8 @@ export function openEventTail(db: Database): EventTail {
 type EventSources = {
   db: Database
   tail: EventTail
-  pulse: Pulse
+  news: News
+  told: Told
   /** Streams of events of the queue alone: those who wait for work, and need to know among how many. */
   listeners: { count: number }
 }
@@ -150,34 +218,36 @@ type EventSources = {
  * @param leave is called when nobody reads any more
  */
 export async function eventStreamOf(
-  { db, tail, pulse, listeners }: EventSources,
+  { db, tail, news, told, listeners }: EventSources,
   { after, kinds }: { after: number | null; kinds: readonly string[] | null },
   { over, leave }: { over: AbortSignal; leave: () => void },
 ): Promise<Response> {
   let last = after ?? (await lastEvent(db))
-  const encoder = new TextEncoder()
+  news.enter(over)
   if (kinds?.length === 1 && kinds[0] === 'queue') {
     listeners.count++
     over.addEventListener('abort', () => listeners.count--, { once: true })
   }
   const isWanted = ({ kind }: EventRow): boolean => kinds === null || kinds.includes(kind)
+  let hasLooked = false
   const body = new ReadableStream<Uint8Array>({
-    start: (controller) => controller.enqueue(encoder.encode(': watching\n\n')),
+    start: (controller) => controller.enqueue(new TextEncoder().encode(': watching\n\n')),
     async pull(controller) {
       for (;;) {
-        const waiting = pulse.next(over) // before we look, so that nothing falls between
-        const events = await tail.after(last)
+        const found = hasLooked ? tail.kept(last) : null
+        const waiting = found === null || found.length === 0 ? news.next(over) : null // before we look
+        const events = found ?? (await tail.after(last))
+        hasLooked = true
         last = events.at(-1)?.id ?? last
         const wanted = events.filter(isWanted)
         if (over.aborted) return leaving(controller)
-        if (wanted.length > 0)
-          return controller.enqueue(
-            encoder.encode(wanted.map((event) => textOf(event, listeners.count)).join('')),
-          )
+        if (wanted.length > 0) return controller.enqueue(told(wanted, listeners.count))
         if (events.length > 0) continue
         const isBeat = await waiting
         if (over.aborted) return leaving(controller)
-        if (!isBeat) return controller.enqueue(encoder.encode(':\n\n'))
+        if (isBeat === true) continue
+        hasLooked = false
+        return controller.enqueue(signOfLife)
       }
     },
     cancel: leave,
@@ -207,6 +277,23 @@ export function resumedFrom(request: Request, asked: number | undefined): number
 export function streamEnd(stopping: AbortSignal): { over: AbortSignal; leave: () => void } {
   const gone = new AbortController()
   return { over: AbortSignal.any([stopping, gone.signal]), leave: () => gone.abort() }
+}
+
+const signOfLife = new TextEncoder().encode(':\n\n')
+
+/** Events as they are sent, to streams of which some wait for work. */
+type Told = (events: readonly EventRow[], listeners: number) => Uint8Array
+
+/** Makes the bytes of the same events once for all who are told them at the moment. */
+export function openTold(): Told {
+  const made = new Map<string, Uint8Array>()
+  return (events, listeners) => {
+    const key = [listeners, ...events.map(({ id }) => id)].join(' ')
+    const bytes =
+      made.get(key) ?? new TextEncoder().encode(events.map((event) => textOf(event, listeners)).join(''))
+    putNewest(made, key, bytes, mostTold)
+    return bytes
+  }
 }
 
 function textOf({ id, kind, data }: EventRow, listeners: number): string {

@@ -14,7 +14,7 @@ import {
 } from '../wire/gates.ts'
 import { isReason, type Reason } from '../wire/reasons.ts'
 import { openAttestations, type AttestationReader } from './attestations.ts'
-import { eventStreamOf, openEventTail, resumedFrom, streamEnd } from './events.ts'
+import { eventStreamOf, openEventTail, openNews, openTold, resumedFrom, streamEnd } from './events.ts'
 import { keeper } from './kept.ts'
 import type { Mount } from './route.ts'
 import { revisionOf } from './revision.ts'
@@ -66,7 +66,9 @@ export function mountGates(mount: Mount, service: Service): void {
     },
     packages,
   )
-  const sources = { db, tail: openEventTail(db), pulse: service.pulse, listeners: { count: 0 } }
+  const tail = openEventTail(db)
+  const news = openNews(service.pulse, tail)
+  const sources = { db, tail, news, told: openTold(), listeners: { count: 0 } }
   mount(watchEvents, async ({ query, request, address }) => {
     const end = streamEnd(service.stopping)
     service.watchers.enter(address, end.over)

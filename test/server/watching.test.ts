@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { openEventTail, openWatchers } from '../../src/server/events.ts'
+import { openEventTail, openNews, openPulse, openTold, openWatchers } from '../../src/server/events.ts'
 import { openLiveLogs } from '../../src/server/livelog.ts'
 import { happened } from '../../src/server/store/events.ts'
 import { migrate } from '../../src/server/store/schema.ts'
@@ -85,6 +85,59 @@ test('what is committed before one asks is in the answer, also while others ask'
     )
     await Promise.all(others)
   }
+})
+
+test('a beat wakes all who wait, others having their turn in between, and who waits again waits for the next', async () => {
+  const pulse = openPulse()
+  const { signal } = new AbortController()
+  const order: string[] = []
+  const all = Array.from({ length: 120 }, () => pulse.next(signal).then(() => order.push('watcher')))
+  pulse.hear(() => order.push('hearer'))
+
+  pulse.beat()
+  const again = pulse.next(signal)
+  setImmediate(() => order.push('other'))
+  await Promise.all(all)
+
+  assert.equal(order[0], 'hearer')
+  assert.deepEqual([order.length, order.indexOf('other') < 120], [122, true])
+  assert.equal(await Promise.race([again, Promise.resolve('waits')]), 'waits')
+  pulse.beat()
+  assert.equal(await again, true)
+})
+
+test('streams are woken by events alone, which are looked for once for all, and only while there is a stream', async () => {
+  const pulse = openPulse()
+  let [looks, newest] = [0, 0]
+  const news = openNews(pulse, { newest: async () => (looks++, newest) })
+  const [first, second] = [new AbortController(), new AbortController()]
+  pulse.beat()
+  assert.equal(looks, 0)
+  for (const { signal } of [first, second]) news.enter(signal)
+  let woken = 0
+  const waiting = [first, second].map(({ signal }) => news.next(signal).then((isBeat) => isBeat && woken++))
+
+  pulse.beat()
+  await new Promise(setImmediate)
+  assert.deepEqual([looks, woken], [1, 0])
+  newest = 7
+  pulse.beat()
+  await Promise.all(waiting)
+
+  assert.deepEqual([looks, woken], [2, 2])
+  for (const each of [first, second]) each.abort()
+  pulse.beat()
+  assert.equal(looks, 2)
+})
+
+test('an event is written once for all who are told it, with as many who wait as there are', () => {
+  const told = openTold()
+  const event = { id: 3, at: '', kind: 'queue', data: '{"change":"added"}' }
+
+  const [one, other, later] = [told([event], 5), told([event], 5), told([event], 6)]
+
+  assert.equal(one, other)
+  assert.match(Buffer.from(later).toString(), /"listeners":6}/)
 })
 
 test('the end of a log that grows is whole lines, numbered from its beginning', async (t) => {
