@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import fs, { constants, createReadStream } from 'node:fs'
 import { copyFile, mkdir, open, rm, stat } from 'node:fs/promises'
 import { basename, join } from 'node:path'
@@ -155,15 +156,29 @@ async function checkpointAfter(db: Database, pages: number): Promise<void> {
   await db.all(trusted(`PRAGMA wal_autocheckpoint = ${pages}`))
 }
 
-async function* file(path: string, name: string, moment: Date): AsyncGenerator<Uint8Array> {
+/** @param seen is given the bytes as they go by */
+async function* file(
+  path: string,
+  name: string,
+  moment: Date,
+  seen: (part: Uint8Array) => void = () => undefined,
+): AsyncGenerator<Uint8Array> {
   const { size } = await stat(path)
   yield tarHeader(name, size, moment)
-  if (size > 0)
-    yield* createReadStream(path, { end: size - 1, highWaterMark: 1024 * 1024 }) as AsyncIterable<Uint8Array>
+  if (size > 0) {
+    const parts = createReadStream(path, { end: size - 1, highWaterMark: 1024 * 1024 })
+    for await (const part of parts as AsyncIterable<Uint8Array>) {
+      seen(part)
+      yield part
+    }
+  }
   yield tarPadding(size)
 }
 
-/** Files up to a row; nobody removes any meanwhile. One that is missing already is told, and left out. */
+/**
+ * Files up to a row; nobody removes any meanwhile. One that is missing already is told, and left out; one that is no
+ * longer what its name says is told.
+ */
 async function* blobFiles(
   { db, data, log }: BackupSite,
   last: number,
@@ -184,11 +199,22 @@ async function* blobFiles(
       const read = await Promise.all(some.map((name) => smallBytes(join(data, name))))
       for (const [index, name] of some.entries()) {
         const found = read[index] ?? null
-        if (found === null) log.error(`backup: the file ${basename(name)} of the data folder is missing`)
-        else {
-          files += 1
-          yield* found === 'large' ? file(join(data, name), name, moment) : wholeFile(found, name, moment)
+        if (found === null) {
+          log.error(`backup: the file ${basename(name)} of the data folder is missing`)
+          continue
         }
+        files += 1
+        const digest = createHash('sha256')
+        const seen = (part: Uint8Array): void => void digest.update(part)
+        if (found === 'large') yield* file(join(data, name), name, moment, seen)
+        else {
+          seen(found)
+          yield* wholeFile(found, name, moment)
+        }
+        if (digest.digest('hex') !== basename(name))
+          log.error(
+            `backup: the file ${basename(name)} of the data folder is altered; ctl db check tells more`,
+          )
       }
     }
   }

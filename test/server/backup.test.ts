@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
+import { statSync } from 'node:fs'
 import { mkdir, readFile, readdir, rm, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { performance } from 'node:perf_hooks'
 import { test, type TestContext } from 'node:test'
 import { openClient, type Client } from '../../src/client.ts'
+import { silentLog } from '../../src/log.ts'
 import { checkData } from '../../src/server/maintenance.ts'
 import { tarHeader } from '../../src/server/tar.ts'
 import { getBackup } from '../../src/wire/backup.ts'
@@ -138,10 +140,13 @@ test('nothing waits long for a backup', async (t) => {
 })
 
 test(
-  'small files and large ones are there as they were, one that is missing is left out',
+  'small files and large ones are there as they were; those missing or altered are told, and only a missing one is left out',
   { skip: noTar },
   async (t) => {
-    const { address, cookie, call, data } = await startServer(t)
+    const errors: string[] = []
+    const { address, cookie, call, data } = await startServer(t, {
+      log: { ...silentLog, error: (text) => errors.push(text) },
+    })
     await importPackages(
       call,
       Array.from({ length: 40 }, (_, n) => aPackage({ name: `package-${n}` })),
@@ -157,6 +162,12 @@ test(
     const [missing, ...kept] = names.toSorted()
     assert.deepEqual([names.length, missing === undefined], [40, false])
     await rm(join(data, 'blobs', missing ?? ''))
+    const sizes = new Map(kept.map((name) => [name, statSync(join(data, 'blobs', name)).size]))
+    const altered = [false, true].map((isLarge) =>
+      kept.find((name) => (sizes.get(name) ?? 0) > 300_000 === isLarge),
+    )
+    for (const name of altered)
+      await writeFile(join(data, 'blobs', name ?? ''), randomBytes(sizes.get(name ?? '') ?? 0))
 
     const made = await restored(t, Buffer.from(await openClient({ base: address, cookie }).call(getBackup)))
 
@@ -164,6 +175,13 @@ test(
     assert.deepEqual(found.toSorted(), kept)
     for (const name of kept)
       assert.ok((await readFile(join(made, 'blobs', name))).equals(await readFile(join(data, 'blobs', name))))
+    const told = [[missing, 'missing'], ...altered.map((name) => [name, 'altered'])]
+    assert.equal(errors.length, 3, errors.join('\n'))
+    for (const [name = '', what = ''] of told)
+      assert.ok(
+        errors.some((text) => text.includes(`${basename(name)} of the data folder is ${what}`)),
+        name,
+      )
   },
 )
 
