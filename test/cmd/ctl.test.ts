@@ -49,8 +49,9 @@ test('--json of a long list is one document', async (t) => {
   const records = Array.from({ length: 1200 }, (_, i) => aPackage({ id: i + 1 }))
   const { url } = await startStandIn(t, ({ query }) => listReply(records, query))
 
-  const { stdout } = await runHere(['ctl', 'pkgs', 'ls', '--json', '-H', url], { home })
+  const { stdout, stderr, code } = await runHere(['ctl', 'pkgs', 'ls', '--json', '-H', url], { home })
 
+  assert.deepEqual([code, stderr], [0, ''])
   const listed = JSON.parse(stdout) as { id: number }[]
   assert.deepEqual(
     listed.map(({ id }) => id),
