@@ -24,11 +24,13 @@ type Admission = (incoming: IncomingMessage, outgoing: ServerResponse) => boolea
  * Bounds the connections of a server.
  * @param most connections at once; a quarter more for those who show a key of a worker or a cookie
  * @param isOpen one address may have any number: behind a proxy that does not tell whom it speaks for all have one
+ * @param now milliseconds that only go on
  */
 export function boundConnections(
   server: Server,
   most: number,
   isOpen: (network: string) => boolean,
+  now: () => number = () => performance.now(),
 ): Admission {
   const guests = new Map<Socket, Guest>()
   const idle = new Set<Socket>() // the longest idle first
@@ -41,7 +43,7 @@ export function boundConnections(
   /** Closes the longest idle connection, of the same network where that has too many; false: there is none. */
   const makeRoom = (newcomer: Socket, { network }: Guest): boolean => {
     const isCrowd = guests.size > most
-    const latest = performance.now() - grace
+    const latest = now() - grace
     for (const socket of idle) {
       const guest = guests.get(socket)
       if (guest === undefined || socket === newcomer) continue
@@ -62,7 +64,7 @@ export function boundConnections(
   }
   server.on('connection', (socket: Socket) => {
     const network = networkOf(socket.remoteAddress ?? '')
-    const guest = { network, requests: 0, idleSince: performance.now(), isOneTooMany: false }
+    const guest = { network, requests: 0, idleSince: now(), isOneTooMany: false }
     guests.set(socket, guest)
     idle.add(socket)
     ofNetwork.set(network, (ofNetwork.get(network) ?? 0) + 1)
@@ -79,7 +81,7 @@ export function boundConnections(
     idle.delete(socket)
     outgoing.once('close', () => {
       if (--guest.requests > 0 || !guests.has(socket)) return
-      guest.idleSince = performance.now()
+      guest.idleSince = now()
       idle.add(socket)
     })
     guest.isOneTooMany &&= isFull(guest) && !makeRoom(socket, guest)

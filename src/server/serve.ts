@@ -41,6 +41,8 @@ type ServeOptions = {
   /** Sees every JSON reply. */
   observe?: Service['observe']
   timeLimits?: TimeLimits
+  /** Milliseconds between looks for jobs whose worker stopped answering, and for a day that is over. */
+  tick?: number
 }
 
 /** Milliseconds until all of a request's headers, and all of the request, must be there: else the reply is 408. */
@@ -61,8 +63,7 @@ export type RunningServer = {
   statements: () => Promise<string[]>
 }
 
-/** Milliseconds between looks for jobs whose worker stopped answering. */
-const tick = 5000
+const usualTick = 5000
 /** Milliseconds that the log of a job is kept after its last piece; the report has brought it long before. */
 const keptLive = 2 * 24 * 3_600_000
 const usualLimits: TimeLimits = { headers: 15_000, request: 600_000 }
@@ -123,8 +124,8 @@ export async function startServer(options: ServeOptions): Promise<RunningServer>
       stopping: stopping.signal,
       observe: options.observe,
     }
-    cleanUp.push(keepTime(service))
-    const { timeLimits = usualLimits } = options
+    const { timeLimits = usualLimits, tick = usualTick } = options
+    cleanUp.push(keepTime(service, tick))
     const pace = openPace()
     cleanUp.push(async () => pace.stop())
     const http = await listen(service, {
@@ -205,8 +206,12 @@ function publicUrlOf(given: string | null): string | null {
   return given.replace(/\/+$/, '')
 }
 
-/** Frees jobs of workers that stopped answering, without waiting for anybody to ask; ends when its result is called. */
-function keepTime({ db, schedule, log, now, pulse, liveLogs }: Service): () => Promise<void> {
+/**
+ * Frees jobs of workers that stopped answering, without waiting for anybody to ask; ends when its result is called. A
+ * look that takes long puts the next one off: on a machine that is busy they must not queue up.
+ */
+function keepTime({ db, schedule, log, now, pulse, liveLogs }: Service, tick: number): () => Promise<void> {
+  let looking = false
   let running: Promise<unknown> = Promise.resolve()
   const tendPages = pageTender(db, now)
   const look = async (): Promise<void> => {
@@ -220,9 +225,11 @@ function keepTime({ db, schedule, log, now, pulse, liveLogs }: Service): () => P
     await liveLogs.forget(Date.now() - keptLive)
   }
   const timer = setInterval(() => {
-    running = running
-      .then(look)
+    if (looking) return
+    looking = true
+    running = look()
       .catch((error: unknown) => log.error(`looking for dead jobs: ${explain(error)}`))
+      .finally(() => (looking = false))
   }, tick)
   return async () => {
     clearInterval(timer)

@@ -26,7 +26,16 @@ export type TestServer = RunningServer & {
   clock: { ahead: number; stopped?: number }
 }
 
-type Options = { settings?: Partial<ServerSettings>; data?: string; log?: Log; timeLimits?: TimeLimits }
+type Options = {
+  settings?: Partial<ServerSettings>
+  data?: string
+  log?: Log
+  timeLimits?: TimeLimits
+  /** Milliseconds between looks of the server for what is over; usually it never looks: it would at any moment of a test. */
+  tick?: number
+}
+
+const never = 2 ** 31 - 1
 
 /** A server of its own on a free port of loopback, gone when the test is. */
 export async function startServer(t: TestContext, options: Options = {}): Promise<TestServer> {
@@ -40,9 +49,9 @@ export async function startServer(t: TestContext, options: Options = {}): Promis
     ...options.settings,
   }
   const now = (): Date => new Date(clock.stopped ?? Date.now() + clock.ahead)
-  const { log = silentLog, timeLimits } = options
+  const { log = silentLog, timeLimits, tick = never } = options
   const limits = timeLimits === undefined ? {} : { timeLimits }
-  const server = await start({ settings, data, log, now, observe: replies.observe, ...limits })
+  const server = await start({ settings, data, log, now, observe: replies.observe, tick, ...limits })
   let isStopped = false
   const stop = async (): Promise<void> => {
     if (!isStopped) await server.stop()

@@ -2,11 +2,11 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { Agent, createServer, request, type IncomingMessage } from 'node:http'
-import { connect, type AddressInfo, type Socket } from 'node:net'
+import { connect, type AddressInfo } from 'node:net'
 import { test, type TestContext } from 'node:test'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { boundConnections, possibleConnections } from '../../src/server/connections.ts'
 import { startServer } from '../help/server.ts'
+import { until } from '../help/until.ts'
 
 type Reply = { status: number; headers: IncomingMessage['headers']; text: string }
 
@@ -32,29 +32,68 @@ function asked(
   })
 }
 
-/** A stream of events that stays; `isOpen` tells whether it still does. */
-async function watching(t: TestContext, base: string): Promise<{ isOpen: () => boolean }> {
+/** A connection that is kept when it was used. */
+function anAgent(t: TestContext): Agent {
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 })
+  t.after(() => agent.destroy())
+  return agent
+}
+
+/** A stream, such as that of events, that stays; `isOpen` tells whether it still does. */
+async function watching(
+  t: TestContext,
+  base: string,
+  path = '/api/v1/events',
+): Promise<{ status: number; isOpen: () => boolean }> {
   let isOpen = true
-  const sent = request(`${base}/api/v1/events`, { agent: new Agent({ keepAlive: false }) })
+  const sent = request(base + path, { agent: new Agent({ keepAlive: false }) })
   const [reply] = (await once(sent.end(), 'response')) as [IncomingMessage]
   reply.resume().on('close', () => (isOpen = false))
   sent.on('error', () => undefined)
   t.after(() => sent.destroy())
-  return { isOpen: () => isOpen }
+  return { status: reply.statusCode ?? 0, isOpen: () => isOpen }
 }
 
-/** Connections that were used once and are kept. */
-async function idling(t: TestContext, base: string, count: number): Promise<Agent[]> {
-  const agents = Array.from({ length: count }, () => new Agent({ keepAlive: true, maxSockets: 1 }))
-  t.after(() => agents.forEach((agent) => agent.destroy()))
-  for (const agent of agents) await asked(base, '/api/v1/health', {}, agent)
-  return agents
+/**
+ * A bare server whose connections are bounded. It answers at once, and where `/for-ever` is asked for never to the end;
+ * `until` waits until it has seen so many connections, ends of such, and requests to their end.
+ */
+async function bounded(t: TestContext, most: number, isOpen = true) {
+  const clock = { now: 0 }
+  const seen = { connections: 0, closed: 0, ended: 0 }
+  const server = createServer((incoming, outgoing) => {
+    if (!admits(incoming, outgoing)) return
+    outgoing.once('close', () => seen.ended++)
+    if (incoming.url === '/for-ever') outgoing.writeHead(200).write('and on')
+    else outgoing.end('well')
+  })
+  const admits = boundConnections(
+    server,
+    most,
+    () => isOpen,
+    () => clock.now,
+  )
+  server.on('connection', (socket) => {
+    seen.connections++
+    socket.once('close', () => seen.closed++)
+  })
+  await once(server.listen(0, '127.0.0.1'), 'listening')
+  t.after(() => {
+    server.closeAllConnections()
+    server.close()
+  })
+  const base = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+  return { base, clock, until: (wanted: Partial<typeof seen>) => until(() => isSubset(wanted, seen)) }
+}
+
+function isSubset(wanted: Record<string, number>, seen: Record<string, number>): boolean {
+  return Object.entries(wanted).every(([name, count]) => seen[name] === count)
 }
 
 test('where all connections are busy, others are told to come back, and who shows a key or cookie is served', async (t) => {
-  const { address, cookie } = await startServer(t, { settings: { 'http.max_connections': 4 } })
-  await asked(address, '/api/v1/health') // the test's own calls have ended
-  await sleep(1100)
+  // with a secret that the test has not, so that it has no connection of its own
+  const settings = { 'http.max_connections': 4, 'worker.signup_secret': 'another' }
+  const { address, cookie } = await startServer(t, { settings })
   const streams = [await watching(t, address), await watching(t, address), await watching(t, address)]
   streams.push(await watching(t, address))
 
@@ -76,41 +115,44 @@ test('where all connections are busy, others are told to come back, and who show
 })
 
 test('connections that are kept and not used make room, the longest idle first; streams stay', async (t) => {
-  const { address } = await startServer(t, { settings: { 'http.max_connections': 6 } })
-  await sleep(1100)
-  const stream = await watching(t, address)
-  const kept = await idling(t, address, 5)
-  await sleep(1100)
-  const last = kept.at(-1)
-  await asked(address, '/api/v1/health', {}, last) // it is in use
-
-  const statuses: number[] = []
-  for (const _ of [1, 2, 3]) {
-    const held = new Agent({ keepAlive: true, maxSockets: 1 })
-    t.after(() => held.destroy())
-    statuses.push((await asked(address, '/api/v1/health', {}, held)).status)
+  const server = await bounded(t, 6)
+  const stream = await watching(t, server.base, '/for-ever')
+  const kept = Array.from({ length: 5 }, () => anAgent(t))
+  let ended = 0
+  const use = async (agent: Agent | undefined): Promise<number> => {
+    const { status } = await asked(server.base, '/', {}, agent)
+    await server.until({ ended: ++ended }) // its connection is idle from now on
+    return status
   }
+  for (const agent of kept) await use(agent)
+  const early = await asked(server.base, '/', {}, anAgent(t))
+  await server.until({ closed: 1 })
+  server.clock.now += 1000
+  await use(kept.at(-1))
 
-  const sockets = kept.map(({ freeSockets }) => Object.values(freeSockets).flat().length)
+  const statuses = [await use(anAgent(t)), await use(anAgent(t)), await use(anAgent(t))]
+
+  assert.equal(early.status, 503, 'who came just now is about to ask')
   assert.deepEqual(statuses, [200, 200, 200])
   assert.ok(stream.isOpen())
-  assert.deepEqual(sockets.slice(0, 2).concat(sockets.slice(-1)), [0, 0, 1])
+  const isKept = (agent: Agent | undefined): boolean =>
+    Object.values(agent?.freeSockets ?? {}).flat().length === 1
+  await until(() => kept.filter(isKept).length === 2, 'that three connections are closed')
+  assert.deepEqual(kept.map(isKept), [false, false, false, true, true])
 })
 
 test('connections that never ask anything make room as well', async (t) => {
-  const { address } = await startServer(t, { settings: { 'http.max_connections': 3 } })
-  const { hostname, port } = new URL(address)
-  const silent: Socket[] = []
-  for (let count = 0; count < 3; count++) {
+  const server = await bounded(t, 3)
+  const { hostname, port } = new URL(server.base)
+  for (let count = 1; count <= 3; count++) {
     const socket = connect(Number(port), hostname)
-    await once(socket, 'connect')
+    t.after(() => socket.destroy())
     socket.on('error', () => undefined).write('GET / HT')
-    silent.push(socket)
+    await server.until({ connections: count })
   }
-  t.after(() => silent.forEach((socket) => socket.destroy()))
-  await sleep(1100)
+  server.clock.now += 1000
 
-  assert.equal((await asked(address, '/api/v1/health')).status, 200)
+  assert.equal((await asked(server.base, '/')).status, 200)
 })
 
 test('one address has half of the connections at most, unless many stand behind it', async (t) => {
@@ -118,23 +160,9 @@ test('one address has half of the connections at most, unless many stand behind 
     [false, [200, 200, 503]],
     [true, [200, 200, 200]],
   ] as const) {
-    const server = createServer((incoming, outgoing) => {
-      if (admits(incoming, outgoing)) outgoing.writeHead(200).write('for ever')
-    })
-    const admits = boundConnections(server, 4, () => isOpen)
-    await once(server.listen(0, '127.0.0.1'), 'listening')
-    t.after(() => {
-      server.closeAllConnections()
-      server.close()
-    })
-    const base = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+    const { base } = await bounded(t, 4, isOpen)
     const statuses: number[] = []
-    for (const _ of expected) {
-      const sent = request(base, { agent: new Agent({ keepAlive: false }) })
-      const [reply] = (await once(sent.end(), 'response')) as [IncomingMessage]
-      reply.resume()
-      statuses.push(reply.statusCode ?? 0)
-    }
+    for (const _ of expected) statuses.push((await watching(t, base, '/for-ever')).status)
 
     assert.deepEqual(statuses, expected)
   }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { submitBuild } from '../../src/wire/builds.ts'
-import { eventsOf } from '../help/events.ts'
+import { eventsOf, watchEvents } from '../help/events.ts'
 import { VerdictEvent } from '../../src/wire/gates.ts'
 import { checked } from '../../src/wire/schema.ts'
 import { aPackage, aResult, importPackages, pop, startServer, type TestServer } from '../help/server.ts'
@@ -14,11 +14,11 @@ async function aVerdict({ call }: TestServer, status: 'GOOD' | 'BAD' = 'GOOD'): 
 test('those who watch are told of a verdict when it is stored', async (t) => {
   const server = await startServer(t)
   await importPackages(server.call, [aPackage({ name: 'hello' })])
-  const watching = eventsOf(`${server.address}/api/v1/events?kinds=verdict`, 1)
+  const first = await watchEvents(`${server.address}/api/v1/events?kinds=verdict`)
 
   await aVerdict(server, 'BAD')
 
-  const [event] = await watching
+  const [event] = await first(1)
   const { name, status, before } = checked(VerdictEvent, event?.data, 'the event')
   assert.deepEqual({ name, status, before }, { name: 'hello', status: 'BAD', before: null })
 })
@@ -52,7 +52,7 @@ test('an import tells how many jobs it added, and to how many who wait for work'
 
 test('a server that stops ends the streams of those who watch', async (t) => {
   const server = await startServer(t)
-  const reply = await fetch(`${server.address}/api/v1/events`, { signal: AbortSignal.timeout(20_000) })
+  const reply = await fetch(`${server.address}/api/v1/events`, { signal: AbortSignal.timeout(120_000) })
 
   await server.stop()
 

@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
@@ -218,15 +220,16 @@ test('GOOD of nothing is not taken over as GOOD', async (t) => {
 
 test('a database that another program has open is refused', async (t) => {
   const options = await folders(t)
-  const { spawn } = await import('node:child_process')
-  const child = spawn('flock', [options.file, 'sleep', '60'], { detached: true, stdio: 'ignore' })
-  let isMissing = false
-  child.on('error', () => (isMissing = true))
-  t.after(() => {
-    if (child.pid !== undefined) process.kill(-child.pid)
+  const holder = spawn('flock', [options.file, 'sh', '-c', 'echo held; exec cat'], {
+    stdio: ['pipe', 'pipe', 'ignore'],
   })
-  await new Promise((resolve) => setTimeout(resolve, 500))
-  if (isMissing) return t.skip('flock (Debian package util-linux) is missing')
+  const isThere = await once(holder, 'spawn').then(
+    () => true,
+    () => false,
+  )
+  if (!isThere) return t.skip('flock (Debian package util-linux) is missing')
+  t.after(() => holder.stdin.end())
+  await once(holder.stdout, 'data')
 
   await refused(options, /another program has/)
 })
