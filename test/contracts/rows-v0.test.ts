@@ -130,12 +130,15 @@ testRows('the list of v0', {
     },
   'what is listed, and what left in the last 90 days (ours; the existing server: whatever it ever saw)':
     async ({ call, document, clock }) => {
-      const versions = async (): Promise<unknown[]> =>
-        (await document<Document[]>(`${v0}/pkgs/list?distro=archlinux`)).map(({ version }) => version).sort()
-      assert.deepEqual(await versions(), ['1', '2'])
+      // another list each time: one that took long on a busy machine is given out again for a while
+      const versions = async (name: string): Promise<unknown[]> =>
+        (await document<Document[]>(`${v0}/pkgs/list?distro=archlinux${name}`))
+          .map(({ version }) => version)
+          .sort()
+      assert.deepEqual(await versions(''), ['1', '2'])
       clock.ahead = 91 * 24 * 3_600_000
       await importPackages(call, [aPackage()], { distribution: 'other' }) // lists are kept until something changes
-      assert.deepEqual(await versions(), ['2'])
+      assert.deepEqual(await versions('&name=good'), ['2'])
       clock.ahead = 0
     },
 })

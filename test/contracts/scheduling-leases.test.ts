@@ -1,6 +1,7 @@
 /** Who gets a job, how long it is theirs, and what ends that. */
 import assert from 'node:assert/strict'
 import { describe, test, type TestContext } from 'node:test'
+import { isDeepStrictEqual } from 'node:util'
 import { submitBuild } from '../../src/wire/builds.ts'
 import {
   dropJob,
@@ -12,6 +13,7 @@ import {
   type Assignment,
 } from '../../src/wire/queue.ts'
 import { getWorker, listWorkers, registerWorker, removeWorker } from '../../src/wire/workers.ts'
+import { until } from '../help/until.ts'
 import {
   aPackage,
   aResult,
@@ -34,6 +36,9 @@ import {
   refusal,
   second,
 } from './asking.ts'
+
+/** How often the servers of these tests look for what is over, in milliseconds. */
+const tick = 50
 
 describe('taking jobs', { concurrency: 4 }, () => {
   test('a foreign backend or architecture gets Nothing; the native architecture does not count', async (t) => {
@@ -184,7 +189,7 @@ describe('pings and workers that stop answering', { concurrency: 4 }, () => {
   })
 
   test('pings keep a job for longer than the lease; without them it is free at the next tick, with nobody asking', async (t) => {
-    const { call, clock, worker } = await startServer(t)
+    const { call, clock, worker } = await startServer(t, { tick })
     const other = await worker('key-2')
     await importPackages(call, [aPackage()])
     const { job } = await popped(call)
@@ -195,7 +200,7 @@ describe('pings and workers that stop answering', { concurrency: 4 }, () => {
     assert.equal(await pop(other.call), null)
     clock.ahead = 1100 * second
 
-    assert.equal(await freed(() => onlyJob(call)), true)
+    await freed(call)
     const again = await popped(other.call)
     assert.equal(again.job.id, job.id)
     assert.equal(again.job.priority, job.priority)
@@ -203,11 +208,11 @@ describe('pings and workers that stop answering', { concurrency: 4 }, () => {
   })
 
   test('the report of a worker that lost its job counts while nobody else has it', async (t) => {
-    const { call, clock } = await startServer(t)
+    const { call, clock } = await startServer(t, { tick })
     await importPackages(call, [aPackage()])
     const job = await popped(call)
     clock.ahead = 600 * second
-    await freed(() => onlyJob(call))
+    await freed(call)
 
     await call(submitBuild, { body: aResult(job) })
 
@@ -216,12 +221,12 @@ describe('pings and workers that stop answering', { concurrency: 4 }, () => {
   })
 
   test('once somebody else has the job, the late report is history and the new holder’s counts', async (t) => {
-    const { call, clock, worker } = await startServer(t)
+    const { call, clock, worker } = await startServer(t, { tick })
     const other = await worker('key-2')
     await importPackages(call, [aPackage()])
     const late = await popped(call)
     clock.ahead = 600 * second
-    await freed(() => onlyJob(call))
+    await freed(call)
     const taken = await popped(other.call)
 
     await call(submitBuild, { body: aResult(late, { status: 'BAD' }) })
@@ -238,15 +243,15 @@ describe('pings and workers that stop answering', { concurrency: 4 }, () => {
   })
 
   test('a worker that is silent goes offline, and its status with it', async (t) => {
-    const { call, clock } = await startServer(t)
+    const { call, clock } = await startServer(t, { tick })
     await importPackages(call, [aPackage()])
     await popped(call)
+    const told = async (): Promise<unknown[]> =>
+      (await call(listWorkers)).records.map((worker) => [worker.is_online, worker.status])
+    assert.deepEqual(await told(), [[true, 'working hard on hello 1.0-1']])
     clock.ahead = 1200 * second
-    await freed(() => onlyJob(call))
 
-    const [worker] = (await call(listWorkers)).records
-
-    assert.deepEqual([worker?.is_online, worker?.status], [false, null])
+    await until(async () => isDeepStrictEqual(await told(), [[false, null]]), 'that the worker is offline')
   })
 
   test('a worker that registers again keeps its job until the deadline, with a plain status', async (t) => {
@@ -281,7 +286,7 @@ describe('a package that leaves its release while its job runs', { concurrency: 
 
   /** A worker holds the job of a package that is listed no more. */
   async function held(t: TestContext) {
-    const server = await startServer(t)
+    const server = await startServer(t, { tick })
     await importPackages(server.call, [old])
     const job = await popped(server.call)
     await importPackages(server.call, [other])
@@ -300,9 +305,7 @@ describe('a package that leaves its release while its job runs', { concurrency: 
 
       await ends(house)
 
-      for (let tries = 0; tries < 600 && (await jobsOf(house.call)).length > 0; tries++)
-        await new Promise((resolve) => setTimeout(resolve, 100))
-      assert.deepEqual(await jobsOf(house.call), [])
+      await until(async () => (await jobsOf(house.call)).length === 0, 'that the job is gone')
     })
   }
 
@@ -320,13 +323,9 @@ describe('a package that leaves its release while its job runs', { concurrency: 
   })
 })
 
-/** Whether a running job becomes free without anybody asking for work: the server looks every few seconds. */
-async function freed(job: () => Promise<{ started_at: string | null }>): Promise<boolean> {
-  for (let tries = 0; tries < 600; tries++) {
-    if ((await job()).started_at === null) return true
-    await new Promise((resolve) => setTimeout(resolve, 100))
-  }
-  return false
+/** Waits until the running job is free, with nobody asking for work. */
+function freed(call: Parameters<typeof onlyJob>[0]): Promise<void> {
+  return until(async () => (await onlyJob(call)).started_at === null, 'that the job is free')
 }
 
 describe('dropping jobs', { concurrency: 4 }, () => {

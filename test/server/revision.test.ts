@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { dates } from '../../src/server/revision.ts'
 import { rebuilt } from '../contracts/asking.ts'
 import { ask } from '../contracts/raw.ts'
 import { aPackage, anArtifact, importPackages, startServer, temporaryFolder } from '../help/server.ts'
+import { until } from '../help/until.ts'
 
 const at = (seconds: number): Date => new Date(1_800_000_000_000 + seconds * 1000)
 
@@ -99,12 +99,9 @@ for (const [what, series, expected] of [
   })
 }
 
-/** On a busy machine a long list is given out again for a moment, with the date of what it shows. */
-async function untilNew(address: string, target: string): Promise<void> {
-  for (let left = 200; left > 0; left--) {
-    if ((await ask(address, 'GET', target)).text.includes('other')) return
-    await sleep(50)
-  }
+/** On a busy machine a long list is given out again for a while, with the date of what it shows. */
+function untilNew(address: string, target: string): Promise<void> {
+  return until(async () => (await ask(address, 'GET', target)).text.includes('other'), `a new ${target}`)
 }
 
 test('who knows only a date is told of the second change in a second', async (t) => {
@@ -167,7 +164,7 @@ test('a date that no mail or web program writes is no date', async (t) => {
 })
 
 test('the numbers of the dashboard are told anew when a wait ends, also before that is written down', async (t) => {
-  const { address, call, clock } = await startServer(t)
+  const { address, call, clock } = await startServer(t, { tick: 1000 })
   clock.stopped = at(0).getTime()
   await importPackages(call, [aPackage()])
   await rebuilt(call, { status: 'BAD' })
@@ -182,8 +179,10 @@ test('the numbers of the dashboard are told anew when a wait ends, also before t
 
   clock.stopped += 25 * 3_600_000
   const after = [await dashboard(known), await dashboard(dated)]
-  for (let left = 200; left > 0 && (await dashboard()).headers['etag']?.includes('T') === true; left--)
-    await sleep(50)
+  await until(
+    async () => (await dashboard()).headers['etag']?.includes('T') === false,
+    'that the end of the wait is written down',
+  )
   const later = [await dashboard(known), await dashboard(dated)]
 
   assert.match(before.text, /"available":0,"pending":1/)

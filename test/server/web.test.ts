@@ -17,12 +17,18 @@ import {
   hostileName,
   rebuildNext,
 } from '../help/pages.ts'
+import { listTrends } from '../../src/wire/history.ts'
 import { largeData } from '../bench/large.ts'
+import { until } from '../help/until.ts'
 import { aPackage, importPackages, startServer, temporaryFolder, type TestServer } from '../help/server.ts'
 import type { TestContext } from 'node:test'
 
-async function aServerWithPackages(t: TestContext, settings = {}): Promise<TestServer> {
-  const server = await startServer(t, { settings })
+async function aServerWithPackages(
+  t: TestContext,
+  settings = {},
+  more: Parameters<typeof startServer>[1] = {},
+): Promise<TestServer> {
+  const server = await startServer(t, { ...more, settings })
   await aSmallDistribution(server.call, await aSigningWorker(server))
   return server
 }
@@ -444,10 +450,12 @@ test('the operator chooses title, logo and link; web.enabled = false serves the 
 })
 
 test('the numbers of the day are kept for the trend', async (t) => {
-  const server = await aServerWithPackages(t)
-  await new Promise((resolve) => setTimeout(resolve, 6000)) // the server looks every five seconds
+  const server = await aServerWithPackages(t, {}, { tick: 50 })
+  const days = async (): Promise<number> => (await server.call(listTrends))[0]?.days.length ?? 0
+  server.clock.ahead = 200 * 86_400_000 // no trend goes back to the day on which all that was made
+  await until(async () => (await days()) === 1, 'that the numbers of the first day are kept')
   server.clock.ahead += 2 * 86_400_000
-  await new Promise((resolve) => setTimeout(resolve, 6000))
+  await until(async () => (await days()) === 2, 'that those of a later day are kept')
   await importPackages(server.call, [aPackage({ name: 'newcomer' })], { release: 'trixie' })
 
   const page = await textOf(server, '/')
