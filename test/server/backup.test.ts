@@ -204,7 +204,7 @@ test('a caller that goes away leaves nothing behind, and the next one is served'
   await reply.body?.getReader().read()
   stopping.abort()
 
-  const archive = await openClient({ base: address, cookie, timeout: 20_000 }).call(getBackup)
+  const archive = await openClient({ base: address, cookie }).call(getBackup)
 
   assert.ok(archive.length > 10_240)
   assert.ok(!(await readdir(data)).includes('copying'))

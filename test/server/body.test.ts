@@ -69,7 +69,7 @@ function isRefusal(status: number): (error: unknown) => boolean {
   return (error) => error instanceof Refusal && error.status === status
 }
 
-test('a hundred megabytes of numbers are read with a heap of forty', { timeout: 120_000 }, async () => {
+test('a hundred megabytes of numbers are read with a heap of forty', { timeout: 500_000 }, async () => {
   const module = (path: string): string => new URL(`../../src/${path}`, import.meta.url).href
   const program = `
     const { parsedBody } = await import('${module('server/body.ts')}')

@@ -9,7 +9,7 @@ import { aPackage, importPackages, startServer, temporaryFolder } from '../help/
 
 test(
   'a data folder that cannot be made is told in words, also below /proc',
-  { timeout: 20_000 },
+  { timeout: 300_000 },
   async (t) => {
     await assert.rejects(startServer(t, { data: '/proc/nope/deeper' }), /cannot write to the data folder/)
   },

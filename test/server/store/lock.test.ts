@@ -31,7 +31,7 @@ test('by whatever path it is reached', async (t) => {
   await assert.rejects(lockFolder(`${folder}/../${folder.split('/').at(-1) ?? ''}/.`), isInUse)
 })
 
-test('a process that is killed holds nothing', { timeout: 60_000 }, async (t) => {
+test('a process that is killed holds nothing', { timeout: 300_000 }, async (t) => {
   const folder = await temporaryFolder(t)
   const module = fileURLToPath(new URL('../../../src/server/store/lock.ts', import.meta.url))
   const script = `import { lockFolder } from ${JSON.stringify(module)}; await lockFolder(${JSON.stringify(folder)}); console.log('held'); setInterval(() => {}, 1000)`
