@@ -324,8 +324,8 @@ describe('a package that leaves its release while its job runs', { concurrency: 
 })
 
 /** Waits until the running job is free, with nobody asking for work. */
-function freed(call: Parameters<typeof onlyJob>[0]): Promise<void> {
-  return until(async () => (await onlyJob(call)).started_at === null, 'that the job is free')
+async function freed(call: Parameters<typeof onlyJob>[0]): Promise<void> {
+  await until(async () => (await onlyJob(call)).started_at === null, 'that the job is free')
 }
 
 describe('dropping jobs', { concurrency: 4 }, () => {

@@ -100,8 +100,8 @@ for (const [what, series, expected] of [
 }
 
 /** On a busy machine a long list is given out again for a while, with the date of what it shows. */
-function untilNew(address: string, target: string): Promise<void> {
-  return until(async () => (await ask(address, 'GET', target)).text.includes('other'), `a new ${target}`)
+async function untilNew(address: string, target: string): Promise<void> {
+  await until(async () => (await ask(address, 'GET', target)).text.includes('other'), `a new ${target}`)
 }
 
 test('who knows only a date is told of the second change in a second', async (t) => {
