@@ -143,7 +143,10 @@ const wanted = ['memory', 'pids']
  * processes of its own (cgroup-v2.rst, "No Internal Process Constraint"): so we leave it for a leaf beside those of
  * the builds. That helps where the group is ours alone, as that of a service with `Delegate=yes` is.
  */
-async function handOn({ root, own }: Hierarchy, controllers: readonly string[] = wanted): Promise<void> {
+export async function handOn(
+  { root, own }: Hierarchy,
+  controllers: readonly string[] = wanted,
+): Promise<void> {
   const group = join(root, own)
   const ask = (): boolean =>
     written(join(group, 'cgroup.subtree_control'), controllers.map((name) => `+${name}`).join(' '))
@@ -161,7 +164,7 @@ async function handOn({ root, own }: Hierarchy, controllers: readonly string[] =
  * lets hand them on; a group without controllers still has `cgroup.kill`.
  * @returns its folder, null where we may make none
  */
-async function makeUnified(
+export async function makeUnified(
   { root, own }: Hierarchy,
   name: string,
   controllers: readonly string[] = wanted,
@@ -230,13 +233,16 @@ function counted(folder: string, files: readonly string[], word: string): number
   return 0
 }
 
+/** How long members that were killed may take to end: on a machine with much else to do each has to wait for its turn. */
+const patienceMilliseconds = 60_000
+
 /** At one blow where the kernel can, else one by one. */
 async function killMembers(v2: string | null, folders: readonly string[]): Promise<boolean> {
   if (v2 !== null && written(join(v2, 'cgroup.kill'), '1')) return true
   const [first] = folders
   if (first === undefined) return false
   // Without cgroup.kill a fork bomb may outrun us, so until nobody is left.
-  for (let round = 0; round < 200; round++) {
+  for (const end = performance.now() + patienceMilliseconds; performance.now() < end;) {
     const members = (textOf(join(first, 'cgroup.procs')) ?? '').split('\n').filter((id) => id !== '')
     if (members.length === 0) return true
     for (const id of members) killOne(Number(id))
@@ -256,10 +262,9 @@ function killOne(id: number): void {
 /** A group can be removed once the last member is gone, which takes the kernel a moment after the kill. */
 async function removeAll(folders: readonly string[]): Promise<void> {
   for (const folder of folders) {
-    for (let round = 0; round < 200; round++) {
-      if (await removed(folder)) break
+    const end = performance.now() + patienceMilliseconds
+    for (let round = 0; !(await removed(folder)) && performance.now() < end; round++)
       await sleep(round < 20 ? 5 : 50)
-    }
   }
 }
 

@@ -290,10 +290,13 @@ async function isInstalled(program: string): Promise<boolean> {
   return false
 }
 
+/** Long enough for a machine under load. */
+const startMilliseconds = 60_000
+
 /** A program that only looks installed is none; what it says is of no interest here. */
 async function isStarting({ program, starts }: Program): Promise<boolean> {
   if (starts === undefined) return true
-  return promisify(execFile)(program, [...starts], { timeout: 20_000 }).then(
+  return promisify(execFile)(program, [...starts], { timeout: startMilliseconds }).then(
     () => true,
     () => false,
   )

@@ -546,6 +546,9 @@ function handBack(held: Held, running: Running): Promise<void> {
   return giveBack(returnReport(held), held, running)
 }
 
+/** Whoever stops a worker does not wait longer for a server that does not answer; the next start tells it then. */
+const returnMilliseconds = 15_000
+
 /** Tells our server that a dropped job is free again; upstream's would count it as a failure of the package. */
 async function giveBack(report: RebuildReport, held: Held, running: Running): Promise<void> {
   const { client, spool, log, settings } = running
@@ -553,7 +556,7 @@ async function giveBack(report: RebuildReport, held: Held, running: Running): Pr
   if (lease === null || held.server !== client.base || (await spool.holds(lease))) return
   log.warning(`worker: job ${held.queue_id} is dropped`)
   const body = signedReport(report, settings.key)
-  const signal = AbortSignal.timeout(5000)
+  const signal = AbortSignal.timeout(returnMilliseconds)
   try {
     await keepAndSend(body, running, signal)
   } catch (error) {

@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process'
 import { isUtf8 } from 'node:buffer'
 import { once } from 'node:events'
 import { readFile, readdir } from 'node:fs/promises'
-import { setTimeout as sleep } from 'node:timers/promises'
+import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises'
 import type { Readable } from 'node:stream'
 import type { ControlGroup } from './cgroup.ts'
 import { launch, type Child } from './launcher.ts'
@@ -69,7 +69,7 @@ export async function runProcess(run: ProcessRun): Promise<ProcessResult> {
   try {
     const [exitCode, killedBy] = await child.ended
     await killEverything(child, run)
-    await Promise.race([reading, sleep(1000)]) // what is still in the pipe; not for those who keep it open
+    await Promise.race([reading, sleep(1000).then(() => turn())]) // what is still in the pipe; not for those who keep it open
     const seconds = (performance.now() - started) / 1000
     run.signal.throwIfAborted()
     return { exitCode, killedBy, seconds, timedOut: log.timedOut(), ...log.close() }
@@ -148,12 +148,17 @@ async function killEverything(child: Child, { group, mark }: ProcessRun): Promis
   await killMarked(mark)
 }
 
+/** Long enough for a machine under load. */
+const strayMilliseconds = 20_000
+
 /** Kills our own processes with a text in their environment, and those that they make meanwhile. */
 export async function killMarked(mark: string): Promise<void> {
-  for (let round = 0; round < 20; round++) {
+  const end = performance.now() + strayMilliseconds
+  for (let round = 0; performance.now() < end; round++) {
     const strays = await marked(mark)
     if (strays.length === 0) return
     for (const id of strays) send(id, 'SIGKILL')
+    if (round >= 20) await sleep(20) // those that were killed take a while to end where there is much else to do
   }
 }
 

@@ -33,8 +33,8 @@ export type SandboxPlan = {
 }
 
 const run = promisify(execFile)
-/** Long enough for a machine under load. */
-const probeMilliseconds = 20_000
+/** Long enough for a machine under load: for as long as the worker runs it is believed what was found. */
+const probeMilliseconds = 120_000
 
 /** Puts the script that makes sandboxes into a folder. @returns its path */
 export async function placeSandbox(folder: string): Promise<string> {

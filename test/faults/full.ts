@@ -12,6 +12,7 @@ import { listBinaryPackages, submitPackages } from '../../src/wire/packages.ts'
 import { popQueue, type Assignment } from '../../src/wire/queue.ts'
 import { registerWorker } from '../../src/wire/workers.ts'
 import { aPackage, aReport, aResult } from '../help/server.ts'
+import { patienceMilliseconds } from '../help/until.ts'
 import { signupSecret } from '../bench/process.ts'
 import type { FaultReport } from './report.ts'
 
@@ -35,7 +36,13 @@ export async function fullDisk(): Promise<FaultReport> {
     const address = await readyAt(server)
     const disk = `/proc/${server.pid}/root${mountPoint}`
     const cookie = readFileSync(join(disk, 'data/auth-cookie'), 'utf8').trim()
-    const client = openClient({ base: address, cookie, workerKey: 'key', signupSecret, timeout: 30_000 })
+    const client = openClient({
+      base: address,
+      cookie,
+      workerKey: 'key',
+      signupSecret,
+      timeout: patienceMilliseconds,
+    })
     await client.call(registerWorker, { body: { name: 'worker', tags: [] } })
     return await judge(client, join(disk, 'ballast'))
   } finally {

@@ -20,7 +20,9 @@ import { pingJob, popQueue } from '../../src/wire/queue.ts'
 import { registerWorker } from '../../src/wire/workers.ts'
 import { logOf, seeded } from '../bench/data.ts'
 import { signupSecret, startProcess } from '../bench/process.ts'
+import { aLastingPort } from '../help/ports.ts'
 import { aPackage, aReport, aResult } from '../help/server.ts'
+import { patienceMilliseconds } from '../help/until.ts'
 import { onCopy } from './inspect.ts'
 import { paced, type FaultReport, type Goal } from './report.ts'
 
@@ -51,7 +53,7 @@ export async function killings(kills: Goal, script?: string): Promise<FaultRepor
   const promised: Promised = { reports: new Map(), imports: new Map(), workers: new Set() }
   const losses: string[] = []
   const random = seeded(Date.now() % 1000)
-  let server = await startProcess({ data, script })
+  let server = await startProcess({ data, port: await aLastingPort(), script })
   const base = server.address
   const port = Number(new URL(base).port)
   const over = new AbortController()
@@ -102,7 +104,7 @@ export async function killings(kills: Goal, script?: string): Promise<FaultRepor
 }
 
 /** Milliseconds that a server may take to do its first work. */
-const firstWork = 20_000
+const firstWork = 60_000
 /** Reports and imports that it acknowledges at most before it is killed, and the milliseconds that it then still has. */
 const [mostReports, mostImports, longestPause] = [8, 2, 200]
 
@@ -153,7 +155,7 @@ type Site = { base: string; cookie: string; gate: Gate; signal: AbortSignal }
 
 function loadOn({ base, cookie, gate, signal }: Site, promised: Promised, losses: string[]) {
   const clientOf = (workerKey: string): Client =>
-    openClient({ base, cookie, workerKey, signupSecret, timeout: 10_000 })
+    openClient({ base, cookie, workerKey, signupSecret, timeout: patienceMilliseconds })
   const until = { gate, signal }
   const workers = Array.from({ length: workerCount }, (_, index) =>
     worker(clientOf(`key-${index}`), index, promised, losses, until),

@@ -12,6 +12,7 @@ import { pingJob } from '../../src/wire/queue.ts'
 import { listBinaryPackages } from '../../src/wire/packages.ts'
 import { registerWorker } from '../../src/wire/workers.ts'
 import { aPackage, aResult, importPackages, pop } from '../help/server.ts'
+import { patienceMilliseconds } from '../help/until.ts'
 import { signupSecret } from '../bench/process.ts'
 import { onCopy } from './inspect.ts'
 import type { FaultReport } from './report.ts'
@@ -32,7 +33,13 @@ async function inFolder<T>(work: (house: House) => Promise<T>): Promise<T> {
   }
   const server = await start()
   const clientOf = (workerKey: string) =>
-    openClient({ base: server.address, cookie: server.cookie, workerKey, signupSecret, timeout: 20_000 })
+    openClient({
+      base: server.address,
+      cookie: server.cookie,
+      workerKey,
+      signupSecret,
+      timeout: patienceMilliseconds,
+    })
   try {
     return await work({ data, clock, start, clientOf })
   } finally {
@@ -133,12 +140,12 @@ export function clockJumps(): Promise<FaultReport> {
 async function stuckJob(clock: House['clock'], first: Worker, second: Worker): Promise<string[]> {
   await importPackages(first.call, [aPackage({ name: 'orphan' })], { release: 'trixie' })
   if ((await pop(first.call)) === null) return ['the orphan is not handed out']
-  clock.ahead = -day
-  await new Promise((resolve) => setTimeout(resolve, 6000)) // the server looks every five seconds
-  clock.ahead = -day + 600_000
-  await new Promise((resolve) => setTimeout(resolve, 6000))
-  const again = await pop(second.call)
-  return again === null ? ['a job of a dead worker is stuck after the clock was set back'] : []
+  // The server looks every few seconds. To its clock ten minutes pass meanwhile, and all of this before the lease was given.
+  for (clock.ahead = -day; clock.ahead < -600_000; clock.ahead += 600_000) {
+    if ((await pop(second.call)) !== null) return []
+    await new Promise((resolve) => setTimeout(resolve, 1000))
+  }
+  return ['a job of a dead worker is stuck after the clock was set back']
 }
 type Worker = ReturnType<typeof openClient>
 

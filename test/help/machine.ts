@@ -45,10 +45,25 @@ export function processesWith(text: string): string[] {
   })
 }
 
-function contentOf(file: string): string {
+/** Kills them all. */
+export function killWith(text: string): void {
+  for (const id of processesWith(text)) kill(Number(id))
+}
+
+/** Kills a process, unless it has ended meanwhile. */
+export function kill(id: number): void {
+  try {
+    process.kill(id, 'SIGKILL')
+  } catch {
+    // It has.
+  }
+}
+
+/** The content of a file below /proc; empty where the process has ended meanwhile, or is not ours. */
+export function contentOf(file: string): string {
   try {
     return readFileSync(file, 'latin1')
   } catch {
-    return '' // it has ended meanwhile, or is not ours
+    return ''
   }
 }

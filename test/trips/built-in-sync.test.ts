@@ -5,7 +5,6 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { test, type TestContext } from 'node:test'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { openClient, type Client } from '../../src/client.ts'
 import { secondsOf, syncsOf } from '../../src/cmd/syncs.ts'
 import { listBinaryPackages } from '../../src/wire/packages.ts'
@@ -20,6 +19,7 @@ import {
   put,
   writeDebianArchive,
 } from '../help/archives.ts'
+import { patienceMilliseconds, until } from '../help/until.ts'
 import { runProgram } from '../cmd/program.ts'
 import { firstArgs, program } from '../cmd/program.ts'
 
@@ -155,17 +155,10 @@ test('a server that was started again still refuses an older Release than it has
   await stop()
   await write('Sat, 21')
   const again = await serveProcess(t, data, config)
-  let [refused] = await untilAllEnded(again, 1)
-  for (let tries = 0; tries < 600 && refused?.error === null; tries++) {
-    await sleep(200)
-    ;[refused] = await again.call(listSyncs)
-  }
+  const refusal = await until(async () => (await again.call(listSyncs))[0]?.error, 'a refusal')
 
   assert.equal(taken?.error, null)
-  assert.match(
-    refused?.error ?? '',
-    /Release of Sat, 21 Nov 2026 \S+ UTC is older than the one of Sun, 22 Nov/,
-  )
+  assert.match(refusal, /Release of Sat, 21 Nov 2026 \S+ UTC is older than the one of Sun, 22 Nov/)
   assert.equal((await again.call(listBinaryPackages)).total, 1)
 })
 
@@ -206,16 +199,15 @@ async function startedServe(
   }
   for await (const line of createInterface({ input: child.stdout })) {
     const address = /ready at (\S+)/.exec(line)?.[1]
-    if (address !== undefined) return { client: openClient({ base: address }), stop }
+    if (address !== undefined)
+      return { client: openClient({ base: address, timeout: patienceMilliseconds }), stop }
   }
   throw new Error('the server ended before it was ready')
 }
 
 async function untilAllEnded(client: Client, count: number): Promise<SyncState[]> {
-  for (let tries = 0; tries < 600; tries++) {
+  return until(async () => {
     const syncs = await client.call(listSyncs)
-    if (syncs.length === count && syncs.every((sync) => sync.ended_at !== null)) return syncs
-    await sleep(200)
-  }
-  throw new Error('the syncs did not end')
+    return syncs.length === count && syncs.every((sync) => sync.ended_at !== null) && syncs
+  }, 'the end of the syncs')
 }

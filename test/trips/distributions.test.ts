@@ -165,7 +165,7 @@ async function generate(archive: string, release: string, indexes: Record<string
 
 test(
   'packages for the installer and debug symbols, in indexes of apt-ftparchive',
-  { skip: debianTools, timeout: 600_000 },
+  { skip: debianTools },
   async (t) => {
     const { home, server, sync, gpg, keyring } = await setUp(t)
     const [main, debug] = [join(home, 'debian'), join(home, 'debian-debug')]
@@ -219,7 +219,7 @@ test(
   },
 )
 
-test('an archive of apt-ftparchive, signed by GnuPG', { skip: debianTools, timeout: 600_000 }, async (t) => {
+test('an archive of apt-ftparchive, signed by GnuPG', { skip: debianTools }, async (t) => {
   const made = await setUp(t)
   const { home, server, sync, gpg, keyring } = made
   const folder = join(home, 'debian')
@@ -282,79 +282,71 @@ test('an archive of apt-ftparchive, signed by GnuPG', { skip: debianTools, timeo
 
 const fedoraTools = lacksPrograms('rpmbuild', 'createrepo_c', 'gpg')
 
-test(
-  'a repository of rpmbuild and createrepo_c, signed by GnuPG',
-  { skip: fedoraTools, timeout: 600_000 },
-  async (t) => {
-    const made = await setUp(t)
-    const { home, server, sync, gpg, keyring } = made
-    const os = join(home, 'fedora/43/Everything/x86_64/os')
-    await put(join(home, 'hello.spec'), rpmSpec)
-    await mkdir(join(os, 'Packages'), { recursive: true })
-    run(
-      'rpmbuild',
-      ['-bb', '--define', `_topdir ${home}/rpm`, '--define', `_rpmdir ${os}/Packages`, 'hello.spec'],
-      home,
-      { HOME: home },
-    )
-    run('createrepo_c', ['.'], os)
-    const repomd = join(os, 'repodata/repomd.xml')
-    const lists = { releases: ['43'], components: ['Everything'], architectures: ['x86_64'] }
-    const profile = { distro: 'fedora', source: join(home, 'fedora'), ...lists, keyrings: [keyring] }
-    const sign: Sign = (key, day) => gpg.sign(key, repomd, 'detached', `${repomd}.asc`, day)
-    const trusted = gpg.key('trusted')
-    sign(trusted)
+test('a repository of rpmbuild and createrepo_c, signed by GnuPG', { skip: fedoraTools }, async (t) => {
+  const made = await setUp(t)
+  const { home, server, sync, gpg, keyring } = made
+  const os = join(home, 'fedora/43/Everything/x86_64/os')
+  await put(join(home, 'hello.spec'), rpmSpec)
+  await mkdir(join(os, 'Packages'), { recursive: true })
+  run(
+    'rpmbuild',
+    ['-bb', '--define', `_topdir ${home}/rpm`, '--define', `_rpmdir ${os}/Packages`, 'hello.spec'],
+    home,
+    { HOME: home },
+  )
+  run('createrepo_c', ['.'], os)
+  const repomd = join(os, 'repodata/repomd.xml')
+  const lists = { releases: ['43'], components: ['Everything'], architectures: ['x86_64'] }
+  const profile = { distro: 'fedora', source: join(home, 'fedora'), ...lists, keyrings: [keyring] }
+  const sign: Sign = (key, day) => gpg.sign(key, repomd, 'detached', `${repomd}.asc`, day)
+  const trusted = gpg.key('trusted')
+  sign(trusted)
+  gpg.exported(keyring, trusted)
+
+  const first = await sync(profile)
+
+  assert.equal(first.code, 0, first.stderr)
+  assert.deepEqual(await listedAt(server), ['hello 2:1.0-1 noarch signed', 'hello-doc 2:1.0-1 noarch signed'])
+  assert.equal((await server.call(listQueue)).total, 1)
+  for (const [what, signBy, words] of refusals({ gpg, keyring })) {
+    await t.test(`is refused with ${what}`, async () => {
+      signBy(sign)
+      await assertRefused(made, profile, words)
+    })
+  }
+  await t.test('is refused with one byte changed, in repomd.xml or primary.xml', async () => {
     gpg.exported(keyring, trusted)
-
-    const first = await sync(profile)
-
-    assert.equal(first.code, 0, first.stderr)
-    assert.deepEqual(await listedAt(server), [
-      'hello 2:1.0-1 noarch signed',
-      'hello-doc 2:1.0-1 noarch signed',
-    ])
-    assert.equal((await server.call(listQueue)).total, 1)
-    for (const [what, signBy, words] of refusals({ gpg, keyring })) {
-      await t.test(`is refused with ${what}`, async () => {
-        signBy(sign)
-        await assertRefused(made, profile, words)
-      })
-    }
-    await t.test('is refused with one byte changed, in repomd.xml or primary.xml', async () => {
-      gpg.exported(keyring, trusted)
-      sign(trusted)
-      const primary = (await readdir(join(os, 'repodata'))).find((name) => name.includes('primary.xml')) ?? ''
-      await withOneByteChanged(join(os, 'repodata', primary), '\0')
-      await assertRefused(made, profile, /primary\.xml\S* is not what the index tells: SHA-256/)
-      await withOneByteChanged(repomd, 'primary')
-      await assertRefused(made, profile, /does not fit the content: it was altered/)
-    })
-    await t.test('is refused when an older one is shown again, unless by force', async () => {
-      const age = async (days: number): Promise<void> => {
-        run('createrepo_c', ['.'], os)
-        const earlier = (_: string, seconds: string): string =>
-          `<timestamp>${Number(seconds) - days * 86_400}<`
-        const text = await readFile(repomd, 'utf8')
-        await writeFile(repomd, text.replaceAll(/<timestamp>(\d+)</g, earlier))
-        sign(trusted)
-      }
-      await age(2)
-      await assertRefused(made, profile, /the repomd\.xml of \S+ of .* is older than the one of .*--force/s)
-      const forced = await sync(profile, '--force')
-      assert.equal(forced.code, 0, forced.stderr)
-      await age(1)
-      assert.equal((await sync(profile)).code, 0)
-    })
-    await t.test('is refused without a signature, unless that is taken on trust', async () => {
+    sign(trusted)
+    const primary = (await readdir(join(os, 'repodata'))).find((name) => name.includes('primary.xml')) ?? ''
+    await withOneByteChanged(join(os, 'repodata', primary), '\0')
+    await assertRefused(made, profile, /primary\.xml\S* is not what the index tells: SHA-256/)
+    await withOneByteChanged(repomd, 'primary')
+    await assertRefused(made, profile, /does not fit the content: it was altered/)
+  })
+  await t.test('is refused when an older one is shown again, unless by force', async () => {
+    const age = async (days: number): Promise<void> => {
       run('createrepo_c', ['.'], os)
-      await rm(`${repomd}.asc`, { force: true })
-      await assertRefused(made, profile, /repomd\.xml\.asc is not there.*\n.*allow_unsigned = true/s)
-      const { code } = await sync({ ...profile, allow_unsigned: true })
-      assert.equal(code, 0)
-      assert.match((await listedAt(server)).join(), /unsigned.*unsigned/)
-    })
-  },
-)
+      const earlier = (_: string, seconds: string): string => `<timestamp>${Number(seconds) - days * 86_400}<`
+      const text = await readFile(repomd, 'utf8')
+      await writeFile(repomd, text.replaceAll(/<timestamp>(\d+)</g, earlier))
+      sign(trusted)
+    }
+    await age(2)
+    await assertRefused(made, profile, /the repomd\.xml of \S+ of .* is older than the one of .*--force/s)
+    const forced = await sync(profile, '--force')
+    assert.equal(forced.code, 0, forced.stderr)
+    await age(1)
+    assert.equal((await sync(profile)).code, 0)
+  })
+  await t.test('is refused without a signature, unless that is taken on trust', async () => {
+    run('createrepo_c', ['.'], os)
+    await rm(`${repomd}.asc`, { force: true })
+    await assertRefused(made, profile, /repomd\.xml\.asc is not there.*\n.*allow_unsigned = true/s)
+    const { code } = await sync({ ...profile, allow_unsigned: true })
+    assert.equal(code, 0)
+    assert.match((await listedAt(server)).join(), /unsigned.*unsigned/)
+  })
+})
 
 const rpmSpec = `Name: hello
 Epoch: 2
@@ -416,101 +408,93 @@ async function makePackages(t: TestContext, into: string): Promise<void> {
     if (name.endsWith('.pkg.tar.zst')) await copyFile(join(folder, name), join(into, name))
 }
 
-test(
-  'a database of makepkg and repo-add, signed by GnuPG',
-  { skip: archTools, timeout: 600_000 },
-  async (t) => {
-    const made = await setUp(t)
-    const { home, server, sync, gpg, keyring } = made
-    const folder = join(home, 'arch/core/os/x86_64')
-    const trusted = gpg.key('trusted', { day: '20260101T000000', days: 0 })
+test('a database of makepkg and repo-add, signed by GnuPG', { skip: archTools }, async (t) => {
+  const made = await setUp(t)
+  const { home, server, sync, gpg, keyring } = made
+  const folder = join(home, 'arch/core/os/x86_64')
+  const trusted = gpg.key('trusted', { day: '20260101T000000', days: 0 })
+  gpg.exported(keyring, trusted)
+  const names = ['hello', 'hello-doc']
+  await makePackages(t, folder)
+  for (const name of names) {
+    const file = `${name}-1:2.0-1-any.pkg.tar.zst`
+    gpg.sign(trusted, join(folder, file), 'detached', join(folder, `${file}.asc`))
+    run(
+      'gpg',
+      ['--homedir', gpg.home, '--batch', '--yes', '--dearmor', '-o', `${file}.sig`, `${file}.asc`],
+      folder,
+    )
+    run('repo-add', ['--nocolor', 'core.db.tar.gz', file], folder)
+  }
+  const database = join(folder, 'core.db')
+  const lists = { components: ['core'], architectures: ['x86_64'] }
+  const profile = {
+    distro: 'archlinux',
+    source: `${home}/arch/$repo/os/$arch`,
+    ...lists,
+    keyrings: [keyring],
+  }
+  const sign: Sign = (key, day) => gpg.sign(key, database, 'detached', `${database}.sig`, day)
+  sign(trusted)
+
+  const first = await sync(profile)
+
+  assert.equal(first.code, 0, first.stderr)
+  assert.deepEqual(await listedAt(server), ['hello 1:2.0-1 any signed', 'hello-doc 1:2.0-1 any signed'])
+  const listed = await server.call(getBinaryPackage, { params: { id: 1 } })
+  assert.match(listed.signature ?? '', /^[A-Za-z0-9+/]{100,}=*$/)
+  for (const [what, signBy, words] of refusals({ gpg, keyring })) {
+    await t.test(`is refused with ${what}`, async () => {
+      signBy(sign)
+      await assertRefused(made, profile, words)
+    })
+  }
+  await t.test('is refused when an older one is shown again, unless by force', async () => {
     gpg.exported(keyring, trusted)
-    const names = ['hello', 'hello-doc']
-    await makePackages(t, folder)
-    for (const name of names) {
-      const file = `${name}-1:2.0-1-any.pkg.tar.zst`
-      gpg.sign(trusted, join(folder, file), 'detached', join(folder, `${file}.asc`))
-      run(
-        'gpg',
-        ['--homedir', gpg.home, '--batch', '--yes', '--dearmor', '-o', `${file}.sig`, `${file}.asc`],
-        folder,
-      )
-      run('repo-add', ['--nocolor', 'core.db.tar.gz', file], folder)
-    }
-    const database = join(folder, 'core.db')
-    const lists = { components: ['core'], architectures: ['x86_64'] }
-    const profile = {
-      distro: 'archlinux',
-      source: `${home}/arch/$repo/os/$arch`,
-      ...lists,
-      keyrings: [keyring],
-    }
-    const sign: Sign = (key, day) => gpg.sign(key, database, 'detached', `${database}.sig`, day)
+    run('repo-remove', ['--nocolor', 'core.db.tar.gz', 'hello-doc'], folder)
+    sign(trusted, '20261101T000000')
+    await assertRefused(
+      made,
+      profile,
+      /core\.db of Sun, 01 Nov 2026 .* is older than the one of .* that we have seen.*--force/s,
+    )
+    const forced = await sync(profile, '--force')
+    assert.equal(forced.code, 0, forced.stderr)
+    assert.match(forced.stderr, /imported archlinux/)
+    assert.equal((await sync(profile)).code, 0) // what was gone back to is the newest seen
+  })
+  await t.test('is refused with one byte changed', async () => {
+    gpg.exported(keyring, trusted)
     sign(trusted)
-
-    const first = await sync(profile)
-
-    assert.equal(first.code, 0, first.stderr)
-    assert.deepEqual(await listedAt(server), ['hello 1:2.0-1 any signed', 'hello-doc 1:2.0-1 any signed'])
-    const listed = await server.call(getBinaryPackage, { params: { id: 1 } })
-    assert.match(listed.signature ?? '', /^[A-Za-z0-9+/]{100,}=*$/)
-    for (const [what, signBy, words] of refusals({ gpg, keyring })) {
-      await t.test(`is refused with ${what}`, async () => {
-        signBy(sign)
-        await assertRefused(made, profile, words)
-      })
-    }
-    await t.test('is refused when an older one is shown again, unless by force', async () => {
-      gpg.exported(keyring, trusted)
-      run('repo-remove', ['--nocolor', 'core.db.tar.gz', 'hello-doc'], folder)
-      sign(trusted, '20261101T000000')
-      await assertRefused(
-        made,
-        profile,
-        /core\.db of Sun, 01 Nov 2026 .* is older than the one of .* that we have seen.*--force/s,
-      )
-      const forced = await sync(profile, '--force')
-      assert.equal(forced.code, 0, forced.stderr)
-      assert.match(forced.stderr, /imported archlinux/)
-      assert.equal((await sync(profile)).code, 0) // what was gone back to is the newest seen
-    })
-    await t.test('is refused with one byte changed', async () => {
-      gpg.exported(keyring, trusted)
-      sign(trusted)
-      await withOneByteChanged(database, '\0')
-      await assertRefused(made, profile, /does not fit the content: it was altered/)
-    })
-  },
-)
+    await withOneByteChanged(database, '\0')
+    await assertRefused(made, profile, /does not fit the content: it was altered/)
+  })
+})
 
 // --- Tails
 
 const tailsTools = lacksPrograms('python3')
 
-test(
-  'the listing of a real web server, as Tails has one',
-  { skip: tailsTools, timeout: 600_000 },
-  async (t) => {
-    const { home, server, sync } = await setUp(t)
-    for (const version of ['6.9', '6.10', '7.0~rc1']) {
-      for (const ending of ['img', 'iso'])
-        await put(join(home, `tails/stable/tails-amd64-${version}/tails-amd64-${version}.${ending}`), version)
-    }
-    const source = await servedByPython(t, join(home, 'tails'))
-    const profile = { distro: 'tails', source, releases: ['stable'], architectures: ['amd64'] }
+test('the listing of a real web server, as Tails has one', { skip: tailsTools }, async (t) => {
+  const { home, server, sync } = await setUp(t)
+  for (const version of ['6.9', '6.10', '7.0~rc1']) {
+    for (const ending of ['img', 'iso'])
+      await put(join(home, `tails/stable/tails-amd64-${version}/tails-amd64-${version}.${ending}`), version)
+  }
+  const source = await servedByPython(t, join(home, 'tails'))
+  const profile = { distro: 'tails', source, releases: ['stable'], architectures: ['amd64'] }
 
-    const refused = await sync(profile)
-    const trusted = await sync({ ...profile, allow_unsigned: true })
+  const refused = await sync(profile)
+  const trusted = await sync({ ...profile, allow_unsigned: true })
 
-    assert.deepEqual([refused.code, trusted.code], [1, 0])
-    assert.match(refused.stderr, /is not proven: .*\n.*allow_unsigned = true/s)
-    const images = ['img', 'iso'].map((ending) => `tails-amd64-7.0~rc1.${ending} 7.0~rc1 amd64 unsigned`)
-    assert.deepEqual(await listedAt(server), images)
-    const [binary] = (await server.call(listBinaryPackages)).records
-    const file = await fetch(binary?.url ?? '')
-    assert.equal(await file.text(), '7.0~rc1')
-  },
-)
+  assert.deepEqual([refused.code, trusted.code], [1, 0])
+  assert.match(refused.stderr, /is not proven: .*\n.*allow_unsigned = true/s)
+  const images = ['img', 'iso'].map((ending) => `tails-amd64-7.0~rc1.${ending} 7.0~rc1 amd64 unsigned`)
+  assert.deepEqual(await listedAt(server), images)
+  const [binary] = (await server.call(listBinaryPackages)).records
+  const file = await fetch(binary?.url ?? '')
+  assert.equal(await file.text(), '7.0~rc1')
+})
 
 /** The address of a folder that Python's own web server shows. */
 async function servedByPython(t: TestContext, folder: string): Promise<string> {

@@ -34,7 +34,7 @@ async function shell(t: TestContext, commands: string): Promise<{ code: number; 
 
 test(
   'the command on the page of a package repeats its verdict at home, file by file',
-  { skip, timeout: 600_000 },
+  { skip },
   async (t) => {
     const folder = await aFolder(t)
     const packages = [

@@ -10,6 +10,7 @@ import { clean, leftovers } from '../help/machine.ts'
 import { aStandIn } from '../help/files.ts'
 import { behindAProxy, redirections } from '../help/redirects.ts'
 import { checksOfRecipes, noChecksOfRecipes } from '../help/makepkg.ts'
+import { patienceSeconds } from '../help/until.ts'
 
 const run = promisify(execFile)
 const skip = lacksPrograms('makepkg', 'bsdtar', 'curl', 'zstd', 'unshare')
@@ -89,11 +90,11 @@ async function rebuild(
       artifacts: [basename(input)],
     },
     cache: join(directory, '../cache'),
-    timeoutSeconds: 120,
+    timeoutSeconds: patienceSeconds,
     maxLogBytes: null,
     silent: true,
     isolation,
-    signal: AbortSignal.timeout(180_000),
+    signal: t.signal,
   })
 }
 

@@ -8,7 +8,8 @@ import { defaultLimits, runBackend, type BackendResult, type BackendRun } from '
 import { openControlGroup } from '../../src/worker/cgroup.ts'
 import { Complaint } from '../../src/errors.ts'
 import { aFolder } from '../help/debs.ts'
-import { clean, leftovers, processesWith, forEver } from '../help/machine.ts'
+import { clean, killWith, leftovers, forEver } from '../help/machine.ts'
+import { patienceSeconds, withinLimit } from '../help/until.ts'
 
 const skip = isolates() ? false : 'this machine does not let us make namespaces'
 const mebibyte = 1024 * 1024
@@ -58,11 +59,11 @@ async function attempt(t: TestContext, lines: string, more: Partial<BackendRun> 
       artifacts: ['tiny.deb', 'tiny-doc.deb'],
     },
     cache: join(folder, 'cache'),
-    timeoutSeconds: 300,
+    timeoutSeconds: patienceSeconds,
     maxLogBytes: null,
     silent: true,
     isolation: 'auto',
-    signal: AbortSignal.timeout(300_000),
+    signal: AbortSignal.timeout(2 * patienceSeconds * 1000),
     ...more,
   })
   await result.tidy()
@@ -183,35 +184,34 @@ test('a build that deletes everything it can reach harms only itself', { skip },
 })
 
 for (const [name, lines] of [
-  ['a child that stays and keeps the output open', 'sleep 1000 & echo left'],
+  ['a child that stays and keeps the output open', `sleep ${forEver} & echo left`],
   [
     'a child that leaves the session twice over',
-    '(setsid sh -c "setsid sleep 1000 & sleep 1000" &) ; sleep 0.2; echo left',
+    `(setsid sh -c "setsid sleep ${forEver} & sleep ${forEver}" &) ; sleep 0.2; echo left`,
   ],
   ['a script that closes its output early', 'echo left; exec >&- 2>&-; sleep 0.5'],
 ] as const) {
   test(`${name} neither hangs us nor outlives the job`, async (t) => {
     const { text, directory, result } = await attempt(t, lines)
 
-    assert.equal(result.exitCode, 0)
+    assert.deepEqual([result.exitCode, result.timedOut], [0, false])
     assert.equal(text, 'left\n')
-    assert.ok(result.seconds < 60)
     assert.deepEqual(leftovers(directory), clean)
   })
 }
 
 test('a build over its time is asked to end, then killed, and the log says so', async (t) => {
-  const { text, directory, result } = await attempt(
-    t,
-    'trap "echo asked; exit 9" TERM; echo begun; sleep 1000 & wait',
-    {
-      timeoutSeconds: 1,
-    },
+  const lines = `trap "echo asked; exit 9" TERM; echo begun; sleep ${forEver} & wait`
+  const { text, directory, result, timeoutSeconds } = await withinLimit(
+    async (seconds) => ({
+      ...(await attempt(t, lines, { timeoutSeconds: seconds })),
+      timeoutSeconds: seconds,
+    }),
+    (tried) => tried.text.startsWith('begun'),
   )
 
   assert.ok(result.timedOut && result.logTruncated)
-  assert.equal(text, 'begun\n\n\nTRUNCATED DUE TO TIMEOUT: 1 seconds\n\n')
-  assert.ok(result.seconds < 60, `${result.seconds} s`)
+  assert.equal(text, `begun\n\n\nTRUNCATED DUE TO TIMEOUT: ${timeoutSeconds} seconds\n\n`)
   assert.deepEqual(leftovers(directory), clean)
 })
 
@@ -227,7 +227,7 @@ test('three hundred megabytes of output are cut at its limit while the build goe
   assert.equal(result.exitCode, 4)
   assert.equal(text, `${'y\n'.repeat(mebibyte / 2)}\n\nTRUNCATED DUE TO SIZE LIMIT: ${mebibyte} bytes\n\n`)
   assert.equal(Buffer.concat(live).toString(), text)
-  assert.ok(process.memoryUsage().rss - before < 120 * mebibyte)
+  assert.ok(process.memoryUsage().rss - before < 250 * mebibyte) // what came and is not freed yet may be half of it
 })
 
 test('both outputs are kept in the order of their arrival, with broken UTF-8 replaced', async (t) => {
@@ -253,14 +253,19 @@ test('an aborted job rejects with the reason and leaves nothing', async (t) => {
 })
 
 test('a fork bomb meets its limit and is gone afterwards', { skip }, async (t) => {
-  const { directory, result } = await attempt(t, 'f() { f | f & }; f; sleep 1000', {
-    timeoutSeconds: 2,
-    maxLogBytes: 1000,
-    limits: { ...defaultLimits, processes: 64 },
-  })
+  // The sleeper first: there may be no room for it afterwards.
+  const lines = `sleep ${forEver} & f() { f | f & }; f; wait`
+  const { directory, result } = await withinLimit(
+    (timeoutSeconds) => {
+      const limits = { ...defaultLimits, processes: 64 }
+      return attempt(t, lines, { timeoutSeconds, maxLogBytes: 1000, limits })
+    },
+    ({ text }) => text.includes('fork'), // bash says so of the limit
+  )
 
   assert.ok(result.timedOut)
   assert.deepEqual(leftovers(directory), clean)
+  assert.deepEqual(leftovers(forEver).processes, [])
 })
 
 test(
@@ -268,7 +273,6 @@ test(
   { skip: boundless },
   async (t) => {
     const { result, directory } = await attempt(t, 'tail /dev/zero', {
-      timeoutSeconds: 10,
       limits: { ...defaultLimits, memoryBytes: 128 * mebibyte },
     })
 
@@ -308,14 +312,11 @@ test(
 )
 
 test('a build that somebody kills from outside went over no limit', { skip }, async (t) => {
-  const mark = `6${process.pid}`
+  const mark = `killed-from-outside-of-${process.pid}`
   // A process that starts another program has no name for a moment: this one starts none in its own place.
   const sleeper = `sh -c 'while echo up; do sleep 0.2; done' ${mark} &`
   const { result, directory } = await attempt(t, `${sleeper} wait $!; exit $?`, {
-    timeoutSeconds: 60,
-    onLog: () => {
-      for (const id of processesWith(mark)) process.kill(Number(id), 'SIGKILL')
-    },
+    onLog: () => killWith(mark),
   })
 
   assert.equal(result.timedOut, false)
@@ -336,7 +337,7 @@ test('a script that is not there is a complaint, and so is isolation that cannot
 test('without isolation the script runs as upstream runs it, and the result says so', async (t) => {
   const { result, directory } = await attempt(
     t,
-    'setsid sleep 1000 & echo made > "$REBUILDERD_OUTDIR/tiny.deb"',
+    `setsid sleep ${forEver} & echo made > "$REBUILDERD_OUTDIR/tiny.deb"`,
     { isolation: 'off' },
   )
 

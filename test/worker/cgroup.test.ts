@@ -19,7 +19,7 @@ test(
     const group = await openControlGroup(limits)
     t.after(() => group.remove())
     if (group.joinFiles.length === 0) return t.skip('this machine gives no control groups')
-    const join = `for file; do echo $$ > "$file" || exit 1; done; echo in; exec sleep 60`
+    const join = `for file; do echo $$ > "$file" || exit 1; done; echo in; exec sleep 3600`
     const build = spawn('/bin/sh', ['-c', join, 'sh', ...group.joinFiles], {
       stdio: ['ignore', 'pipe', 'ignore'],
     })
@@ -65,7 +65,7 @@ for (const [what, isAlone] of [
     const before = await readFile(control, 'utf8')
     await mkdir(join(root, own))
     await writeFile(control, `+${controller}`)
-    const lodger = spawn('sleep', ['1000'], { stdio: 'ignore' })
+    const lodger = spawn('sleep', ['3600'], { stdio: 'ignore' })
     t.after(async () => {
       lodger.kill('SIGKILL')
       await once(lodger, 'exit')

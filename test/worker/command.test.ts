@@ -8,6 +8,8 @@ import { cleanEnvironment, firstArgs, program, runHere, runProgram, type Ended }
 import { builtInBackends, digestOfScripts, scriptsOf } from '../../src/worker/backend.ts'
 import { aFolder, aServer, files } from '../help/files.ts'
 import { aJob } from '../help/jobs.ts'
+import { forEver, killWith } from '../help/machine.ts'
+import { until } from '../help/until.ts'
 import { anUpstream } from '../help/upstream.ts'
 
 const mirror = { '/hello.buildinfo': 'Source: hello\n', '/hello_1.0-1_amd64.deb': 'good bytes' }
@@ -206,7 +208,7 @@ test('worker takes a job, and SIGTERM ends it when that is done', async (t) => {
   const base = await aServer(t, files({ '/hello.buildinfo': '', '/hello.deb': 'good bytes' }))
   upstream.hand(aJob(base))
   const home = await aFolder(t)
-  const script = await aScript(t, 'sleep 0.5; printf "good bytes" > "$REBUILDERD_OUTDIR/hello.deb"')
+  const script = await aScript(t, `sleep ${forEver}; printf "good bytes" > "$REBUILDERD_OUTDIR/hello.deb"`)
   const data = join(home, 'data')
   const args = [
     'worker',
@@ -227,8 +229,9 @@ test('worker takes a job, and SIGTERM ends it when that is done', async (t) => {
   })
   t.after(() => child.kill('SIGKILL'))
 
-  await upstream.until('/pop')
+  await until(async () => (await sleepers(forEver)) === 1)
   child.kill('SIGTERM')
+  killWith(forEver)
   const [code] = (await once(child, 'exit')) as [number]
 
   assert.equal(code, 0)
@@ -243,18 +246,20 @@ test('a second SIGTERM drops the job', async (t) => {
   const upstream = await anUpstream(t)
   upstream.hand(aJob(await aServer(t, files({ '/hello.buildinfo': '', '/hello.deb': 'good bytes' }))))
   const home = await aFolder(t)
-  const script = await aScript(t, 'exec sleep 60')
+  const script = await aScript(t, `exec sleep ${forEver}`)
   const args = ['worker', upstream.base, '--data', join(home, 'data'), '--backend', `test=${script}`]
   const child = spawn(program, [...firstArgs, ...args], {
     env: cleanEnvironment(home),
     cwd: home,
-    stdio: 'ignore',
+    stdio: ['ignore', 'ignore', 'pipe'],
   })
   t.after(() => child.kill('SIGKILL'))
+  let said = ''
+  child.stderr.on('data', (chunk: Buffer) => (said += chunk.toString()))
 
-  await upstream.until('/pop')
+  await until(async () => (await sleepers(forEver)) === 1)
   child.kill('SIGTERM')
-  await new Promise((resolve) => setTimeout(resolve, 300))
+  await until(() => said.includes('asked once more, it hands it back'), 'that the first one is heard')
   child.kill('SIGTERM')
   await once(child, 'exit')
 
@@ -303,14 +308,6 @@ async function sleepers(mark: string): Promise<number> {
   return lines.filter((line) => line === `sleep\0${mark}\0`).length
 }
 
-async function until(isSo: () => Promise<boolean>): Promise<void> {
-  const end = Date.now() + 60_000
-  while (!(await isSo())) {
-    assert.ok(Date.now() < end, 'it did not happen within a minute')
-    await new Promise((resolve) => setTimeout(resolve, 50))
-  }
-}
-
 test('what a rebuild without a server left when it was killed is removed by the next; one that lives stays', async (t) => {
   const base = await aServer(t, files(mirror))
   const home = await aFolder(t)
@@ -334,7 +331,7 @@ test('what a rebuild without a server left when it was killed is removed by the 
   await until(async () => (await sleepers(mark)) === 1)
   const [left = ''] = await readdir(folder)
   killed.kill('SIGKILL')
-  await once(killed, 'exit')
+  await until(async () => (await sleepers(mark)) === 0)
   const living = start()
   await until(async () => (await readdir(folder)).some((name) => name !== left))
   await until(async () => (await sleepers(mark)) === 1)

@@ -2,14 +2,15 @@ import { test, type TestContext } from 'node:test'
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { execFileSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
 import { link, mkdtemp, open, rm, symlink, truncate, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { setTimeout } from 'node:timers/promises'
 import type { Worker } from 'node:worker_threads'
 import { sentenceOf } from '../../src/errors.ts'
 import { compareFiles, digestOf, NotPlain } from '../../src/worker/compare.ts'
 import { Failure, reasonOf } from '../../src/worker/failure.ts'
+import { until } from '../help/until.ts'
 
 const { signal } = new AbortController()
 const sha = (name: string, bytes: Uint8Array): string => createHash(name).update(bytes).digest('hex')
@@ -111,8 +112,12 @@ async function aLargeFile(folder: string, end: string, length = manyBytes): Prom
 /** Threads that this process has started so far: nodejs.org/api/process.html#event-worker */
 const started: Worker[] = []
 process.on('worker', (thread) => started.push(thread))
-/** Until the thread is at work. */
-const aWhile = (): Promise<void> => setTimeout(100)
+/** Resolves once this process has read so much more that somebody is at work on its files (proc_pid_io(5)). */
+function untilRead(): Promise<boolean> {
+  const readSoFar = (): number => Number(/^rchar: (\d+)$/m.exec(readFileSync('/proc/self/io', 'utf8'))?.[1])
+  const before = readSoFar()
+  return until(() => readSoFar() > before + 64 * block, 'the beginning')
+}
 
 const sha256sum = (path: string): string =>
   execFileSync('sha256sum', [path], { encoding: 'utf8' }).slice(0, 64)
@@ -169,7 +174,7 @@ test('a comparison of large files ends at once when it is told to, others go on'
   const over = new AbortController()
   const comparing = compareFiles(endless, endless, { signal: over.signal })
   const hashing = compareFiles(other, other, { signal })
-  await aWhile()
+  await untilRead()
 
   over.abort()
 
@@ -187,7 +192,7 @@ test('a file that shrinks while it is compared is a failure of ours, not a diffe
     assert.match(error.message, /original had 68719476736 bytes, and \d+ when it was read/)
     return error instanceof Failure && error.reason === 'backend_error' && !(error instanceof NotPlain)
   })
-  await aWhile()
+  await untilRead()
 
   await Promise.all([truncate(original, 4096), truncate(rebuilt, 4096)])
 

@@ -110,7 +110,6 @@ for (const row of table) {
     const result = await rebuildDebian(t, input, {
       directory,
       job: { name: row.name, artifacts: [`${row.name}_1.0_${architecture}.deb`] },
-      timeoutSeconds: 60,
       isolation: 'require',
       ...row.more,
     })

@@ -91,7 +91,6 @@ for (const [name, text, exits, reason] of [
       const result = await rebuildDebian(t, input, {
         directory: join(folder, 'job'),
         job: { version: '1.0-1', inputUrl: '', artifacts: [`tiny-c%2B%2B_1.0-1_${architecture}.deb`] },
-        timeoutSeconds: 30,
       })
 
       assert.equal(result.exitCode, exits, Buffer.from(result.log).toString())

@@ -7,7 +7,6 @@ import { existsSync, readdirSync } from 'node:fs'
 import { chmod, copyFile, cp, mkdir, readFile, writeFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { test, type TestContext } from 'node:test'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import {
   aFolder,
@@ -20,6 +19,7 @@ import {
 } from '../help/debs.ts'
 import { aServer } from '../help/files.ts'
 import { groupFolders, linesWith, processesWith, forEver } from '../help/machine.ts'
+import { until } from '../help/until.ts'
 import { firstArgs, program } from '../cmd/program.ts'
 
 const run = promisify(execFile)
@@ -73,8 +73,7 @@ function startBuild({ folder, data, base }: Stage, input: string): ChildProcess 
 async function killThenBuild(stage: Stage, victim: ChildProcess, next: string): Promise<string> {
   victim.kill('SIGKILL')
   await once(victim, 'exit')
-  for (let round = 0; round < 200 && processesWith(stage.data).length > 0; round++) await sleep(50)
-  assert.deepEqual(processesWith(stage.data), [], 'processes')
+  await until(() => processesWith(stage.data).length === 0, 'the end of all processes')
   assert.deepEqual(linesWith('/proc/self/mountinfo', stage.data), [], 'mounts')
   const child = startBuild(stage, next)
   await once(child, 'close')
@@ -128,8 +127,10 @@ test(
     await aRoot(join(stage.data, 'cache/build/roots'), 'tiny-tool=1.0', linesFor(`${stage.base}/archive`))
 
     const victim = startBuild(stage, first)
-    let asleep = processesWith(forEver)
-    for (; asleep.length === 0 && victim.exitCode === null; asleep = processesWith(forEver)) await sleep(20)
+    const asleep = await until(() => {
+      const found = processesWith(forEver)
+      return (found.length > 0 || victim.exitCode !== null) && found
+    })
     assert.equal(victim.exitCode, null, victim.said())
     const layers = asleep.flatMap((id) => linesWith(`/proc/${id}/mountinfo`, ' - overlay '))
     assert.ok(layers.length > 0)

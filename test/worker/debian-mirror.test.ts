@@ -59,7 +59,6 @@ async function rebuild(
     options: { host: false, ...options },
     job: { release: codename(), ...(inputUrl === '' ? {} : { inputUrl }) },
     cache,
-    timeoutSeconds: 600,
     isolation: 'require',
   })
   await result.tidy()

@@ -15,6 +15,7 @@ import { aFolder, aServer, aStandIn, files } from '../help/files.ts'
 import { lacksPrograms } from '../help/debs.ts'
 import { aJob, rebuildSettings } from '../help/jobs.ts'
 import { rebuild as rebuilt } from '../../src/worker/rebuild.ts'
+import { patienceSeconds } from '../help/until.ts'
 
 const buildinfo = `Format: 1.0
 Source: hello
@@ -60,11 +61,11 @@ async function rebuild(t: TestContext, idea: Idea): Promise<BackendResult> {
       artifacts: idea.artifacts ?? ['hello_1.0-1_amd64.deb'],
     },
     cache: join(folder, 'cache'),
-    timeoutSeconds: 60,
+    timeoutSeconds: patienceSeconds,
     maxLogBytes: null,
     silent: true,
     isolation: 'off', // the stand-in lies in a folder that a sandbox does not show
-    signal: AbortSignal.timeout(60_000),
+    signal: t.signal,
   })
 }
 
@@ -184,7 +185,7 @@ test(
     const says = 'echo "you must have the libstring-shellquote-perl package installed" >&2; exit 2'
     const folder = await aStandIn(t, 'debrebuild', says)
 
-    const { backends } = await checkBackends(AbortSignal.timeout(30_000))
+    const { backends } = await checkBackends(t.signal)
 
     const health = backends.find(({ name }) => name === 'debrebuild')
     assert.equal(health?.works, false, folder)

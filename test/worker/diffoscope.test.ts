@@ -6,8 +6,10 @@ import { diffoscope } from '../../src/worker/diffoscope.ts'
 import { findUserNamespace } from '../../src/worker/sandbox.ts'
 import { aFolder, lacksPrograms, sandbox } from '../help/debs.ts'
 import { leftovers, forEver } from '../help/machine.ts'
+import { patienceSeconds } from '../help/until.ts'
 
-const kind = await findUserNamespace(sandbox, AbortSignal.timeout(60_000))
+const { signal } = new AbortController()
+const kind = await findUserNamespace(sandbox, signal)
 const noRoot = process.getuid?.() === 0 ? false : 'needs root, to put a program below /opt'
 const skip = kind === null ? 'this machine does not let us make namespaces' : noRoot
 
@@ -46,8 +48,7 @@ test(
       `setsid sleep ${forEver} &`,
     ]
     await writeFile(join(programs, 'diffoscope'), `#!/bin/sh\n${lines.join('\n')}\n`, { mode: 0o755 })
-    const settings = { args: [], timeoutSeconds: 60, maxBytes: null, html: true }
-    const signal = AbortSignal.timeout(60_000)
+    const settings = { args: [], timeoutSeconds: patienceSeconds, maxBytes: null, html: true }
 
     const { text, html } = await diffoscope(original, rebuilt, settings, {
       directory,
@@ -70,8 +71,7 @@ test(
 
 test('diffoscope itself works there', { skip: skip || lacksPrograms('diffoscope') }, async (t) => {
   const { directory, original, rebuilt } = await aJobFolder(t)
-  const settings = { args: [], timeoutSeconds: 60, maxBytes: null, html: true }
-  const signal = AbortSignal.timeout(120_000)
+  const settings = { args: [], timeoutSeconds: patienceSeconds, maxBytes: null, html: true }
 
   const { text, html } = await diffoscope(original, rebuilt, settings, {
     directory,

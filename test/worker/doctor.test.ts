@@ -7,7 +7,7 @@ import { checkBackends } from '../../src/worker/doctor.ts'
 import { asset } from '../../src/assets.ts'
 import { aFolder, lacksPrograms } from '../help/debs.ts'
 
-const signal = AbortSignal.timeout(30_000)
+const { signal } = new AbortController()
 
 test('every built-in backend is told of, and comes with its script', async () => {
   const { backends } = await checkBackends(signal)

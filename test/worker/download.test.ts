@@ -13,11 +13,11 @@ import { download, downloadLimits, fileNameOf, type DownloadOptions } from '../.
 import { sentenceOf } from '../../src/errors.ts'
 import { lacksNamespaces, lacksPrograms } from '../help/debs.ts'
 import { aFolder, aServer, files } from '../help/files.ts'
-import { untilKept } from '../help/until.ts'
+import { patienceSeconds, untilKept } from '../help/until.ts'
 
 const options: DownloadOptions = {
   limit: 10_000_000,
-  seconds: 20,
+  seconds: patienceSeconds,
   signal: new AbortController().signal,
   tries: 3,
   pauseMilliseconds: 5,
@@ -163,7 +163,7 @@ test('pieces of any size make the same file, over a connection that breaks again
     response.writeHead(from === 0 ? 200 : 206, { 'content-range': `bytes ${from}-`, etag: '"1"' })
     const send = (at: number): void => {
       if (at >= large.length) return void response.end()
-      if (at > from + 400_000) return void setTimeout(() => response.destroy(), 20)
+      if (at > from + 400_000) return response.socket?.destroySoon() // once it is on its way
       const piece = large.subarray(at, at + 1 + ((at * 7919) % 90_000))
       response.write(piece, () => send(at + piece.length))
     }
@@ -183,7 +183,7 @@ test('a file that changed between two tries is fetched anew', async (t) => {
     asked += 1
     response.writeHead(200, { 'content-length': content.length, etag: `"${asked}"` })
     if (asked > 1) response.end(content)
-    else response.write(Buffer.alloc(5000, 'old'), () => setTimeout(() => response.destroy(), 20))
+    else response.write(Buffer.alloc(5000, 'old'), () => response.socket?.destroySoon()) // once it is on its way
   })
   const path = join(await aFolder(t), 'a')
 
@@ -209,8 +209,7 @@ test('a download ends when it is told to', async (t) => {
   const stop = new AbortController()
   const base = await aServer(t, (_, response) => {
     response.writeHead(200)
-    response.write('x')
-    setTimeout(() => stop.abort(), 20)
+    response.write('x', () => stop.abort())
   })
   const path = join(await aFolder(t), 'a')
 
@@ -274,7 +273,7 @@ test('a full disk is told as that; a cache without room is none', { skip: lacksM
      import { fetchCached } from ${module('cache')}
      import { reasonOf } from ${module('failure')}
      const [, , disk, base, other] = process.argv
-     const options = { limit: 1e7, seconds: 20, signal: new AbortController().signal }
+     const options = { limit: 1e7, seconds: ${patienceSeconds}, signal: new AbortController().signal }
      const fetch = (name, sha256, to) =>
        fetchCached({ url: base + name, sha256, size: null }, to, { directory: disk, limit: 1e7 }, options)
      await fetch('/large', null, disk + '/large').catch((error) => console.log(reasonOf(error)))

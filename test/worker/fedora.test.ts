@@ -9,6 +9,7 @@ import { rebuild, type RebuildJob } from '../../src/worker/rebuild.ts'
 import { lacksPrograms, sandbox } from '../help/debs.ts'
 import { aFolder, aServer, aStandIn, files } from '../help/files.ts'
 import { rebuildSettings } from '../help/jobs.ts'
+import { patienceSeconds } from '../help/until.ts'
 
 const run = promisify(execFile)
 const noRpm = lacksPrograms('rpm', 'rpmbuild', 'unshare')
@@ -98,7 +99,6 @@ for (const [what, make, options, expected] of [
     const settings = await rebuildSettings(t, '', {
       backends: new Map([['fedora', { name: 'fedora', path: 'built-in:fedora', options }]]),
       isolation: 'auto',
-      timeoutSeconds: 120,
     })
     const name = { name: 'tiny', version: '1.0-1', architecture: 'noarch' }
     const assignment: RebuildJob = {
@@ -150,11 +150,11 @@ async function withStandIn(t: TestContext, idea: Idea): Promise<BackendResult & 
       artifacts: [made],
     },
     cache: join(folder, 'cache'),
-    timeoutSeconds: 60,
+    timeoutSeconds: patienceSeconds,
     maxLogBytes: null,
     silent: true,
     isolation: 'off', // the stand-in lies in a folder that a sandbox does not show
-    signal: AbortSignal.timeout(60_000),
+    signal: t.signal,
   })
   return { ...result, text: Buffer.from(result.log).toString() }
 }

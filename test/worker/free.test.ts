@@ -7,6 +7,7 @@ import { runWorker } from '../../src/worker/loop.ts'
 import { aFolder } from '../help/files.ts'
 import { rebuildSettings, workerOptions } from '../help/jobs.ts'
 import { aPackage, importPackages, pop, startServer } from '../help/server.ts'
+import { until } from '../help/until.ts'
 import { runHere, tempFolder } from '../cmd/program.ts'
 
 test('a machine says what it has left', async (t) => {
@@ -56,12 +57,10 @@ test('a worker whose disk is nearly full takes no job, and everybody can see why
   const backends = new Map([['debian', { name: 'debian', path: '/bin/true', options: {} }]])
 
   const working = runWorker({ ...options, settings: { ...options.settings, backends } })
-  let told
-  while (told === undefined || told === null) {
+  const told = await until(async () => {
     const { records } = await server.call(listWorkers)
-    told = records.find(({ name }) => name === 'w1')?.free
-    await new Promise((resolve) => setTimeout(resolve, 20))
-  }
+    return records.find(({ name }) => name === 'w1')?.free
+  })
   const home = await tempFolder(t)
   const { stdout } = await runHere(['ctl', 'workers', 'ls', '-H', server.address], { home })
   stop.abort()

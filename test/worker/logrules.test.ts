@@ -165,7 +165,7 @@ test('the operator’s rules decide what a failed build means, and whether it ma
     const { status, reason, evidence } = await rebuild(aJob(base), {
       directory: await aFolder(t),
       settings,
-      signal: AbortSignal.timeout(20_000),
+      signal: t.signal,
     })
     return [status, reason, evidence?.temporary]
   }

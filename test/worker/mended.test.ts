@@ -74,45 +74,41 @@ for (const { what, from, leadsTo } of redirections) {
   })
 }
 
-test(
-  'a ping that is never answered holds up neither the build nor its output',
-  { timeout: 60_000 },
-  async (t) => {
-    const upstream = await anUpstream(t)
-    const base = await aServer(t, async (request, response) => {
-      if (request.url?.endsWith('/ping') === true) return // for ever
-      const chunks: Buffer[] = []
-      for await (const chunk of request as AsyncIterable<Buffer>) chunks.push(chunk)
-      const headers = Object.entries(request.headers).filter(([name]) => !/^(host|connection)$/.test(name))
-      const sent = {
-        method: request.method ?? 'GET',
-        headers: headers.map(([name, value]) => [name, String(value)] as [string, string]),
-      }
-      const body = chunks.length === 0 ? {} : { body: Buffer.concat(chunks) }
-      const reply = await fetch(`${upstream.base}${request.url ?? ''}`, { ...sent, ...body })
-      const type = reply.headers.get('content-type')
-      response.writeHead(reply.status, type === null ? {} : { 'content-type': type })
-      response.end(Buffer.from(await reply.arrayBuffer()))
-    })
-    upstream.hand(aJob(await aServer(t, files(mirror))))
-    const output =
-      'i=0; while [ $i -lt 20000 ]; do echo "line $i of the output of a build that says much"; i=$((i+1)); done'
-    const settings = await rebuildSettings(t, `${output}; ${good}`)
+test('a ping that is never answered holds up neither the build nor its output', async (t) => {
+  const upstream = await anUpstream(t)
+  const base = await aServer(t, async (request, response) => {
+    if (request.url?.endsWith('/ping') === true) return // for ever
+    const chunks: Buffer[] = []
+    for await (const chunk of request as AsyncIterable<Buffer>) chunks.push(chunk)
+    const headers = Object.entries(request.headers).filter(([name]) => !/^(host|connection)$/.test(name))
+    const sent = {
+      method: request.method ?? 'GET',
+      headers: headers.map(([name, value]) => [name, String(value)] as [string, string]),
+    }
+    const body = chunks.length === 0 ? {} : { body: Buffer.concat(chunks) }
+    const reply = await fetch(`${upstream.base}${request.url ?? ''}`, { ...sent, ...body })
+    const type = reply.headers.get('content-type')
+    response.writeHead(reply.status, type === null ? {} : { 'content-type': type })
+    response.end(Buffer.from(await reply.arrayBuffer()))
+  })
+  upstream.hand(aJob(await aServer(t, files(mirror))))
+  const output =
+    'i=0; while [ $i -lt 20000 ]; do echo "line $i of the output of a build that says much"; i=$((i+1)); done'
+  const settings = await rebuildSettings(t, `${output}; ${good}`)
 
-    void runWorker(await workerOptions(t, base, settings, { pingMilliseconds: 50 }))
-    await upstream.until('/builds')
+  void runWorker(await workerOptions(t, base, settings, { pingMilliseconds: 50 }))
+  await upstream.until('/builds')
 
-    assert.equal(upstream.reports[0]?.status, 'GOOD')
-  },
-)
+  assert.equal(upstream.reports[0]?.status, 'GOOD')
+})
 
 test('waiting for a build that closed its output costs next to nothing', async (t) => {
-  const settings = await rebuildSettings(t, `${good}; exec >&- 2>&-; sleep 2`)
+  const settings = await rebuildSettings(t, `${good}; echo says no more; exec >&- 2>&-; sleep 2`)
   const job = aJob(await aServer(t, files(mirror)))
-  const before = process.cpuUsage()
-  const start = process.hrtime.bigint()
+  let [before, start] = [process.cpuUsage(), process.hrtime.bigint()]
+  const onLog = (): void => void ([before, start] = [process.cpuUsage(), process.hrtime.bigint()])
 
-  const result = await rebuild(job, { directory: await aFolder(t), settings, signal })
+  const result = await rebuild(job, { directory: await aFolder(t), settings, signal, onLog })
 
   const { user, system } = process.cpuUsage(before)
   const passed = Number(process.hrtime.bigint() - start) / 1000

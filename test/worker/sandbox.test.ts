@@ -1,21 +1,22 @@
 import assert from 'node:assert/strict'
 import { execFile, spawn } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
-import { existsSync } from 'node:fs'
-import { chmod, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { existsSync, writeFileSync } from 'node:fs'
+import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { runProcess, type ProcessResult } from '../../src/worker/process.ts'
 import { findUserNamespace, removeFolder, type SandboxPlan } from '../../src/worker/sandbox.ts'
 import { aFolder, sandbox } from '../help/debs.ts'
-import { leftovers, linesWith, processesWith, forEver } from '../help/machine.ts'
+import { contentOf, forEver, kill, leftovers, processesWith } from '../help/machine.ts'
+import { patienceMilliseconds, patienceSeconds, until, untilThere } from '../help/until.ts'
 
 const run = promisify(execFile)
-const kind = await findUserNamespace(sandbox, AbortSignal.timeout(60_000))
+const kind = await findUserNamespace(sandbox, new AbortController().signal)
 const skip = kind === null ? 'this machine does not let us make namespaces' : false
 
 function aPlan(): SandboxPlan {
@@ -186,7 +187,7 @@ test('a build dies with the worker, even when that is killed', { skip }, async (
     `import { runProcess } from '${module('process')}'
      const sandbox = ${JSON.stringify(aPlan())}
      const command = ['/bin/bash', '-c', 'echo up; setsid sleep ${forEver} & sleep ${forEver}']
-     await runProcess({ command, sandbox, directory: '/', environment: { PATH: process.env.PATH }, timeoutSeconds: 60, maxLogBytes: null, onLog: () => console.log('up'), signal: new AbortController().signal })`,
+     await runProcess({ command, sandbox, directory: '/', environment: { PATH: process.env.PATH }, timeoutSeconds: ${patienceSeconds}, maxLogBytes: null, onLog: () => console.log('up'), signal: new AbortController().signal })`,
   )
   const worker = spawn(process.execPath, [join(folder, 'worker.ts')], {
     stdio: ['ignore', 'pipe', 'inherit'],
@@ -195,9 +196,8 @@ test('a build dies with the worker, even when that is killed', { skip }, async (
 
   worker.kill('SIGKILL')
   await once(worker, 'exit')
-  for (let round = 0; round < 1000 && leftovers(forEver).processes.length > 0; round++) await sleep(50)
 
-  assert.deepEqual(leftovers(forEver).processes, [])
+  await until(() => processesWith(forEver).length === 0, 'the end of the build')
 })
 
 /** Runs shell lines in a sandbox as the worker does it. */
@@ -210,20 +210,17 @@ function viaWorker(
     sandbox: { ...aPlan(), ...plan },
     directory: '/',
     environment: { PATH: process.env['PATH'] ?? '' },
-    timeoutSeconds: 60,
+    timeoutSeconds: patienceSeconds,
     maxLogBytes: null,
     onLog,
-    signal: AbortSignal.timeout(60_000),
+    signal: AbortSignal.timeout(patienceMilliseconds),
   })
 }
 
 /** Processes that were started by this one, or another, to make sandboxes. */
 function makers(parent: number): number[] {
   return processesWith('rebuilderd-sandboxes')
-    .filter(
-      (id) =>
-        existsSync(`/proc/${id}`) && linesWith(`/proc/${id}/status`, 'PPid:').includes(`PPid:\t${parent}`),
-    )
+    .filter((id) => contentOf(`/proc/${id}/status`).split('\n').includes(`PPid:\t${parent}`))
     .map(Number)
 }
 
@@ -231,28 +228,25 @@ test(
   'a sandbox ends with the process that makes them, and the next one is made by another',
   { skip },
   async () => {
-    const kill = (): void => {
-      for (const id of makers(process.pid)) process.kill(id, 'SIGKILL')
-    }
-    const killed = await viaWorker(`echo up; setsid sleep ${forEver} & sleep ${forEver}`, { onLog: kill })
-    for (let round = 0; round < 1000 && leftovers(forEver).processes.length > 0; round++) await sleep(50)
+    const killMakers = (): void => makers(process.pid).forEach(kill)
+    const killed = await viaWorker(`echo up; setsid sleep ${forEver} & sleep ${forEver}`, {
+      onLog: killMakers,
+    })
+    await until(() => processesWith(forEver).length === 0, 'the end of the sandbox')
     const next = await viaWorker('echo "$$"; exit 7')
 
     assert.deepEqual([killed.exitCode, killed.killedBy], [null, 'SIGKILL'])
-    assert.deepEqual(leftovers(forEver).processes, [])
     assert.equal(next.exitCode, 7)
     assert.equal(makers(process.pid).length, 1)
   },
 )
 
 /** Ids of sandboxes, once there is one: those that are used, and one that waits for its job. */
-async function sandboxes(): Promise<number[]> {
-  for (let round = 0; round < 1000; round++) {
+function sandboxes(): Promise<number[]> {
+  return until(() => {
     const found = makers(process.pid).flatMap(makers)
-    if (found.length > 0) return found
-    await sleep(20)
-  }
-  return []
+    return found.length > 0 && found
+  }, 'a sandbox')
 }
 
 test('a sandbox that was made ahead is used, or another one where it was killed', { skip }, async (t) => {
@@ -260,19 +254,20 @@ test('a sandbox that was made ahead is used, or another one where it was killed'
   const use = async (): Promise<{ ahead: number[]; used: number[] }> => {
     await viaWorker('true')
     const ahead = await sandboxes()
-    await writeFile(join(folder, 'busy'), '')
-    const running = viaWorker(`while [ -e ${folder}/busy ]; do sleep 0.1; done`, {
+    const seen = join(folder, randomUUID())
+    const used = Promise.withResolvers<number[]>()
+    await viaWorker(`echo up; ${untilThere(seen)}`, {
       plan: { readable: [folder] },
+      onLog() {
+        used.resolve(makers(process.pid).flatMap(makers))
+        writeFileSync(seen, '')
+      },
     })
-    await sleep(100)
-    const used = await sandboxes()
-    await rm(join(folder, 'busy'))
-    await running
-    return { ahead, used }
+    return { ahead, used: await used.promise }
   }
   let { ahead, used } = await use()
-  for (let time = 0; time < 5 && used[0] !== ahead[0]; time++) ({ ahead, used } = await use()) // others may mount something
-  for (const id of await sandboxes()) process.kill(id, 'SIGKILL')
+  for (let time = 0; time < 50 && used[0] !== ahead[0]; time++) ({ ahead, used } = await use()) // others may mount something
+  ;(await sandboxes()).forEach(kill)
   const next = await viaWorker('exit 7')
 
   assert.equal(used[0], ahead[0]) // the others, if any, are helpers that name the ids of one
@@ -318,13 +313,16 @@ test(
     const folder = await aFolder(t)
     const plan = { readable: [folder] }
     await viaWorker('true', { plan })
-    await sleep(100)
+    await sandboxes() // the next one is made
     await run('mount', ['-t', 'tmpfs', 'tmpfs', folder])
-    await writeFile(join(folder, 'x'), 'new\n')
-    const { log } = await viaWorker(`cat ${folder}/x`, { plan })
-    await run('umount', [folder])
+    try {
+      await writeFile(join(folder, 'x'), 'new\n')
+      const { log } = await viaWorker(`cat ${folder}/x`, { plan })
 
-    assert.equal(Buffer.from(log).toString(), 'new\n')
+      assert.equal(Buffer.from(log).toString(), 'new\n')
+    } finally {
+      await run('umount', [folder])
+    }
   },
 )
 
@@ -335,9 +333,9 @@ test('what cannot be put into a sandbox says why', { skip }, async () => {
       sandbox: aPlan(),
       directory,
       environment: {},
-      timeoutSeconds: 60,
+      timeoutSeconds: patienceSeconds,
       maxLogBytes: null,
-      signal: AbortSignal.timeout(60_000),
+      signal: AbortSignal.timeout(patienceMilliseconds),
     })
 
   await assert.rejects(run('/nowhere', ''), /no sandbox could be made: \/nowhere: No such file or directory/)
@@ -346,13 +344,14 @@ test('what cannot be put into a sandbox says why', { skip }, async () => {
 
 test('a program of which only the output counts is stopped once that is full', async () => {
   const result = await runProcess({
-    command: ['/bin/sh', '-c', 'yes; sleep 1000'],
+    command: ['/bin/sh', '-c', `yes; sleep ${forEver}`],
     directory: '/',
     environment: { PATH: process.env['PATH'] ?? '' },
-    timeoutSeconds: 200,
+    timeoutSeconds: patienceSeconds,
+    graceSeconds: patienceSeconds,
     maxLogBytes: 10,
     stopWhenFull: true,
-    signal: AbortSignal.timeout(300_000),
+    signal: AbortSignal.timeout(patienceMilliseconds),
   })
 
   assert.equal(
@@ -368,11 +367,11 @@ test('one that does not end when it is asked to is killed, long before its time 
     command: ['/bin/sh', '-c', "trap '' TERM; echo too much output; while :; do sleep 1; done"],
     directory: '/',
     environment: { PATH: process.env['PATH'] ?? '' },
-    timeoutSeconds: 300,
+    timeoutSeconds: patienceSeconds,
     graceSeconds: 0.2,
     maxLogBytes: 10,
     stopWhenFull: true,
-    signal: AbortSignal.timeout(60_000),
+    signal: AbortSignal.timeout(patienceMilliseconds),
   })
 
   assert.deepEqual([result.killedBy, result.timedOut], ['SIGKILL', false])

@@ -10,6 +10,7 @@ import type { RebuildReport } from '../../src/wire/builds.ts'
 import { openSpool } from '../../src/worker/spool.ts'
 import { lacksNamespaces, lacksPrograms } from '../help/debs.ts'
 import { aFolder } from '../help/files.ts'
+import { until } from '../help/until.ts'
 import { anUpstream } from '../help/upstream.ts'
 
 const { signal } = new AbortController()
@@ -28,16 +29,17 @@ const aReport = (queue_id: number): RebuildReport => ({
 test('reports are sent in the order they were kept, and gone then', async (t) => {
   const upstream = await anUpstream(t)
   const spool = await openSpool(await aFolder(t), openClient({ base: upstream.base }), silentLog)
-  await spool.keep(aReport(1))
-  await new Promise((resolve) => setTimeout(resolve, 5))
+  const before = Date.now()
   await spool.keep(aReport(2))
+  await until(() => Date.now() > before + 1)
+  await spool.keep(aReport(1))
 
   assert.equal(await spool.send(signal), 0)
   assert.equal(await spool.send(signal), 0)
 
   assert.deepEqual(
     upstream.reports.map(({ queue_id }) => queue_id),
-    [1, 2],
+    [2, 1],
   )
 })
 

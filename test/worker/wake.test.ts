@@ -66,11 +66,15 @@ test('a worker whose turn is late does not ask for work that another has begun, 
   let turn = 0
   const late = 3_600_000
   const { tell, wake } = await aListener(t, { random: () => turn, lateMilliseconds: late })
-  turn = 0.99
+  turn = 0.05
   tell(added, started)
   const woken = wake().then(() => 'woken')
 
-  const first = await Promise.race([woken, new Promise((resolve) => setTimeout(resolve, 2500, 'asleep'))])
+  const afterItsTurn = waitFor(1, 300, turn) + 500
+  const first = await Promise.race([
+    woken,
+    new Promise((resolve) => setTimeout(resolve, afterItsTurn, 'asleep')),
+  ])
   assert.equal(first, 'asleep')
 
   turn = 0
