@@ -77,6 +77,34 @@ for (const { what, from, leadsTo } of redirections) {
   })
 }
 
+test('an archive that fails while a build root is made, or before, is told as such', { skip }, async (t) => {
+  const folder = await aFolder(t)
+  await anArchiveOf(join(folder, 'archive'), ['1.0'])
+  await aSource(folder, { name: 'wanted', make: 'echo > made' })
+  const base = await aServer(t, async (request, response) => {
+    const { url = '' } = request
+    const kept = await readFile(join(folder, 'archive', basename(url))).catch(() => null)
+    response.writeHead(kept === null || url.endsWith('.deb') ? 404 : 200).end(kept)
+  })
+  const build = async (version: string, sources: readonly string[]): Promise<BackendResult> =>
+    rebuildDebian(t, await buildinfoOf(folder, 'wanted', version), {
+      directory: join(folder, `job-${version}`),
+      cache: join(folder, 'cache'),
+      options: { host: false, sources },
+    })
+
+  const during = await build('1.0', linesFor(base))
+  const before = await build('0.9', [...linesFor(base), 'deb [trusted=yes] http://127.0.0.1:1/gone ./'])
+
+  for (const [{ exitCode, told, log }, note] of [
+    [during, /^an archive did not deliver what it lists/],
+    [before, /^not every archive gave its package lists, and the others lack 1 recorded/],
+  ] as const) {
+    assert.deepEqual([exitCode, told?.reason, told?.missing], [3, 'environment_unavailable', []])
+    assert.match(told?.note ?? '', note, Buffer.from(log).toString())
+  }
+})
+
 test('mmdebstrap that is killed says nothing of the recorded packages', { skip }, async (t) => {
   const folder = await aFolder(t)
   await anArchiveOf(join(folder, 'archive'), ['1.0'])

@@ -67,6 +67,7 @@ start() {
   cache=$(realpath "$cache")
   work=$(mktemp -d "${TMPDIR:-/var/tmp}/rebuild.XXXXXX")
   present=false
+  incomplete='' # true: not every archive gave its package lists
   mounted=''
   trap tidy EXIT
   trap 'exit 143' TERM INT HUP
@@ -245,9 +246,15 @@ apt_update() {
   flock 7
   if [ -z "$(find "$lists/fresh" -newermt "-$1 seconds" 2>/dev/null)" ]; then
     # A release that has become old stable since is still the one we want.
-    apt-get "${apt_options[@]}" -o Debug::NoLocking=1 --allow-releaseinfo-change update ||
+    apt-get "${apt_options[@]}" -o Debug::NoLocking=1 --allow-releaseinfo-change update 2>&1 | tee "$work/update.log" ||
       finish 3 environment_unavailable 'the package lists could not be fetched'
-    touch "$lists/fresh"
+    # For apt an archive that does not answer is worth no more than a warning.
+    if grep -q '^W: Some index files failed to download' "$work/update.log"; then
+      incomplete=true
+    else
+      incomplete=''
+      touch "$lists/fresh"
+    fi
   fi
   flock -s 7 # nobody may change them while we read
 }
@@ -295,7 +302,7 @@ get_source() {
     dsc_hash=$(sha256_of "$work/input" "$dsc")
   fi
   if source_beside || source_from_apt; then return; fi
-  finish 4 source_unavailable "the source package $source $source_version is nowhere to be had"
+  finish 4 source_unavailable "the source package $source $source_version could not be fetched"
 }
 
 sha256_of() { # FILE NAME
@@ -524,7 +531,7 @@ make_root() { # TARGET OPTION...
   mmdebstrap --mode=root "${hooks[@]}" "$@" \
     --aptopt='Acquire::Check-Valid-Until "false"' --aptopt='APT::Install-Recommends "false"' \
     --aptopt='Acquire::Languages "none"' --aptopt='APT::Sandbox::User "root"' --dpkgopt=force-unsafe-io \
-    "$release" "$target" "$work/deb.list" < /dev/null
+    "$release" "$target" "$work/deb.list" < /dev/null 2>&1 | tee "$work/root.log"
 }
 
 make_exact_root() {
@@ -573,11 +580,23 @@ build_in_exact_root() {
   build_in_root
 }
 
+# What says nothing of the packages.
+our_trouble() { # how mmdebstrap ended
+  [ "$1" -le 128 ] || finish 5 backend_error 'mmdebstrap was killed while it made the build root'
+  ! grep -q 'No space left on device' "$work/root.log" || finish 5 no_space 'no space was left for the build root'
+}
+
+undelivered() {
+  ! grep -qE '^[EW]: (Failed to fetch |Unable to fetch some archives|Some index files failed)' "$work/root.log" ||
+    finish 3 environment_unavailable 'an archive did not deliver what it lists: the log has its answers'
+}
+
 # The lists may be older than the archive, which keeps no version for ever.
 without_root() { # how mmdebstrap ended
-  [ "$1" -le 128 ] || finish 5 backend_error 'mmdebstrap was killed while it made the build root'
+  our_trouble "$1"
   find_missing 0
   [ ! -s "$work/missing" ] || without_missing
+  undelivered
   finish 3 environment_unavailable 'the recorded packages cannot be installed together'
 }
 
@@ -586,9 +605,18 @@ without_missing() {
   count=$(wc -l < "$work/missing")
   say "$count recorded versions are in none of the archives:"
   cat "$work/missing"
-  [ "${REBUILDERD_BACKEND_PRESENT_TOOLCHAIN-}" = true ] ||
-    finish 3 environment_unavailable "$count recorded versions are nowhere to be had"
-  build_in_present_root
+  [ "${REBUILDERD_BACKEND_PRESENT_TOOLCHAIN-}" != true ] || build_in_present_root
+  if [ -n "$incomplete" ]; then
+    rm "$work/missing" # who knows
+    finish 3 environment_unavailable "not every archive gave its package lists, and the others lack $count recorded versions"
+  fi
+  finish 3 environment_unavailable "$count recorded versions are nowhere to be had"
+}
+
+without_present_root() { # how mmdebstrap ended
+  our_trouble "$1"
+  undelivered
+  finish 3 environment_unavailable "no build root of $release can be made"
 }
 
 build_in_present_root() {
@@ -597,7 +625,7 @@ build_in_present_root() {
   get_source
   say "building with the present toolchain of $release"
   root_for "$({ cat "$work/sources.list"; echo "present $release $machine"; } | sha256sum | cut -c1-32)" 7 make_present_root ||
-    finish 3 environment_unavailable "no build root of $release can be made"
+    without_present_root $?
   checks=
   enter_root
   has_dependencies || install_dependencies
