@@ -67,6 +67,8 @@ async function connect(
   const { isolation } = await checkBackends(context.signal, [])
   if (isolation === null && given.requireIsolation) throw notIsolated()
   if (isolation === null) log.warning('worker: builds cannot be isolated here; results will say so')
+  if (isolation === 'single')
+    log.warning('worker: no build roots can be made here; `rebuilderd worker doctor` says what would help')
   log.info(`worker: backends ${[...rebuild.backends.keys()].join(', ')}; folder ${folder}`)
   const { workerKey } = identity
   await runWorker({
@@ -235,15 +237,16 @@ const workerDoctor = command(
 
 /** The line that installs what is missing stays one, to be copied. */
 function tellHealth(
-  { name, doc, works, uses, missing, install }: BackendHealth,
+  { name, doc, works, restricted, uses, missing, install }: BackendHealth,
   { out, columns, isTerminal }: Context,
 ): void {
   const width = isTerminal ? columns - 4 : Infinity
   const indented = (text: string): void => {
     for (const [index, line] of folded(text, width).entries()) out(`${index === 0 ? '  ' : '    '}${line}`)
   }
-  out(`${name}: ${works ? 'works' : 'does not work'}`)
+  out(`${name}: ${!works ? 'does not work' : restricted === null ? 'works' : 'works in part'}`)
   indented(doc)
+  if (restricted !== null) indented(restricted)
   for (const { program, purpose } of uses) indented(`with ${program}, which ${purpose}`)
   for (const { must, or, ...best } of missing) {
     const all = [best, ...or].map(({ program, purpose }) => `${program}, which ${purpose}`)
@@ -252,7 +255,7 @@ function tellHealth(
     )
   }
   if (install !== null) out(`  ${install}`)
-  else if (!works) indented('no package of this distribution is known to bring it')
+  else if (missing.some(({ must }) => must)) indented('no package of this distribution is known to bring it')
 }
 
 export const workerCommands: readonly Command[] = [

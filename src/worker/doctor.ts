@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process'
 import { constants, readFileSync } from 'node:fs'
-import { access, mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { access, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir, userInfo } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { promisify } from 'node:util'
 import { asset } from '../assets.ts'
@@ -159,6 +159,8 @@ export type BackendHealth = {
   doc: string
   /** It can rebuild something here. */
   works: boolean
+  /** Why that is not all that it could be, as a sentence; null where it is. */
+  restricted: string | null
   /** Of programs of which one is enough, the one that is there. */
   uses: readonly { program: string; purpose: string }[]
   /** What is missing, with what for. */
@@ -189,8 +191,9 @@ export async function checkBackends(
   const isolation = await triedIsolation(signal)
   const group = await openControlGroup(defaultLimits)
   await group.remove()
-  const backends = await Promise.all(which.map((backend) => checkBackend(backend, family)))
-  return { backends, isolation, limits: group.limited, notes: notesOn(isolation, group.limited) }
+  const backends = await Promise.all(which.map((backend) => checkBackend(backend, family, isolation)))
+  const notes = notesOn(isolation, group.limited, await lineForOurIds())
+  return { backends, isolation, limits: group.limited, notes }
 }
 
 function osRelease(): string {
@@ -228,7 +231,18 @@ const installers: Readonly<Record<Family, string>> = {
   fedora: 'dnf install',
 }
 
-async function checkBackend({ name, doc, instead }: BuiltIn, family: Family | null): Promise<BackendHealth> {
+/** What becomes of a backend that makes build roots where none can be made, for want of ids to own their files. */
+const withoutRoots: Readonly<Record<string, string>> = {
+  debian:
+    'only what was built with packages that are installed here can be rebuilt: no build root can be made',
+  debrebuild: 'no build root can be made',
+}
+
+async function checkBackend(
+  { name, doc, instead }: BuiltIn,
+  family: Family | null,
+  isolation: UserNamespace | null,
+): Promise<BackendHealth> {
   const missing: Need[] = []
   const uses: Program[] = []
   for (const need of [...common, ...(needs[name] ?? [])]) {
@@ -237,11 +251,13 @@ async function checkBackend({ name, doc, instead }: BuiltIn, family: Family | nu
     else if (need.or !== undefined) uses.push(found)
   }
   const packages = family === null ? [] : packagesFor(missing, family)
+  const restricted = makesRoots(isolation) ? null : (withoutRoots[name] ?? null)
   return {
     name,
     instead: instead ?? null,
     doc,
-    works: missing.every((need) => !need.must),
+    works: missing.every((need) => !need.must) && (restricted === null || name === 'debian'),
+    restricted,
     uses: uses.map(described),
     missing: missing.map((need) => ({
       ...described(need),
@@ -313,7 +329,45 @@ async function triedIsolation(signal: AbortSignal): Promise<UserNamespace | null
   }
 }
 
-function notesOn(isolation: UserNamespace | null, limits: { memory: boolean; processes: boolean }): string[] {
+function makesRoots(isolation: UserNamespace | null): boolean {
+  return isolation === 'none' || isolation === 'auto' || process.getuid?.() === 0
+}
+
+async function lineForOurIds(): Promise<string | null> {
+  const uid = String(process.getuid?.() ?? 0)
+  const files = ['/etc/subuid', '/etc/subgid'].map((file) => readFile(file, 'utf8').catch(() => ''))
+  return lineForIds([nameOfUser() ?? uid, uid], await Promise.all(files))
+}
+
+/**
+ * The line with which root gives a user ids that nobody has.
+ * @param user the name and the number of the user, either of which a range may be given to
+ * @param files the content of /etc/subuid and of /etc/subgid (subuid(5))
+ * @returns null where the user has a range in both
+ */
+export function lineForIds(user: readonly [string, string], files: readonly string[]): string | null {
+  const ranges = files.map((file) => file.split('\n').map((line) => line.split(':')))
+  if (ranges.every((lines) => lines.some(([owner = '']) => user.includes(owner)))) return null
+  const ends = ranges.flat().map(([, first, count]) => Number(first) + Number(count))
+  const first = Math.max(100_000, ...ends.filter((end) => end < 2 ** 31))
+  const range = `${first}-${first + 65_535}`
+  return `usermod --add-subuids ${range} --add-subgids ${range} ${user[0]}`
+}
+
+/** Null where nobody has given the number a name. */
+function nameOfUser(): string | null {
+  try {
+    return userInfo().username
+  } catch {
+    return null
+  }
+}
+
+function notesOn(
+  isolation: UserNamespace | null,
+  limits: { memory: boolean; processes: boolean },
+  lineForRange: string | null,
+): string[] {
   const notes: string[] = []
   if (isolation === null)
     notes.push(
@@ -321,7 +375,9 @@ function notesOn(isolation: UserNamespace | null, limits: { memory: boolean; pro
     )
   if (isolation === 'single')
     notes.push(
-      'Build roots need root, or a range of ids for this user in /etc/subuid and /etc/subgid with uidmap installed.',
+      lineForRange === null
+        ? 'Build roots need root, or newuidmap for the range of ids that this user has in /etc/subuid and /etc/subgid.'
+        : `Build roots need root, or a range of ids for this user; root gives it one by: ${lineForRange}`,
     )
   if (!limits.memory)
     notes.push('Memory of builds is not limited: run as root, or under systemd with Delegate=yes.')

@@ -3,7 +3,7 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
 import { builtInBackends } from '../../src/worker/backend.ts'
-import { checkBackends } from '../../src/worker/doctor.ts'
+import { checkBackends, lineForIds } from '../../src/worker/doctor.ts'
 import { asset } from '../../src/assets.ts'
 import { aFolder, lacksPrograms } from '../help/debs.ts'
 
@@ -55,6 +55,20 @@ for (const [host, release, debian, arch, fedora] of [
       if (expected === null) assert.equal(lines.get(name), null)
       else assert.match(lines.get(name) ?? '', expected)
     }
+  })
+}
+
+for (const [what, subuid, subgid, expected] of [
+  ['nobody has any', '', '', '100000-165535'],
+  ['others have some', 'a:100000:65536\nb:165536:65536\n', 'a:100000:65536\n', '231072-296607'],
+  ['only one of the files has ours', 'builder:100000:65536\n', '', '165536-231071'],
+  ['we have some by our number', '1234:100000:65536\n', 'builder:100000:65536\n', null],
+] as const) {
+  test(`a user is given a range of ids where ${what}`, () => {
+    const line = lineForIds(['builder', '1234'], [subuid, subgid])
+
+    const usermod = `usermod --add-subuids ${expected} --add-subgids ${expected} builder`
+    assert.equal(line, expected === null ? null : usermod)
   })
 }
 

@@ -521,7 +521,11 @@ shrink() { # ROOTS KEY
   done < <(cd "$1" && find . -mindepth 2 -maxdepth 2 -name used -printf '%T@ %h\n' | sort -rn | sed 's|.* \./||')
 }
 
+# Files of a build root have more than one owner (user_namespaces(7)).
+has_ids() { awk '{ ids += $3 } END { exit ids < 1000 }' /proc/self/uid_map; }
+
 make_root() { # TARGET OPTION...
+  has_ids || finish 5 backend_error 'build roots need root, or a range of ids for this user in /etc/subuid and /etc/subgid'
   apt_start
   local target=$1 hooks=(--hook-dir=/usr/share/mmdebstrap/hooks/maybe-merged-usr)
   shift
