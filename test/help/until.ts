@@ -27,10 +27,14 @@ export async function until<T>(
   }
 }
 
-/** Waits until a file of so many bytes or more lies in the folder: what was sent has been taken and kept. */
-export async function untilKept(folder: string, bytes: number): Promise<void> {
+/**
+ * Waits until a file of so many bytes or more lies in the folder: what was sent has been taken and kept.
+ * @param named what its name holds, where others lie there
+ */
+export async function untilKept(folder: string, bytes: number, named = ''): Promise<void> {
   await until(async () => {
-    const files = await readdir(folder, { recursive: true })
+    const all = await readdir(folder, { recursive: true })
+    const files = all.filter((name) => name.includes(named))
     const sizes = await Promise.all(files.map((name) => stat(join(folder, name)).catch(() => null)))
     return sizes.some((file) => file !== null && file.isFile() && file.size >= bytes)
   }, `that ${bytes} bytes are kept`)

@@ -166,7 +166,7 @@ for (const signal of ['SIGKILL', 'SIGINT'] as const) {
       if (ranges.length > 1) return false
       response.writeHead(200, { 'content-length': bytes.length })
       response.write(bytes.subarray(0, half))
-      untilKept(home, half).then(stuck.resolve, stuck.reject)
+      untilKept(home, half, sha256(bytes)).then(stuck.resolve, stuck.reject)
       return true
     }
     const sync = () => startSync(server.url, home)
