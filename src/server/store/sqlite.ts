@@ -6,7 +6,7 @@ import { compiledSqlite } from './compiled.ts'
 import { rowOf, type Database, type Row, type Sql, type Transaction, type Value } from './database.ts'
 import type { Rows } from './engine.ts'
 import { errorOf } from './failure.ts'
-import type { Numbered, Reply, Request, ThreadData } from './thread.ts'
+import type { Numbered, Reply, Request, ThreadData } from './thread/messages.ts'
 
 /**
  * Opens a database file in a thread of its own. What waits there at the same moment shares one commit (one fsync);
