@@ -22,7 +22,9 @@ import { rulesOf } from './rules.ts'
 import { silentNoted } from './registry.ts'
 import { openCookie, openSigningKey } from './secrets.ts'
 import { openBlobs } from './store/blobs.ts'
+import type { Database } from './store/database.ts'
 import { lockFolder } from './store/lock.ts'
+import { namesPrepared } from './store/names.ts'
 import { migrate, migrations } from './store/schema.ts'
 import { openSqlite } from './store/sqlite.ts'
 import { refuseHalfTaken } from './takeover.ts'
@@ -207,10 +209,13 @@ function publicUrlOf(given: string | null): string | null {
 }
 
 /**
- * Frees jobs of workers that stopped answering, without waiting for anybody to ask; ends when its result is called. A
- * look that takes long puts the next one off: on a machine that is busy they must not queue up.
+ * Frees jobs of workers that stopped answering, and makes ready what would take long when it is first asked for; ends when
+ * its result is called. A look that takes long puts the next one off: on a machine that is busy they must not queue up.
  */
 function keepTime({ db, schedule, log, now, pulse, liveLogs }: Service, tick: number): () => Promise<void> {
+  const over = new AbortController()
+  const prepareNames = nameTender(db, log, over.signal)
+  const prepared = prepareNames()
   let looking = false
   let running: Promise<unknown> = Promise.resolve()
   const tendPages = pageTender(db, now)
@@ -222,6 +227,7 @@ function keepTime({ db, schedule, log, now, pulse, liveLogs }: Service, tick: nu
     const deadline = wireTime(new Date(moment.getTime() - schedule.leaseSeconds * 1000))
     await silentNoted(db, { deadline, now: wireTime(moment) })
     await tendPages()
+    await prepareNames()
     await liveLogs.forget(Date.now() - keptLive)
   }
   const timer = setInterval(() => {
@@ -232,8 +238,21 @@ function keepTime({ db, schedule, log, now, pulse, liveLogs }: Service, tick: nu
       .finally(() => (looking = false))
   }, tick)
   return async () => {
+    over.abort()
     clearInterval(timer)
-    await running
+    await Promise.all([running, prepared])
+  }
+}
+
+/** Keeps the names of packages read, so that nobody who searches waits for that; where it fails, whoever searches is told. */
+function nameTender(db: Database, log: Log, over: AbortSignal): () => Promise<void> {
+  let isOn = true
+  return async () => {
+    if (!isOn) return
+    await namesPrepared(db, over).catch((error: unknown) => {
+      isOn = false
+      log.error(`reading the names of packages: ${explain(error)}`)
+    })
   }
 }
 

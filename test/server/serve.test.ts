@@ -6,6 +6,7 @@ import { test } from 'node:test'
 import { sql } from '../../src/server/store/database.ts'
 import { openSqlite } from '../../src/server/store/sqlite.ts'
 import { aPackage, importPackages, startServer, temporaryFolder } from '../help/server.ts'
+import { until } from '../help/until.ts'
 
 test(
   'a data folder that cannot be made is told in words, also below /proc',
@@ -29,6 +30,16 @@ test('a folder is free again when its server has stopped', async (t) => {
 
   assert.equal(second.cookie, first.cookie)
   assert.equal(second.publicKey, first.publicKey)
+})
+
+test('the names of all packages are read before anybody searches', async (t) => {
+  const { statements } = await startServer(t)
+  const readsNames = /FROM (binary|source)_packages WHERE name > [^]* ORDER BY name LIMIT/
+
+  await until(
+    async () => (await statements()).filter((text) => readsNames.test(text)).length === 2,
+    'the names of both kinds are read',
+  )
 })
 
 test('a port in use is told in words, and the folder is given back', async (t) => {

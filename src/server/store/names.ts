@@ -101,6 +101,15 @@ export function findNames(db: Database, asked: Asked): Promise<Containing> {
   return answerOf(() => namesNow(db, asked))
 }
 
+/** null: ask again. */
+const readyNow = question('names.ready', async (tx, kind: Kind) => ((await readOn(tx, kind)) ? true : null))
+
+/** Reads the names that are not known yet, some at a time, so that whoever searches first need not wait for all of them. */
+export async function namesPrepared(db: Database, until: AbortSignal): Promise<void> {
+  for (const kind of ['binary', 'source'] as const)
+    await answerOf(async () => until.aborted || (await readyNow(db, kind)))
+}
+
 /** Numbers of the lines that contain a text. */
 function* linesWith({ folded: text, starts }: Segment, wanted: string): Generator<number> {
   let line = 0
