@@ -8,6 +8,7 @@ import { listSyncs, type SyncState } from '../wire/sync.ts'
 import { choice, command, flag, text, type Context } from './command.ts'
 import { openAdminClient, openPublicClient, serverOptions } from './credentials.ts'
 import { counted, paintFor, paintedStatus, shownTime, type Paint } from './output.ts'
+import { unknownName } from './unknown.ts'
 
 export const queuePause = command(
   'ctl queue pause [note]',
@@ -84,9 +85,13 @@ export const why = command(
     const shown = all ? found : found.filter((item) => item.seen_in_last_sync)
     if (json) return context.write(`${JSON.stringify(shown, null, 2)}\n`)
     if (shown.length === 0) {
-      throw new Complaint(`no source package ${name} is listed`, {
-        hint: '`ctl pkgs ls` lists what the server knows; --all shows older versions',
-      })
+      const unknown = found.length > 0 ? null : await unknownName(client, 'source', name)
+      throw (
+        unknown ??
+        new Complaint(`no source package ${name} is listed`, {
+          hint: '`ctl pkgs ls` lists what the server knows; --all shows older versions',
+        })
+      )
     }
     for (const [index, item] of shown.entries())
       tell(item, index < mostExplained ? await saidOf(client, item) : [], context)

@@ -7,6 +7,7 @@ import { choice, command, flag, text, texts, type Context, type Given, type Opti
 import { openPublicClient, serverOptions } from './credentials.ts'
 import { recordsOf } from './lists.ts'
 import { padded, paintFor, paintedStatus, quoted, writeJsonArray, type Paint } from './output.ts'
+import { unknownName } from './unknown.ts'
 
 const statuses = ['GOOD', 'BAD', 'FAIL', 'UNKWN'] as const
 
@@ -43,14 +44,29 @@ export const pkgsLs = command(
     if (reasons.length > 0) query.reason = reasons
     const wanted = { ...filters, current: options.current, reasons }
     const found = matching(recordsOf(client, listBinaryPackages, query), wanted)
-    if (options.json) return writeJsonArray(found, context.write, context.signal)
-    await printPackages(found, context)
+    const seen = { any: false }
+    const noted = notingAny(found, seen)
+    if (options.json) await writeJsonArray(noted, context.write, context.signal)
+    else await printPackages(noted, context)
+    if (seen.any) return
+    const unknown = filters.name === undefined ? null : await unknownName(client, 'binary', filters.name)
+    if (unknown !== null) throw unknown
+    const isNarrowed = Object.keys(query).length > 1 // beside the order
+    if (isNarrowed) context.err('no package matches')
+    else if (context.isTerminal) context.err('no packages yet; `ctl pkgs sync` imports some')
   },
   {
     details:
       'GOOD: equal byte for byte. BAD: built, and it differs. FAIL: no comparison was possible, for a reason that is\nprinted at the end of the line on a terminal. UNKWN: not rebuilt yet; also FAIL, at servers without reasons.',
   },
 )
+
+async function* notingAny<T>(records: AsyncIterable<T>, seen: { any: boolean }): AsyncGenerator<T> {
+  for await (const record of records) {
+    seen.any = true
+    yield record
+  }
+}
 
 /** @throws Complaint where a code is none */
 function reasonsOf(given: readonly string[]): Reason[] {

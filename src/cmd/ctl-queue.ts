@@ -1,3 +1,4 @@
+import type { Client } from '../client.ts'
 import { printable } from '../log.ts'
 import { buildStatuses } from '../wire/common.ts'
 import type { QueryOf } from '../wire/endpoint.ts'
@@ -8,6 +9,7 @@ import { openAdminClient, openPublicClient, serverOptions } from './credentials.
 import { recordsOf } from './lists.ts'
 import {
   alignedLines,
+  fittingLines,
   paintFor,
   quoted,
   shownSeconds,
@@ -16,6 +18,7 @@ import {
   type Cell,
   type Paint,
 } from './output.ts'
+import { unknownName } from './unknown.ts'
 
 const headCount = 25
 
@@ -95,7 +98,17 @@ async function printTable(jobs: AsyncIterable<QueuedJob>, context: Context): Pro
   for await (const job of jobs) rows.push(jobRow(job, new Date(), paint))
   if (rows.length === 0) return context.out('nothing to do')
   const head = ['QUEUED', 'PACKAGE', 'ORIGIN', 'PRIORITY', 'STATE'].map((text) => ({ text, as: paint.bold }))
-  for (const line of alignedLines([head, ...rows], [])) context.out(line)
+  const widths: number[] = []
+  const lines = alignedLines([head, ...rows], widths)
+  const isWide = widths.reduce((sum, width) => sum + width + 2, -2) > context.columns
+  for (const line of isWide ? fittingLines(rows.map(inWords), context.columns) : lines) context.out(line)
+}
+
+/** What matters most comes first where a row has no room, and numbers are no column with a title. */
+function inWords([queued = '', name = '', origin = '', priority = '', state = '']: readonly Cell[]): Cell[] {
+  const said = (word: string, cell: Cell): Cell =>
+    typeof cell === 'string' ? `${word} ${cell}` : { ...cell, text: `${word} ${cell.text}` }
+  return [name, state, origin, said('priority', priority), said('queued', queued)]
 }
 
 function jobRow(job: QueuedJob, now: Date, paint: Paint): Cell[] {
@@ -147,6 +160,7 @@ export const queuePush = command(
     }
     const { affected } = await client.call(requestRebuild, { body })
     context.out(`Queue operation applied to ${affected} builds`)
+    if (affected === 0 && name !== null) await refuseUnknown(client, name)
   },
   {
     details: 'Without a name: every package of the component.',
@@ -156,6 +170,20 @@ export const queuePush = command(
     ],
   },
 )
+
+/** @throws Complaint where there was nothing to do for a name because there is no such package */
+async function refuseUnknown(client: Client, name: string): Promise<void> {
+  const unknown = await unknownName(client, 'source', name)
+  if (unknown !== null) throw unknown
+}
+
+/** Servers that cannot be asked may have one. */
+async function hasJob(client: Client, query: Partial<QueryOf<typeof listQueue>>): Promise<boolean> {
+  return client.call(listQueue, { query: { ...query, limit: 1 } }).then(
+    ({ records }) => records.length > 0,
+    () => true,
+  )
+}
 
 export const queueDrop = command(
   'ctl queue drop <distro> <suite> <name> [version]',
@@ -171,6 +199,10 @@ export const queueDrop = command(
     if (release !== undefined) query.release = release
     if (architecture !== undefined) query.architecture = architecture
     const client = await openAdminClient(options, context)
+    const isQueued = await hasJob(client, query)
     await client.call(dropJobs, { query })
+    if (isQueued) return
+    await refuseUnknown(client, name)
+    context.err(printable(`no job of ${name} matches`))
   },
 )

@@ -20,7 +20,9 @@ import {
 } from './ctl-packages.ts'
 import { followJob } from './follow.ts'
 import { pagesOf, recordsOf } from './lists.ts'
+import { shownTime } from './output.ts'
 import { showText } from './pager.ts'
+import { unknownName } from './unknown.ts'
 
 /** One kind of result of a rebuild. */
 type Kind = {
@@ -101,7 +103,13 @@ async function showResult(kind: Kind, options: Asked, context: Context): Promise
     options.follow === true ? await awaitedJob(client, options, before.records, context) : nothingToFollow
   if (job !== null) return followJob(client, job, context)
   const { records, more } = hasWaited ? await candidates(client, options) : before
-  const found = choose(kind, options, records, more)
+  if (records.length === 0) {
+    const { name } = options
+    const unknown = name === undefined ? null : await unknownName(client, 'binary', name)
+    throw noPackage(options, unknown?.hint)
+  }
+  if (kind.word === 'log' && records.length > 0) await tellRunning(client, options, records, context)
+  const found = choose(kind, records, more)
   tellChoice(found, records, context)
   const { build_id, artifact_id } = found
   const bytes = await kind
@@ -136,6 +144,23 @@ async function awaitedJob(
     if (!hasWaited) err(printable(waitsFor(first)))
     await sleep(lookMilliseconds, undefined, { signal })
   }
+}
+
+/** Whoever reads the last log may want the one that grows. */
+async function tellRunning(
+  client: Client,
+  filters: PackageFilters,
+  records: readonly BinaryPackage[],
+  { err, isTerminal }: Context,
+): Promise<void> {
+  if (!isTerminal) return
+  const jobs = await queuedJobs(client, filters, records).catch(() => [])
+  const running = jobs.find(({ started_at }) => started_at !== null)
+  if (running === undefined) return
+  const { name, version, started_at } = running
+  err(
+    printable(`${name} ${version} is being rebuilt since ${shownTime(started_at)}; --follow shows that log`),
+  )
 }
 
 function waitsFor({ name, version, id }: QueuedJob): string {
@@ -187,14 +212,8 @@ async function* firstOf<T>(items: AsyncIterable<T>): AsyncGenerator<T> {
 }
 
 /** The newest of the packages that have such a result. */
-function choose(
-  kind: Kind,
-  filters: PackageFilters,
-  records: readonly BinaryPackage[],
-  more: number,
-): BinaryPackage {
+function choose(kind: Kind, records: readonly BinaryPackage[], more: number): BinaryPackage {
   const names = new Set(records.map((record) => record.name))
-  if (records.length === 0) throw noPackage(filters)
   if (names.size > 1 || more > 0) throw ambiguous(names, records.length + more)
   const withResult = records.filter((record) => kind.has(record))
   const [newest] = withResult.sort((a, b) => (b.build_id ?? 0) - (a.build_id ?? 0))
@@ -202,15 +221,16 @@ function choose(
   return newest
 }
 
-function noPackage(filters: PackageFilters): Complaint {
+function noPackage(
+  filters: PackageFilters,
+  hint = 'names are exact; `ctl pkgs ls` lists what there is',
+): Complaint {
   const given = Object.keys(packageFilters)
     .map((name) => [name, filters[name as keyof PackageFilters]] as const) // the keys of that very table
     .filter(([, value]) => value !== undefined)
     .map(([name, value]) => `--${longName(name)} ${value}`)
   const asked = given.length === 0 ? '' : ` for ${given.join(' ')}`
-  return new Complaint(`the server knows no package${asked}`, {
-    hint: 'names are exact; `ctl pkgs ls` lists what there is',
-  })
+  return new Complaint(`the server knows no package${asked}`, { hint })
 }
 
 function ambiguous(names: ReadonlySet<string>, total: number): Complaint {

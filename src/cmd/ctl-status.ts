@@ -1,5 +1,5 @@
 import type { Client } from '../client.ts'
-import { Complaint } from '../errors.ts'
+import { Complaint, didYouMean } from '../errors.ts'
 import { printable } from '../log.ts'
 import { getDashboard } from '../wire/meta.ts'
 import { momentOf } from '../wire/schema.ts'
@@ -185,17 +185,21 @@ export const workersRm = command(
  */
 export async function workerNamed(client: Client, asked: string): Promise<Worker> {
   const found: Worker[] = []
+  const names = new Set<string>()
   for await (const worker of recordsOf(client, listWorkers, {})) {
+    names.add(worker.name)
     if (worker.name === asked || String(worker.id) === asked) found.push(worker)
   }
   const [worker] = found
-  if (worker === undefined || found.length > 1) throw notOne(asked, found)
+  if (worker === undefined || found.length > 1) throw notOne(asked, found, names)
   return worker
 }
 
-function notOne(asked: string, found: readonly Worker[]): Complaint {
+function notOne(asked: string, found: readonly Worker[], names: ReadonlySet<string>): Complaint {
   if (found.length === 0)
-    return new Complaint(`no worker is called ${asked}`, { hint: '`ctl workers ls` lists them' })
+    return new Complaint(`no worker is called ${asked}`, {
+      hint: didYouMean(asked, names) ?? '`ctl workers ls` lists them',
+    })
   const numbers = found.map(({ id }) => id).join(', ')
   return new Complaint(`${found.length} workers are called ${asked}`, {
     hint: `name one by its number: ${numbers}`,

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { writeFile } from 'node:fs/promises'
 import { test } from 'node:test'
-import { aJob, listReply, runHere, startStandIn, tempFolder, type Ended } from './program.ts'
+import { stripVTControlCharacters } from 'node:util'
+import { aJob, aPackage, listReply, runHere, startStandIn, tempFolder, type Ended } from './program.ts'
 
 test('queue ls leaves out what is due later, unless asked', async (t) => {
   const home = await tempFolder(t)
@@ -90,6 +91,62 @@ test('queue push asks for a rebuild and prints how many', async (t) => {
   )
 })
 
+test('what is named and does not exist is an error with a hint, what only does not match is told', async (t) => {
+  const home = await tempFolder(t)
+  await writeFile(`${home}/cookie`, 'secret')
+  const names = ['hello', 'help']
+  const { url } = await startStandIn(t, ({ method, path, query }) => {
+    if (method === 'DELETE') return { status: 204 }
+    if (method === 'POST') return { body: { affected: 0 } }
+    if (path === '/api/v1/queue/why') return { body: [] }
+    const [name, begin] = [query.get('name'), query.get('search') ?? '']
+    const fits = (one: string): boolean => (name === null || one === name) && one.startsWith(begin)
+    const found = path === '/api/v1/queue' || query.has('status') ? [] : names.filter(fits)
+    return listReply(
+      found.map((one, index) => aPackage({ id: index + 1, name: one })),
+      query,
+    )
+  })
+  const run = async (line: string): Promise<[number | null, string]> => {
+    const place = ['-H', url, '--cookie-file', `${home}/cookie`]
+    const { code, stderr } = await runHere(['ctl', ...line.split(' '), ...place], { home })
+    return [code, stderr]
+  }
+  const near = /knows no (source )?package( for --name)? helo\n {2}did you mean hel(lo|p)\?/
+
+  for (const line of ['queue push debian main', 'queue drop debian main', 'pkgs ls', 'pkgs log', 'why']) {
+    const [code, stderr] = await run(`${line} helo`)
+    assert.equal(code, 1, line)
+    assert.match(stderr, near, line)
+  }
+  for (const line of [
+    'queue push debian main hello',
+    'queue drop debian main hello',
+    'pkgs ls --status BAD',
+  ]) {
+    const [code, stderr] = await run(line)
+    assert.equal(code, 0, line)
+    assert.match(stderr, /^(no job of hello matches\n|no package matches\n|)$/, line)
+  }
+})
+
+test('planned jobs fit a narrow terminal', async (t) => {
+  const home = await tempFolder(t)
+  const later = { next_retry: '2999-01-01T00:00:00', reason: 'environment_unavailable' }
+  const records = [aJob({ name: 'a-package-with-a-long-name', ...later }), aJob({ id: 2 })]
+  const { url } = await startStandIn(t, ({ query }) => listReply(records, query))
+
+  const { stdout } = await runHere(['ctl', 'queue', 'ls', '--planned', '-H', url], { home, columns: 80 })
+
+  for (const word of ['environment_unavailable', 'trixie', 'priority 1', 'queued 2026', 'due'])
+    assert.ok(stdout.includes(word), stdout)
+  const plain = stripVTControlCharacters(stdout)
+  assert.ok(
+    plain.split('\n').every((line) => line.length <= 80),
+    plain,
+  )
+})
+
 test('queue drop sends exactly the filters given', async (t) => {
   const home = await tempFolder(t)
   const { url, asked } = await startStandIn(t, () => ({ status: 204 }))
@@ -111,8 +168,8 @@ test('queue drop sends exactly the filters given', async (t) => {
   const { code, stdout } = await runHere([...drop, '-H', url], { home })
 
   assert.deepEqual([code, stdout], [0, ''])
-  assert.equal(asked[0]?.method, 'DELETE')
-  assert.deepEqual(Object.fromEntries(asked[0]?.query ?? []), {
+  assert.equal(asked[1]?.method, 'DELETE')
+  assert.deepEqual(Object.fromEntries(asked[1]?.query ?? []), {
     distribution: 'debian',
     component: 'main',
     name: 'midge',
