@@ -47,7 +47,7 @@ export function mountLegacy(app: Hono, mount: Mount, service: Service): void {
     if (text === undefined || !isRoute || c.res.headers.get('content-length') !== '0') return
     const { status } = c.res
     c.res = undefined // else its headers would stay
-    c.res = new Response(text, { status })
+    c.res = new Response(text, { status, headers: { 'content-length': String(text.length) } })
   })
   const { db, now, signingKey } = service
   const keep = keeper(keptLists)

@@ -374,8 +374,13 @@ function failurePage(site: Site, error: unknown, reply: Response): Response {
       <p>Look for a package in the box above, or start from the <a href="${site.base}/">overview</a>.</p>`,
   }
   const again = reply.headers.get('retry-after')
-  const headers = { 'content-type': 'text/html; charset=utf-8', 'cache-control': 'no-store' }
-  return new Response(documentOf(site, page), {
+  const document = documentOf(site, page)
+  const headers = {
+    'content-type': 'text/html; charset=utf-8',
+    'content-length': String(Buffer.byteLength(document)),
+    'cache-control': 'no-store',
+  }
+  return new Response(document, {
     status,
     headers: again === null ? headers : { ...headers, 'retry-after': again },
   })

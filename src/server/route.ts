@@ -271,7 +271,11 @@ export function errorReply(error: unknown, log: Log, what: string): Response {
 
 function textReply(status: number, text: string): Response {
   if (text === '') return new Response(null, { status, headers: { 'content-length': '0' } })
-  const type = { 'content-type': 'text/plain; charset=utf-8' }
-  const headers = status === 429 || status === 503 ? { ...type, 'retry-after': '60' } : type
+  // The length is told here, so that a reply to HEAD has it, too.
+  const about = {
+    'content-type': 'text/plain; charset=utf-8',
+    'content-length': String(Buffer.byteLength(text)),
+  }
+  const headers = status === 429 || status === 503 ? { ...about, 'retry-after': '60' } : about
   return new Response(text, { status, headers })
 }

@@ -245,11 +245,14 @@ testRows('reading by other methods and from other sites', {
       '/api/v0/pkgs/list',
       '/api/v1/export/debian',
       '/api/v1/nothing',
+      '/api/v1/builds/none',
+      '/builds/none',
     ]) {
       const [head, whole] = [await sent('HEAD', target), await get(target)]
       assert.deepEqual([head.status, head.bytes.length], [whole.status, 0], target)
       for (const name of ['content-type', 'content-length', 'etag'])
         assert.equal(head.headers[name], whole.headers[name], `${target} ${name}`)
+      if (head.status >= 400) assert.notEqual(head.headers['content-length'], undefined, target)
     }
   },
   'OPTIONS: what may be asked from a page of another site: reading, without secrets': async ({ sent }) => {
