@@ -1,5 +1,6 @@
 /** Runs every test file, or those that are named. The long ones come first, so that no core waits for the last of them. */
 import { globSync } from 'node:fs'
+import { resolve } from 'node:path'
 import { run } from 'node:test'
 import { spec } from 'node:test/reporters'
 
@@ -38,4 +39,21 @@ tests.on('test:complete', () => void giveUp.refresh())
 tests.on('test:summary', ({ file, success }) => {
   if (file === undefined && !success) process.exitCode = 1
 })
-tests.compose(new spec()).pipe(process.stdout)
+
+/** The end of what files wrote to standard error: why those ended that have no test to tell it. */
+const said = new Map<string, string>()
+const ended = new Set<string>()
+tests.on(
+  'test:stderr',
+  ({ file, message }) => void said.set(file, `${said.get(file) ?? ''}${message}`.slice(-2000)),
+)
+tests.on('test:fail', ({ name, file }) => {
+  if (file !== undefined && file === resolve(name)) ended.add(file)
+})
+
+// The failures come last, each with its file: often only the end of all this is seen.
+const report = tests.compose(new spec())
+report.pipe(process.stdout, { end: false })
+report.on('end', () => {
+  for (const file of ended) console.log(`\n${file} ended with its tests undone:\n${said.get(file) ?? ''}`)
+})

@@ -8,13 +8,14 @@ import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { patienceMilliseconds } from '../help/until.ts'
 import { inputOf, randomFrom, wireInputs, type Input } from './inputs.ts'
 import { largeReports, stallingRequests } from './pressure.ts'
 
 const seed = Number(process.env['FUZZ_SEED'] ?? '1')
 const count = Number(process.env['FUZZ_INPUTS'] ?? '6000')
 const mostMemory = 1000 // MiB of the server
-const longest = 15_000 // milliseconds until an answer
+const longest = patienceMilliseconds // until an answer
 
 type Target = { address: string; cookie: string; child: ChildProcess; errors: () => string }
 
@@ -23,7 +24,9 @@ async function start(folder: string): Promise<Target> {
   const child = spawn(process.execPath, [script, folder], { stdio: ['pipe', 'pipe', 'pipe'] })
   let errors = ''
   child.stderr?.on('data', (chunk: Buffer) => (errors = (errors + chunk.toString()).slice(-200_000)))
-  const lines: Buffer[] = (await once(child.stdout ?? child, 'data')) as Buffer[]
+  const ended = once(child, 'close').then(() => Promise.reject(new Error(`the server ended: ${errors}`)))
+  ended.catch(() => undefined) // it does so at last
+  const lines: Buffer[] = await Promise.race([once(child.stdout, 'data') as Promise<Buffer[]>, ended])
   const { address, cookie } = JSON.parse(String(lines[0])) as { address: string; cookie: string } // as server.ts prints it
   return { address, cookie, child, errors: () => errors }
 }
@@ -130,7 +133,7 @@ async function main(): Promise<number> {
   await Promise.all(Array.from({ length: 6 }, worker))
   await Promise.all(
     largeReports().map(async (input) => {
-      const status = await send(server.address, input, 120_000, lone).catch((error: unknown) => {
+      const status = await send(server.address, input, longest, lone).catch((error: unknown) => {
         failed.push(`${String(error)}: large reports at once`)
         return null
       })

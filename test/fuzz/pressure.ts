@@ -2,14 +2,13 @@
 import { connect, type Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import zlib from 'node:zlib'
+import { patienceMilliseconds } from '../help/until.ts'
 import type { Input } from './inputs.ts'
 
 /** Reports sent at the same moment, and bytes of JSON that each unpacks to: together far more than the server may hold. */
 const [reports, unpacked] = [20, 40 * 1024 * 1024]
 /** Requests of each kind that are begun and not ended. */
 const stalled = 150
-/** Milliseconds after which a connection without all of its headers must be gone: the server's limit, and time to look. */
-const patience = 30_000
 
 /** Reports of small size whose logs are long. */
 export function largeReports(): Input[] {
@@ -51,11 +50,14 @@ export function stallingRequests({ address, cookie }: { address: string; cookie:
   }
   return {
     count: sockets.length,
-    /** Whether those without all of their headers were let go in time; the others are ended. */
+    /** Whether those without all of their headers are let go; the others are ended. */
     async end(): Promise<boolean> {
-      const isTimely = await Promise.race([Promise.all(slow).then(() => true), sleep(patience, false)])
+      const isFreed = await Promise.race([
+        Promise.all(slow).then(() => true),
+        sleep(patienceMilliseconds, false, { ref: false }),
+      ])
       for (const socket of sockets) socket.destroy()
-      return isTimely
+      return isFreed
     },
   }
 }

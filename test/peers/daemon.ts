@@ -1,9 +1,9 @@
 /** Upstream's daemon, started as its own unit would: on a free port, in a folder of its own. */
 import type { ChildProcess } from 'node:child_process'
 import { mkdir, writeFile } from 'node:fs/promises'
-import { createServer } from 'node:net'
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
+import { aLastingPort } from '../help/ports.ts'
+import { until } from '../help/until.ts'
 import { started, type Peers } from './root.ts'
 
 export type Daemon = {
@@ -26,13 +26,13 @@ type DaemonOptions = {
 
 /**
  * Starts it and waits until it answers.
- * @throws Error with what it printed where it does not within 20 seconds
+ * @throws Error with what it printed where it ends before, or never does
  */
 export async function startDaemon(
   command: Peers['command'],
   { folder, env, signupSecret }: DaemonOptions,
 ): Promise<Daemon> {
-  const host = `127.0.0.1:${await freePort()}`
+  const host = `127.0.0.1:${await aLastingPort()}`
   const config = join(folder, 'rebuilderd.conf')
   const cookieFile = join(folder, 'their-cookie')
   const home = join(folder, 'their-daemon')
@@ -41,22 +41,17 @@ export async function startDaemon(
   const [file, args] = command('rebuilderd', ['-c', config])
   const { child, printed, stop } = started(file, args, home, { ...env, REBUILDERD_COOKIE_PATH: cookieFile })
   const address = `http://${host}`
-  for (let tries = 0; tries < 400; tries++) {
-    const isUp = await fetch(`${address}/api/v1/dashboard`).then(
+  const isUp = (): Promise<boolean> =>
+    fetch(`${address}/api/v1/dashboard`).then(
       (reply) => reply.ok,
       () => false,
     )
-    if (isUp) return { address, cookieFile, child, printed, stop }
-    await sleep(250)
+  try {
+    await until(async () => child.exitCode !== null || (await isUp()), "that upstream's daemon answers")
+    if (child.exitCode !== null) throw new Error(`it ended with ${child.exitCode}`)
+  } catch (error) {
+    await stop()
+    throw new Error(`upstream's daemon did not answer: ${printed()}`, { cause: error })
   }
-  await stop()
-  throw new Error(`upstream's daemon did not answer: ${printed()}`)
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const address = server.address()
-  await new Promise((resolve) => server.close(resolve))
-  return typeof address === 'object' && address !== null ? address.port : 0
+  return { address, cookieFile, child, printed, stop }
 }

@@ -15,6 +15,7 @@ import { listWorkers } from '../../src/wire/workers.ts'
 import { door } from '../cmd/program.ts'
 import { aServer, files } from '../help/files.ts'
 import { aPackage, aReport, anArtifact, signupSecret, startServer, temporaryFolder } from '../help/server.ts'
+import { until } from '../help/until.ts'
 import { startDaemon, type Daemon } from './daemon.ts'
 import { ended, openPeers, started, type Ended, type Peers } from './root.ts'
 
@@ -113,15 +114,6 @@ function reportOf(mirror: string, release = 'lab') {
   return aReport(packages, { release })
 }
 
-async function until<T>(what: string, ask: () => Promise<T | null>, seconds = 60): Promise<T> {
-  for (let tries = 0; tries < seconds * 4; tries++) {
-    const answer = await ask()
-    if (answer !== null) return answer
-    await new Promise((resolve) => setTimeout(resolve, 250))
-  }
-  return assert.fail(`waited ${seconds} s for ${what}`)
-}
-
 async function verdicts(client: Client, release: string): Promise<Record<string, string | null> | null> {
   const { records } = await client.call(listBuilds, { query: { release } })
   return records.length < names.length
@@ -193,7 +185,7 @@ test('their worker and rebuildctl against our server', { skip }, async (t) => {
     const worker = started(file, args, home, world.env)
     t.after(worker.stop)
 
-    const all = await until('three verdicts', () => verdicts(client, 'lab')).catch((error: unknown) => {
+    const all = await until(() => verdicts(client, 'lab'), 'three verdicts').catch((error: unknown) => {
       throw new Error(worker.printed(), { cause: error })
     })
 
@@ -364,7 +356,7 @@ test('our worker and ctl against their daemon', { skip }, async (t) => {
     const worker = started(process.execPath, args, world.folder, world.env)
     t.after(worker.stop)
 
-    const all = await until('three verdicts', () => verdicts(client, 'lab')).catch((error: unknown) => {
+    const all = await until(() => verdicts(client, 'lab'), 'three verdicts').catch((error: unknown) => {
       throw new Error(`${worker.printed()}\n${daemon.printed().slice(-3000)}`, { cause: error })
     })
 

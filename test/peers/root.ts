@@ -5,6 +5,7 @@ import { mkdir, rename, rm } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
+import { patienceMilliseconds } from '../help/until.ts'
 
 const run = promisify(execFile)
 
@@ -54,7 +55,7 @@ export async function openPeers(say: (line: string) => void): Promise<Peers | st
 /** What a program prints, or null where it fails. */
 async function printed(file: string, args: string[]): Promise<string | null> {
   try {
-    return (await run(file, args, { timeout: 20_000 })).stdout.trim()
+    return (await run(file, args, { timeout: patienceMilliseconds })).stdout.trim()
   } catch {
     return null
   }
@@ -72,7 +73,10 @@ async function unpack(root: string, say: (line: string) => void): Promise<string
     say(`unpacking upstream's programs of ${suite}, once`)
     await rm(aside, { recursive: true, force: true })
     try {
-      await run('mmdebstrap', optionsOf(suite, aside, mirror), { timeout: 400_000, maxBuffer: 16_000_000 })
+      await run('mmdebstrap', optionsOf(suite, aside, mirror), {
+        timeout: 2 * patienceMilliseconds,
+        maxBuffer: 16_000_000,
+      })
       await rename(aside, root)
       return null
     } catch (error) {
@@ -109,12 +113,12 @@ async function mirrorOfApt(): Promise<string | null> {
 
 export type Ended = { code: number | null; stdout: string; stderr: string }
 
-/** Runs a program to its end, at most half a minute. */
+/** Runs a program to its end, or until it hangs. */
 export function ended(child: ChildProcess): Promise<Ended> {
   let [stdout, stderr] = ['', '']
   child.stdout?.on('data', (chunk: Buffer) => (stdout += chunk.toString()))
   child.stderr?.on('data', (chunk: Buffer) => (stderr += chunk.toString()))
-  const timer = setTimeout(() => child.kill('SIGKILL'), 30_000)
+  const timer = setTimeout(() => child.kill('SIGKILL'), patienceMilliseconds)
   return new Promise((resolve, reject) => {
     child.on('error', reject)
     child.on('close', (code) => {
@@ -141,7 +145,7 @@ export function started(
   const gone = new Promise<void>((resolve) => child.once('close', () => resolve()))
   const stop = async (): Promise<void> => {
     child.kill('SIGTERM')
-    const timer = setTimeout(() => child.kill('SIGKILL'), 5000)
+    const timer = setTimeout(() => child.kill('SIGKILL'), patienceMilliseconds)
     await gone
     clearTimeout(timer)
   }

@@ -3,6 +3,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { chromium, type Browser, type BrowserContext, type Page } from 'playwright-core'
 import { after, type TestContext } from 'node:test'
+import { patienceMilliseconds } from '../help/until.ts'
 
 const executablePath = '/usr/bin/chromium'
 
@@ -26,6 +27,7 @@ after(async () => (await started)?.close())
 function launch(): Promise<Browser> {
   return chromium.launch({
     executablePath,
+    timeout: patienceMilliseconds,
     headless: true,
     args: [
       '--no-sandbox',
@@ -44,6 +46,7 @@ export async function openBrowser(t: TestContext, { scripts = true }: Look = {})
   started ??= launch()
   const browser = await started
   const context = await browser.newContext({ javaScriptEnabled: scripts, timezoneId: 'Asia/Kolkata' })
+  context.setDefaultTimeout(patienceMilliseconds)
   t.after(() => context.close())
   return context
 }

@@ -14,7 +14,7 @@ for (const look of [
 ] as const) {
   test(
     `the report of a check can be read ${look.width} px wide, ${look.colorScheme}, and with the keyboard`,
-    { skip: missing, timeout: 120_000 },
+    { skip: missing },
     async (t) => {
       const home = await temporaryFolder(t)
       const root = await aDebian(t, ['good', 'bad', 'odd'])

@@ -15,6 +15,7 @@ import {
   temporaryFolder,
 } from '../help/server.ts'
 import { aServer } from '../help/files.ts'
+import { patienceSeconds } from '../help/until.ts'
 import { missing, openBrowser, openPage, violationsOf } from './browser.ts'
 
 const noDiffoscope = existsSync('/usr/bin/diffoscope') ? false : 'diffoscope is not installed'
@@ -37,7 +38,7 @@ async function aRealPage(t: TestContext): Promise<Uint8Array> {
   const directory = await temporaryFolder(t)
   await writeFile(join(directory, 'a'), 'one\n<script>alert(1)</script>\n')
   await writeFile(join(directory, 'b'), 'two\n<script>alert(2)</script>\n')
-  const settings = { args: [], timeoutSeconds: 60, maxBytes: null, html: true }
+  const settings = { args: [], timeoutSeconds: patienceSeconds, maxBytes: null, html: true }
   const files = [join(directory, 'a'), join(directory, 'b')] as const
   const { html } = await diffoscope(...files, settings, { directory, isolation: 'off', signal: t.signal })
   assert.ok(html)
@@ -50,7 +51,7 @@ for (const look of [
 ] as const) {
   test(
     `diffoscope's page is seen on that of the build, ${look.width} px wide, scripts ${look.scripts ? 'on' : 'off'}`,
-    { skip: missing === false ? noDiffoscope : missing, timeout: 120_000 },
+    { skip: missing === false ? noDiffoscope : missing },
     async (t) => {
       const address = await aSite(t, await aRealPage(t))
       const { page, troubles } = await openPage(await openBrowser(t, look), address, look)
@@ -58,7 +59,7 @@ for (const look of [
       await page.goto(`${address}/builds/1`)
       await page.locator('iframe').scrollIntoViewIfNeeded()
       const inside = page.frameLocator('iframe[title="Differences of hello, side by side"]')
-      await inside.locator('.diffchanged').first().waitFor({ timeout: 20_000 })
+      await inside.locator('.diffchanged').first().waitFor()
 
       const background = await inside
         .locator('.diffchanged td')
@@ -107,62 +108,56 @@ async function anEvil(t: TestContext): Promise<{ evil: string; asked: string[] }
 const done = (troubles: readonly string[]): string[] =>
   troubles.filter((line) => !/^(error|warning|info): |^request to /.test(line))
 
-test(
-  'a hostile page in the frame does, loads and sends nothing',
-  { skip: missing, timeout: 120_000 },
-  async (t) => {
-    const { evil, asked } = await anEvil(t)
-    const address = await aSite(t, hostilePage(evil))
-    const browser = await openBrowser(t)
-    const { page, troubles } = await openPage(browser, address)
-    await page.goto(`${address}/builds/1`)
-    const before = [page.url(), await page.title(), browser.pages().length]
-    await page.locator('iframe').scrollIntoViewIfNeeded()
-    const inside = page.frameLocator('iframe')
-    await inside.locator('#seen').waitFor({ timeout: 20_000 })
+test('a hostile page in the frame does, loads and sends nothing', { skip: missing }, async (t) => {
+  const { evil, asked } = await anEvil(t)
+  const address = await aSite(t, hostilePage(evil))
+  const browser = await openBrowser(t)
+  const { page, troubles } = await openPage(browser, address)
+  await page.goto(`${address}/builds/1`)
+  const before = [page.url(), await page.title(), browser.pages().length]
+  await page.locator('iframe').scrollIntoViewIfNeeded()
+  const inside = page.frameLocator('iframe')
+  await inside.locator('#seen').waitFor()
 
-    for (const id of ['#top', '#new', '#code', '#send', '#self']) {
-      await inside.locator(id).click({ timeout: 5000, noWaitAfter: true })
-      await page.waitForTimeout(300)
-    }
+  for (const id of ['#top', '#new', '#code', '#send', '#self']) {
+    await inside.locator(id).click({ noWaitAfter: true })
+    await page.waitForTimeout(300)
+  }
 
-    assert.deepEqual([page.url(), await page.title(), browser.pages().length], before)
-    assert.deepEqual([done(troubles), asked], [[], []])
-  },
-)
+  assert.deepEqual([page.url(), await page.title(), browser.pages().length], before)
+  assert.deepEqual([done(troubles), asked], [[], []])
+})
 
-test(
-  'opened alone, a hostile page runs, loads and sends nothing',
-  { skip: missing, timeout: 120_000 },
-  async (t) => {
-    const { evil, asked } = await anEvil(t)
-    const address = await aSite(t, hostilePage(evil))
-    const { page, troubles } = await openPage(await openBrowser(t), address)
+test('opened alone, a hostile page runs, loads and sends nothing', { skip: missing }, async (t) => {
+  const { evil, asked } = await anEvil(t)
+  const address = await aSite(t, hostilePage(evil))
+  const { page, troubles } = await openPage(await openBrowser(t), address)
 
-    await page.goto(`${address}/api/v1/builds/1/artifacts/1/diffoscope.html`)
-    await page.locator('#seen').waitFor()
-    for (const id of ['#code', '#send']) await page.locator(id).click({ timeout: 5000, noWaitAfter: true })
-    await page.waitForTimeout(500)
+  await page.goto(`${address}/api/v1/builds/1/artifacts/1/diffoscope.html`)
+  await page.locator('#seen').waitFor()
+  for (const id of ['#code', '#send']) await page.locator(id).click({ noWaitAfter: true })
+  await page.waitForTimeout(500)
 
-    assert.equal(await page.title(), 'mine')
-    assert.deepEqual([done(troubles), asked], [[], []])
-  },
-)
+  assert.equal(await page.title(), 'mine')
+  assert.deepEqual([done(troubles), asked], [[], []])
+})
 
-test(
-  'another site cannot put the page into a frame of its own',
-  { skip: missing, timeout: 120_000 },
-  async (t) => {
-    const address = await aSite(t, hostilePage('http://mirror.example'))
-    const path = '/api/v1/builds/1/artifacts/1/diffoscope.html'
-    const other = await aServer(t, (_, response) => {
-      response.setHeader('content-type', 'text/html').end(`<iframe src="${address}${path}"></iframe>`)
+test('another site cannot put the page into a frame of its own', { skip: missing }, async (t) => {
+  const address = await aSite(t, hostilePage('http://mirror.example'))
+  const path = '/api/v1/builds/1/artifacts/1/diffoscope.html'
+  const other = await aServer(t, (_, response) => {
+    response.setHeader('content-type', 'text/html').end(`<iframe src="${address}${path}"></iframe>`)
+  })
+  const { page } = await openPage(await openBrowser(t), other)
+
+  const over = Promise.withResolvers<void>()
+  for (const event of ['requestfinished', 'requestfailed'] as const)
+    page.on(event as 'requestfailed', (request) => {
+      if (request.url() === address + path) over.resolve()
     })
-    const { page } = await openPage(await openBrowser(t), other)
+  await page.goto(other)
+  await over.promise
+  await page.waitForTimeout(500)
 
-    await page.goto(other)
-    await page.waitForTimeout(1000)
-
-    assert.equal(await page.frameLocator('iframe').locator('#seen').count(), 0)
-  },
-)
+  assert.equal(await page.frameLocator('iframe').locator('#seen').count(), 0)
+})

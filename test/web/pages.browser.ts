@@ -24,9 +24,11 @@ import { Hono } from 'hono'
 import { generateSigningKey } from '../../src/attestation.ts'
 import { mountPages } from '../../src/server/pages.ts'
 import type { Service } from '../../src/server/service.ts'
+import type { Page } from 'playwright-core'
+import { aLastingPort } from '../help/ports.ts'
 import { missing, openBrowser, openPage, violationsOf } from './browser.ts'
 
-const options = { skip: missing, timeout: 120_000 }
+const options = { skip: missing }
 
 async function aSite(t: TestContext, settings = {}) {
   const server = await startServer(t, { settings })
@@ -90,7 +92,7 @@ function isServedBy(path: string, route: string): boolean {
 
 test(
   'every page is sound, narrow and wide, light and dark: no violation, no console line, no other host',
-  { ...options, timeout: 400_000 }, // some hundred looks
+  options,
   async (t) => {
     const { server, worker } = await aSite(t)
     const running = await pop(worker.client.call)
@@ -135,7 +137,9 @@ test(
     assert.match(await page.locator('main').innerText(), /25\.0 % verified/)
     await page.getByLabel('Find a package').fill('hell')
     await page.getByRole('button', { name: 'Find' }).click()
+    await page.waitForURL(/\/search\?q=hell$/)
     await page.getByRole('link', { name: 'hello' }).first().click()
+    await page.waitForURL(/\/hello\b/)
     assert.match(
       await page.locator('main').innerText(),
       /Built in the recorded environment, but the bytes differ/,
@@ -144,7 +148,7 @@ test(
     await page.goto(`${server.address}/debian/sid`)
     await page.getByLabel('Verdict').selectOption('FAIL')
     await page.getByRole('button', { name: 'Show' }).click()
-    assert.match(page.url(), /status=FAIL/)
+    await page.waitForURL(/status=FAIL/)
     assert.deepEqual(await page.locator('tbody th a').allInnerTexts(), ['zlib'])
     assert.deepEqual(troubles, [])
   },
@@ -165,24 +169,28 @@ test('with scripts a filter applies at once, and the address holds the view', op
   assert.deepEqual(troubles, [])
 })
 
+/** Resolves once the page hears of what happens at the server. */
+const watchOf = (page: Page): Promise<unknown> => page.waitForResponse(/\/api\/v1\/events\b/)
+
 test('a verdict shows without loading the page again', options, async (t) => {
   const { server, worker } = await aSite(t, { 'http.base_path': '/verify' })
   const browser = await openBrowser(t)
   const home = await openPage(browser, server.address)
   const source = await openPage(browser, server.address)
+  const watched = Promise.all([watchOf(home.page), watchOf(source.page)])
   await home.page.goto(server.address)
   await source.page.goto(`${server.address}/debian/sid/untried`)
   await source.page.evaluate(() => Object.assign(globalThis, { stayed: true }))
   assert.match(await source.page.locator('main').innerText(), /It is ready to be rebuilt/)
-  await new Promise((resolve) => setTimeout(resolve, 500)) // the watch has begun
+  await watched
 
   const job = await rebuildNext(worker, 'FAIL', { reason: 'build_failed' })
 
   assert.equal(job.job.name, 'untried')
-  await source.page.getByText('The build ended with an error.').waitFor({ timeout: 20_000 })
+  await source.page.getByText('The build ended with an error.').waitFor()
   await source.page.bringToFront()
   await home.page.bringToFront()
-  await home.page.locator('[data-live-part="others"]').getByText('untried').waitFor({ timeout: 20_000 })
+  await home.page.locator('[data-live-part="others"]').getByText('untried').waitFor()
   assert.equal(await source.page.evaluate(() => 'stayed' in globalThis), true)
   assert.deepEqual([...home.troubles, ...source.troubles], [])
 })
@@ -199,10 +207,10 @@ test('the log of a running build grows on its page, harmless, until the verdict'
   await page.getByText('first line').waitFor()
   await write('\u001b[31msecond\u001b[0m \u202eline <img src=x onerror=alert(1)>\nthi')
   await write('rd line\n')
-  await page.getByText('third line').waitFor({ timeout: 20_000 })
+  await page.getByText('third line').waitFor()
   const lines = await page.locator('.log .line').allInnerTexts()
   await worker.client.call(submitBuild, { body: aResult(job) })
-  await page.getByRole('link', { name: 'see the verdict' }).click({ timeout: 20_000 })
+  await page.getByRole('link', { name: 'see the verdict' }).click()
 
   assert.deepEqual(
     lines.map((line) => line.trim()),
@@ -231,11 +239,11 @@ test('the page of a job that waits becomes live when a worker takes it', options
   assert.ok(job !== null)
   assert.equal(job.job.id, waiting?.id)
   const write = logWriter(server, worker, waiting?.id ?? 0)
-  await page.getByText('The log grows here while the build runs.').waitFor({ timeout: 20_000 })
+  await page.getByText('The log grows here while the build runs.').waitFor()
   await write('first line\n')
-  await page.locator('.log .line', { hasText: 'first line' }).waitFor({ timeout: 20_000 })
+  await page.locator('.log .line', { hasText: 'first line' }).waitFor()
   await worker.client.call(submitBuild, { body: aResult(job) })
-  await page.getByRole('link', { name: 'see the verdict' }).waitFor({ timeout: 20_000 })
+  await page.getByRole('link', { name: 'see the verdict' }).waitFor()
 
   assert.match(before, /waits to be rebuilt/)
   assert.match(await page.title(), /is being rebuilt/)
@@ -252,7 +260,7 @@ test('the page of a job that waits says so when it was dropped', options, async 
 
   await server.call(dropJobs, { query: { name: 'untried', distribution: 'debian' } })
 
-  await page.getByText('There is nothing here').waitFor({ timeout: 20_000 })
+  await page.getByText('There is nothing here').waitFor()
 })
 
 /** Writes a running job's log piece by piece, as its worker does. */
@@ -281,7 +289,7 @@ test('the log of a running build may have 50 MB and a million lines', options, a
   const atFirst = await page.locator('.log .line').count()
   await page.getByText('the first 999,600 lines are not shown').waitFor()
   await write('line\n' + 'y\n'.repeat(100_000) + 'the last line\n')
-  await page.getByText('the last line').waitFor({ timeout: 60_000 })
+  await page.getByText('the last line').waitFor()
 
   assert.equal(atFirst, 400)
   assert.ok((await page.locator('.log .line').count()) <= 5000)
@@ -291,8 +299,8 @@ test('the log of a running build may have 50 MB and a million lines', options, a
 
 test('pages go on by themselves after the server was away', options, async (t) => {
   const data = await temporaryFolder(t)
-  const before = await startServer(t, { data })
-  const settings = { 'http.bind_addr': new URL(before.address).host }
+  const settings = { 'http.bind_addr': `127.0.0.1:${await aLastingPort()}` }
+  const before = await startServer(t, { data, settings })
   const worker = await aSigningWorker(before)
   await importPackages(before.call, [aPackage({ name: 'hello' }), aPackage({ name: 'zlib' })])
   const job = await pop(worker.client.call)
@@ -301,7 +309,9 @@ test('pages go on by themselves after the server was away', options, async (t) =
   const browser = await openBrowser(t)
   const { page: home } = await openPage(browser, before.address)
   const { page: log } = await openPage(browser, before.address)
+  const watched = watchOf(home)
   await home.goto(before.address)
+  await watched
   await log.goto(`${before.address}/jobs/${job.job.id}`)
   await log.getByText('before').waitFor()
   await home.evaluate(() => Object.assign(globalThis, { stayed: true }))
@@ -314,13 +324,13 @@ test('pages go on by themselves after the server was away', options, async (t) =
   await fetch(address, { method: 'POST', body: 'after\n', headers })
 
   await log.bringToFront()
-  await log.locator('.log .line', { hasText: 'after' }).waitFor({ timeout: 60_000 })
+  await log.locator('.log .line', { hasText: 'after' }).waitFor()
   assert.deepEqual(
     (await log.locator('.log .line').allInnerTexts()).map((line) => line.trim()),
     ['1before', '2after'],
   )
   await home.bringToFront()
-  await home.getByText('content differs').first().waitFor({ timeout: 60_000 })
+  await home.getByText('content differs').first().waitFor()
   assert.equal(await home.evaluate(() => 'stayed' in globalThis), true)
 })
 
@@ -353,7 +363,7 @@ test('everything can be reached by keyboard, and paper shows what the screen sho
   await page.keyboard.press('Tab')
   assert.equal(await page.evaluate(() => document.activeElement?.textContent), 'To the content')
   await page.keyboard.press('Enter')
-  assert.equal(await page.evaluate(() => document.activeElement?.id), 'main')
+  await page.waitForFunction(() => document.activeElement?.id === 'main')
   await page.emulateMedia({ media: 'print' })
 
   assert.equal(await page.locator('nav[aria-label=Site]').isVisible(), false)
