@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
+import { unitEnvironment } from './bench/process.ts'
 import { aFolder } from './help/files.ts'
 import { firstArgs, program } from './cmd/program.ts'
 
@@ -70,6 +71,16 @@ test('whatever keeps the server from starting, systemd does not give up', () => 
 
   assert.match(unit, /^StartLimitIntervalSec=0$/m)
   assert.match(unit, /^Restart=always$/m)
+})
+
+test('what is measured runs with the environment that the unit gives the server', () => {
+  const unit = readFileSync(join(root, 'rebuilderd.service'), 'utf8')
+
+  const given = [...unit.matchAll(/^Environment=(\w+)=(.*)$/gm)].map(([, name = '', value = '']) => [
+    name,
+    value,
+  ])
+  assert.deepEqual(Object.fromEntries(given), unitEnvironment)
 })
 
 test('the unit of the worker hands on what limits and kills builds', () => {

@@ -23,6 +23,8 @@ export type ServerProcess = {
 
 const root = fileURLToPath(new URL('../../', import.meta.url))
 export const signupSecret = 'bench'
+/** What rebuilderd.service has in its environment. */
+export const unitEnvironment = { MALLOC_ARENA_MAX: '2' } as const
 
 type StartOptions = {
   data: string
@@ -52,7 +54,7 @@ export async function startProcess(options: StartOptions): Promise<ServerProcess
   const child = spawn(program, [...first, ...serve], {
     cwd: root,
     stdio: ['ignore', 'pipe', 'pipe'],
-    env: { ...process.env, NO_PROXY: '*', ...options.environment },
+    env: { ...process.env, NO_PROXY: '*', ...unitEnvironment, ...options.environment },
   })
   let errors = ''
   child.stderr.on('data', (chunk: Buffer) => (errors = (errors + chunk.toString()).slice(-20_000)))
