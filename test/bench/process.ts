@@ -16,6 +16,8 @@ export type ServerProcess = {
   said: () => string
   /** CPU seconds used so far, user and system. */
   cpu: () => number
+  /** Milliseconds that its threads had a processor, and that they waited for one, of those threads that still are. */
+  scheduled: () => { ran: number; waited: number }
   /** Megabytes resident, now and at most. */
   memory: () => { now: number; most: number }
   kill: (signal: NodeJS.Signals) => Promise<void>
@@ -75,6 +77,7 @@ export function processOf(
     pid,
     child,
     cpu: () => cpuOf(pid),
+    scheduled: () => scheduledOf(pid),
     memory: () => memoryOf(pid),
     async kill(signal) {
       if (child.exitCode !== null || child.signalCode !== null) return
@@ -106,6 +109,15 @@ function cpuOf(pid: number): number {
     .replace(/^.*\) /s, '')
     .split(' ')
   return (Number(fields[11]) + Number(fields[12])) / ticks
+}
+
+/** As the scheduler tells it of each thread (docs.kernel.org/scheduler/sched-stats.html). */
+function scheduledOf(pid: number): { ran: number; waited: number } {
+  const tasks = readdirSync(`/proc/${pid}/task`).map((task) =>
+    readFileSync(`/proc/${pid}/task/${task}/schedstat`, 'utf8').split(' ').map(Number),
+  )
+  const sum = (index: number): number => tasks.reduce((all, task) => all + (task[index] ?? 0), 0) / 1e6
+  return { ran: sum(0), waited: sum(1) }
 }
 
 function memoryOf(pid: number): { now: number; most: number } {
