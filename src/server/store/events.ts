@@ -60,6 +60,7 @@ export function eventsAfter(db: Database, after: number, limit: number): Promise
   )
 }
 
+/** The id of the newest event; 0: there was none. */
 export async function lastEvent(db: Database): Promise<number> {
   const row = await first(db.all<{ id: number | null }>(sql`SELECT max(id) AS id FROM events`))
   return row?.id ?? 0
