@@ -1,3 +1,4 @@
+import { asBuffer } from './chunks.ts'
 import { Complaint } from './errors.ts'
 
 /** One member of a tar. */
@@ -95,7 +96,7 @@ export function openTarReader(what: string, begin: (header: TarHeader) => TakeCo
   }
   return {
     push(chunk) {
-      const bytes = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength)
+      const bytes = asBuffer(chunk)
       for (let at = 0; at < bytes.length;) {
         if (left > 0) {
           const part = bytes.subarray(at, at + left)

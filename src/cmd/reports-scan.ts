@@ -1,3 +1,4 @@
+import { asBuffer } from '../chunks.ts'
 import { Complaint } from '../errors.ts'
 import { gathered } from './gathered.ts'
 
@@ -89,7 +90,7 @@ export function scanReports(what: string, { onPackage, onReport }: Found) {
 
   let total = 0
   const read = (chunk: Uint8Array): void => {
-    const bytes = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length)
+    const bytes = asBuffer(chunk)
     let start = 0
     for (let at = 0; at < bytes.length; at++) {
       const byte = bytes[at] as number // it is inside

@@ -1,3 +1,4 @@
+import { asBuffer } from '../../chunks.ts'
 import { Complaint } from '../../errors.ts'
 import { gathered } from '../gathered.ts'
 
@@ -20,8 +21,7 @@ export async function* jsonElements(
   around: (document: unknown) => void = () => {},
 ): AsyncGenerator {
   const scanner = scannerOf(member, around)
-  for await (const chunk of chunks)
-    yield* scanner.read(Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length))
+  for await (const chunk of chunks) yield* scanner.read(asBuffer(chunk))
   scanner.end()
 }
 

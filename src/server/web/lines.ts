@@ -1,4 +1,5 @@
 /** Logs and diffs as lines of harmless text, bounded. */
+import { asBuffer } from '../../chunks.ts'
 import { count, harmless, html, raw, type Html } from './html.ts'
 
 type Line = { number: number; text: string }
@@ -39,7 +40,7 @@ export async function clipped(
     rest = nothingYet
   }
   for await (const part of chunks) {
-    const chunk = Buffer.from(part.buffer, part.byteOffset, part.length)
+    const chunk = asBuffer(part)
     bytes += chunk.length
     let start = 0
     for (let end = chunk.indexOf(lineEnd); end !== -1; end = chunk.indexOf(lineEnd, start)) {
