@@ -29,6 +29,7 @@ import { migrate, migrations } from './store/schema.ts'
 import { openSqlite } from './store/sqlite.ts'
 import { refuseHalfTaken } from './takeover.ts'
 import { trendKeeper } from './trends.ts'
+import { againAndAgain } from './turns.ts'
 
 type ServeOptions = {
   settings: ServerSettings
@@ -210,14 +211,12 @@ function publicUrlOf(given: string | null): string | null {
 
 /**
  * Frees jobs of workers that stopped answering, and makes ready what would take long when it is first asked for; ends when
- * its result is called. A look that takes long puts the next one off: on a machine that is busy they must not queue up.
+ * its result is called.
  */
 function keepTime({ db, schedule, log, now, pulse, liveLogs }: Service, tick: number): () => Promise<void> {
   const over = new AbortController()
   const prepareNames = nameTender(db, log, over.signal)
   const prepared = prepareNames()
-  let looking = false
-  let running: Promise<unknown> = Promise.resolve()
   const tendPages = pageTender(db, now)
   const look = async (): Promise<void> => {
     const moment = now()
@@ -230,17 +229,11 @@ function keepTime({ db, schedule, log, now, pulse, liveLogs }: Service, tick: nu
     await prepareNames()
     await liveLogs.forget(Date.now() - keptLive)
   }
-  const timer = setInterval(() => {
-    if (looking) return
-    looking = true
-    running = look()
-      .catch((error: unknown) => log.error(`looking for dead jobs: ${explain(error)}`))
-      .finally(() => (looking = false))
-  }, tick)
+  const told = (error: unknown): void => log.error(`looking for dead jobs: ${explain(error)}`)
+  const end = againAndAgain(() => look().catch(told), tick)
   return async () => {
     over.abort()
-    clearInterval(timer)
-    await Promise.all([running, prepared])
+    await Promise.all([end(), prepared])
   }
 }
 

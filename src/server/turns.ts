@@ -26,6 +26,23 @@ export function someAtATime(most: number): <T>(work: () => Promise<T>) => Promis
 }
 
 /**
+ * Does something again and again, never twice at once: what takes longer than the milliseconds between puts the next time
+ * off, so that on a busy machine nothing queues up.
+ * @param work never fails
+ * @returns ends it, when what is under way is done
+ */
+export function againAndAgain(work: () => Promise<void>, pause: number): () => Promise<void> {
+  let running: Promise<void> | null = null
+  const timer = setInterval(() => {
+    running ??= work().finally(() => (running = null))
+  }, pause)
+  return async () => {
+    clearInterval(timer)
+    await running
+  }
+}
+
+/**
  * Reads once for all who ask for the same at the same moment: those that were heard in one turn of the event loop, and
  * those that come while it is being read share the reading after that. So each is told what was committed before.
  * @returns a function that reads what is told apart by a key

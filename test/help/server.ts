@@ -36,6 +36,8 @@ type Options = {
 }
 
 const never = 2 ** 31 - 1
+/** A process that gets no turn for a while must not take those who asked meanwhile for slow. */
+const patientLimits: TimeLimits = { headers: patienceMilliseconds, request: patienceMilliseconds }
 
 /** A server of its own on a free port of loopback, gone when the test is. */
 export async function startServer(t: TestContext, options: Options = {}): Promise<TestServer> {
@@ -49,9 +51,8 @@ export async function startServer(t: TestContext, options: Options = {}): Promis
     ...options.settings,
   }
   const now = (): Date => new Date(clock.stopped ?? Date.now() + clock.ahead)
-  const { log = silentLog, timeLimits, tick = never } = options
-  const limits = timeLimits === undefined ? {} : { timeLimits }
-  const server = await start({ settings, data, log, now, observe: replies.observe, tick, ...limits })
+  const { log = silentLog, timeLimits = patientLimits, tick = never } = options
+  const server = await start({ settings, data, log, now, observe: replies.observe, tick, timeLimits })
   let isStopped = false
   const stop = async (): Promise<void> => {
     if (!isStopped) await server.stop()

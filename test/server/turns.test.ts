@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
-import { setTimeout as sleep } from 'node:timers/promises'
+import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises'
 import { test } from 'node:test'
-import { readingTogether, someAtATime } from '../../src/server/turns.ts'
+import { againAndAgain, readingTogether, someAtATime } from '../../src/server/turns.ts'
 
 test('no more than so many run at once, all in the order they came, and one that fails makes room', async () => {
   const inTurn = someAtATime(3)
@@ -54,4 +54,32 @@ test('who comes while something is read shares the reading after it, so that nob
   await assert.rejects(together('a', read), /broken/)
   value = 10
   assert.equal(await together('a', read), 10)
+})
+
+test('what is done again and again is never done twice at once, and has an end', async (t) => {
+  t.mock.timers.enable({ apis: ['setInterval'] })
+  let [begun, gate] = [0, Promise.withResolvers<void>()]
+  const end = againAndAgain(() => {
+    begun++
+    return gate.promise
+  }, 1000)
+  const begunAfter = (milliseconds: number): number => {
+    t.mock.timers.tick(milliseconds)
+    return begun
+  }
+
+  const first = [begunAfter(999), begunAfter(1), begunAfter(5000)]
+  gate.resolve()
+  await turn()
+  gate = Promise.withResolvers()
+  const second = begunAfter(1000)
+  let isOver = false
+  const ending = end().then(() => (isOver = true))
+  await turn()
+  const wasOver = isOver
+  gate.resolve()
+  await ending
+
+  assert.deepEqual([first, second, wasOver], [[0, 1, 1], 2, false])
+  assert.equal(begunAfter(5000), 2)
 })
