@@ -4,20 +4,23 @@ import { resolve } from 'node:path'
 import { run } from 'node:test'
 import { spec } from 'node:test/reporters'
 
-/** Each takes a quarter of a minute or more of one core, the longest first. */
+/** Those that cost most, the dearest first: each ten seconds or more of one core. */
 const long = [
   'test/worker/verdicts.test.ts',
   'test/trips/demo.test.ts',
   'test/trips/distributions.test.ts',
   'test/server/faults.test.ts',
+  'test/server/takeover.test.ts',
+  'test/server/mended.test.ts',
+  'test/server/web.test.ts',
   'test/contracts/rows-credentials.test.ts',
-  'test/cmd/sync-server.test.ts',
-  'test/cmd/ctl.test.ts',
-  'test/cmd/server.test.ts',
-  'test/check/hostile.test.ts',
-  'test/check/systems.test.ts',
-  'test/check/servers.test.ts',
+  'test/contracts/scheduling-leases.test.ts',
   'test/server/backup.test.ts',
+  'test/trips/built-in-sync.test.ts',
+  'test/check/hostile.test.ts',
+  'test/cmd/watch.test.ts',
+  'test/check/systems.test.ts',
+  'test/cmd/sync-server.test.ts',
 ]
 
 const named = process.argv.slice(2)
