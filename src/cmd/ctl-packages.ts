@@ -7,7 +7,7 @@ import { choice, command, flag, text, texts, type Context, type Given, type Opti
 import { openPublicClient, serverOptions } from './credentials.ts'
 import { recordsOf } from './lists.ts'
 import { padded, paintFor, paintedStatus, quoted, writeJsonArray, type Paint } from './output.ts'
-import { unknownName } from './unknown.ts'
+import { refuseUnknown } from './unknown.ts'
 
 const statuses = ['GOOD', 'BAD', 'FAIL', 'UNKWN'] as const
 
@@ -49,8 +49,7 @@ export const pkgsLs = command(
     if (options.json) await writeJsonArray(noted, context.write, context.signal)
     else await printPackages(noted, context)
     if (seen.any) return
-    const unknown = filters.name === undefined ? null : await unknownName(client, 'binary', filters.name)
-    if (unknown !== null) throw unknown
+    if (filters.name !== undefined && (await refuseUnknown(client, 'binary', filters.name, context))) return
     const isNarrowed = Object.keys(query).length > 1 // beside the order
     if (isNarrowed) context.err('no package matches')
     else if (context.isTerminal) context.err('no packages yet; `ctl pkgs sync` imports some')

@@ -18,7 +18,7 @@ import {
   type Cell,
   type Paint,
 } from './output.ts'
-import { unknownName } from './unknown.ts'
+import { refuseUnknown } from './unknown.ts'
 
 const headCount = 25
 
@@ -160,7 +160,7 @@ export const queuePush = command(
     }
     const { affected } = await client.call(requestRebuild, { body })
     context.out(`Queue operation applied to ${affected} builds`)
-    if (affected === 0 && name !== null) await refuseUnknown(client, name)
+    if (affected === 0 && name !== null) await refuseUnknown(client, 'source', name, context)
   },
   {
     details: 'Without a name: every package of the component.',
@@ -170,12 +170,6 @@ export const queuePush = command(
     ],
   },
 )
-
-/** @throws Complaint where there was nothing to do for a name because there is no such package */
-async function refuseUnknown(client: Client, name: string): Promise<void> {
-  const unknown = await unknownName(client, 'source', name)
-  if (unknown !== null) throw unknown
-}
 
 /** Servers that cannot be asked may have one. */
 async function hasJob(client: Client, query: Partial<QueryOf<typeof listQueue>>): Promise<boolean> {
@@ -201,8 +195,7 @@ export const queueDrop = command(
     const client = await openAdminClient(options, context)
     const isQueued = await hasJob(client, query)
     await client.call(dropJobs, { query })
-    if (isQueued) return
-    await refuseUnknown(client, name)
+    if (isQueued || (await refuseUnknown(client, 'source', name, context))) return
     context.err(printable(`no job of ${name} matches`))
   },
 )

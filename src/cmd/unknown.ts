@@ -1,6 +1,8 @@
 import type { Client } from '../client.ts'
 import { Complaint, didYouMean } from '../errors.ts'
+import { printable } from '../log.ts'
 import { listBinaryPackages, listSourcePackages } from '../wire/packages.ts'
+import type { Context } from './command.ts'
 
 const lists = { source: listSourcePackages, binary: listBinaryPackages }
 type Kind = keyof typeof lists
@@ -18,6 +20,25 @@ export async function unknownName(client: Client, kind: Kind, name: string): Pro
   } catch {
     return null // an older server, or one that is out of reach; what was asked for has been answered
   }
+}
+
+/**
+ * For a command that found nothing to do. Called as rebuildctl it is only said: scripts of that program's users know
+ * success here.
+ * @returns whether the server lists no package of that name
+ * @throws Complaint then, under our own name
+ */
+export async function refuseUnknown(
+  client: Client,
+  kind: Kind,
+  name: string,
+  { program, err }: Context,
+): Promise<boolean> {
+  const unknown = await unknownName(client, kind, name)
+  if (unknown === null) return false
+  if (program !== 'rebuildctl') throw unknown
+  err(printable(`${unknown.message} (${unknown.hint})`))
+  return true
 }
 
 /** Names that begin as this one does are looked through for one that is near it. */

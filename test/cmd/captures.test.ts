@@ -61,7 +61,7 @@ async function replayed(
   })
   await writeFile(join(home, 'cookie'), 'secret')
   const environment = { REBUILDERD_COOKIE_PATH: join(home, 'cookie') }
-  const { stdout, stderr } = await runHere(['ctl', '-H', url, ...args], { home, environment })
+  const { stdout, stderr } = await runHere(['-H', url, ...args], { home, environment, program: 'rebuildctl' })
   assert.equal(stderr, '')
   return { expected, stdout }
 }

@@ -71,6 +71,8 @@ type Place = {
   input?: string
   /** Its outputs are a terminal of this width; absent: no terminal. */
   columns?: number
+  /** The name it is called by; absent: our own. */
+  program?: 'rebuilderd' | 'rebuildctl'
 }
 
 /**
@@ -129,7 +131,7 @@ function inFolder<T>(folder: string, act: () => Promise<T>): Promise<T> {
 
 function outcomeHere(
   args: readonly string[],
-  { home, environment, input = '', columns }: Place,
+  { home, environment, input = '', columns, program: calledAs = 'rebuilderd' }: Place,
   stdout: Writable,
   stderr: Writable,
   { signal } = new AbortController(),
@@ -138,7 +140,7 @@ function outcomeHere(
   const stdin = Readable.from(input === '' ? [] : [Buffer.from(input)])
   if (columns !== undefined)
     for (const output of [stdout, stderr]) Object.assign(output, { isTTY: true, columns })
-  return outcomeOf('rebuilderd', args, { env, stdin, stdout, stderr }, signal, () => () => signal)
+  return outcomeOf(calledAs, args, { env, stdin, stdout, stderr }, signal, () => () => signal)
 }
 
 function collected(): { stream: Writable; text: () => string } {

@@ -119,6 +119,13 @@ test('what is named and does not exist is an error with a hint, what only does n
     assert.equal(code, 1, line)
     assert.match(stderr, near, line)
   }
+  for (const line of ['queue push debian main helo', 'queue drop debian main helo', 'pkgs ls --name helo']) {
+    const args = ['-H', url, ...line.split(' ')]
+    const environment = { REBUILDERD_COOKIE_PATH: `${home}/cookie` }
+    const { code, stderr } = await runHere(args, { home, environment, program: 'rebuildctl' })
+    assert.equal(code, 0, `${line}: scripts of rebuildctl's users know success here`)
+    assert.match(stderr, /^the server knows no (source )?package helo \(did you mean hel(lo|p)\?\)\n$/)
+  }
   for (const line of [
     'queue push debian main hello',
     'queue drop debian main hello',
