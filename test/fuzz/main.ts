@@ -15,7 +15,7 @@ import { largeReports, stallingRequests } from './pressure.ts'
 const seed = Number(process.env['FUZZ_SEED'] ?? '1')
 const count = Number(process.env['FUZZ_INPUTS'] ?? '6000')
 const mostMemory = 1000 // MiB of the server
-const longest = patienceMilliseconds // until an answer
+const longest = patienceMilliseconds // without an answer to anybody
 
 type Target = { address: string; cookie: string; child: ChildProcess; errors: () => string }
 
@@ -35,11 +35,13 @@ const agent = new Agent({ keepAlive: true, maxSockets: 8 })
 /** As many connections as there are requests. */
 const lone = new Agent({ keepAlive: false })
 
+/** Limits of the requests that wait for an answer. */
+const waiting = new Set<NodeJS.Timeout>()
+
 /** The status of the answer; null where the server only closed the connection, which it may. */
 function send(
   address: string,
   { method, target, headers, body }: Input,
-  patience = longest,
   through = agent,
 ): Promise<number | null> {
   const { hostname, port } = new URL(address)
@@ -58,16 +60,22 @@ function send(
     } catch {
       return resolve(null) // Node itself does not send such a thing
     }
-    const timer = setTimeout(() => sent.destroy(new Error('no answer in time')), patience)
-    sent.on('response', (reply) => {
+    const timer = setTimeout(() => sent.destroy(new Error('no answer in time')), longest)
+    waiting.add(timer)
+    const ended = (): void => {
       clearTimeout(timer)
+      waiting.delete(timer)
+    }
+    sent.on('response', (reply) => {
+      ended()
+      for (const one of waiting) one.refresh() // it is their turn now
       if (reply.headers['content-type'] === 'text/event-stream') reply.destroy()
       reply.on('error', () => undefined)
       reply.resume()
       reply.on('close', () => resolve(reply.statusCode ?? 0))
     })
     sent.on('error', (error: Error & { code?: string }) => {
-      clearTimeout(timer)
+      ended()
       if (error.code === 'ECONNRESET' || error.code === 'EPIPE' || error.message.startsWith('Parse Error'))
         resolve(null)
       else reject(error)
@@ -133,7 +141,7 @@ async function main(): Promise<number> {
   await Promise.all(Array.from({ length: 6 }, worker))
   await Promise.all(
     largeReports().map(async (input) => {
-      const status = await send(server.address, input, longest, lone).catch((error: unknown) => {
+      const status = await send(server.address, input, lone).catch((error: unknown) => {
         failed.push(`${String(error)}: large reports at once`)
         return null
       })
