@@ -5,7 +5,8 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import type { TestContext } from 'node:test'
-import { gzipSync, zstdCompressSync } from 'node:zlib'
+import { zstdCompressSync } from 'node:zlib'
+import { gzipSync } from 'fflate' // other hands than those that read it
 import {
   createCleartextMessage,
   createMessage,
@@ -224,7 +225,7 @@ export async function writeDebianArchive(folder: string, archive: DebianArchive)
 }
 
 function coded(plain: Buffer, coding: 'gz' | 'zst' | 'plain'): [string, Buffer] {
-  if (coding === 'gz') return ['.gz', gzipSync(plain)]
+  if (coding === 'gz') return ['.gz', Buffer.from(gzipSync(plain, { mtime: 0 }))]
   return coding === 'zst' ? ['.zst', zstdCompressSync(plain)] : ['', plain]
 }
 
@@ -280,7 +281,7 @@ export type RpmFields = {
 /** Writes repodata with one primary.xml.gz below `folder`, and returns the text of repomd.xml. */
 export async function writeRpmRepository(folder: string, packages: readonly RpmFields[]): Promise<string> {
   const plain = Buffer.from(primaryXml(packages))
-  const stored = gzipSync(plain)
+  const stored = gzipSync(plain, { mtime: 0 })
   const path = `repodata/${sha256(stored)}-primary.xml.gz`
   const repomd = `<?xml version="1.0" encoding="UTF-8"?>
 <repomd xmlns="http://linux.duke.edu/metadata/repo">
