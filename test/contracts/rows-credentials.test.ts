@@ -228,7 +228,7 @@ suite('the cookie of the server', { concurrency: 2 }, () => {
     const { address } = await serving(t, { home, args: ['-c', 'mine.conf'] })
     await writeFile(join(home, user), `[http]\nendpoint = "${address}"\n${withCookie('of-the-user')}`)
 
-    const { code, stderr } = await runHere(['ctl', 'queue', 'push', 'debian', 'main', 'none'], { home })
+    const { code, stderr } = await runHere(['ctl', 'queue', 'push', 'debian', 'main'], { home })
 
     assert.equal(code, 0, stderr)
   })

@@ -57,7 +57,7 @@ test('busy, slow, unchanged and unreadable are told of where they occur, and whe
   assert.equal(statuses('post', '/api/v1/builds'), '204,400,403,404,408,413,429,503')
   assert.equal(statuses('post', '/api/v1/packages'), '204,400,403,408,409,413,429,503')
   assert.equal(statuses('get', '/api/v1/events'), '200,400,408,429,503')
-  assert.equal(statuses('get', '/api/v1/builds/{id}/log'), '200,400,404,406,408,413,429,503')
+  assert.equal(statuses('get', '/api/v1/builds/{id}/log'), '200,206,304,400,404,406,408,413,416,429,503')
   for (const status of ['429', '503'])
     assert.ok('Retry-After' in (operation('post', '/api/v1/queue/pop').responses[status]?.headers ?? {}))
 })
