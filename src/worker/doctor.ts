@@ -232,10 +232,12 @@ const installers: Readonly<Record<Family, string>> = {
 }
 
 /** What becomes of a backend that makes build roots where none can be made, for want of ids to own their files. */
-const withoutRoots: Readonly<Record<string, string>> = {
-  debian:
-    'only what was built with packages that are installed here can be rebuilt: no build root can be made',
-  debrebuild: 'no build root can be made',
+const withoutRoots: Readonly<Record<string, { works: boolean; why: string }>> = {
+  debian: {
+    works: true,
+    why: 'only what was built with packages that are installed here can be rebuilt: no build root can be made',
+  },
+  debrebuild: { works: false, why: 'no build root can be made' },
 }
 
 async function checkBackend(
@@ -251,13 +253,13 @@ async function checkBackend(
     else if (need.or !== undefined) uses.push(found)
   }
   const packages = family === null ? [] : packagesFor(missing, family)
-  const restricted = makesRoots(isolation) ? null : (withoutRoots[name] ?? null)
+  const restricted = makesRoots(isolation) ? undefined : withoutRoots[name]
   return {
     name,
     instead: instead ?? null,
     doc,
-    works: missing.every((need) => !need.must) && (restricted === null || name === 'debian'),
-    restricted,
+    works: missing.every((need) => !need.must) && (restricted?.works ?? true),
+    restricted: restricted?.why ?? null,
     uses: uses.map(described),
     missing: missing.map((need) => ({
       ...described(need),
